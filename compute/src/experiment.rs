@@ -1,0 +1,400 @@
+//! One experiment: from a pair of sentences to a result document.
+
+use std::time::{Instant, SystemTime};
+
+use shared::alignment::{Alignment, answer_variants, notebook_sentence_start};
+use shared::document::{
+    Answer, Answers, Baseline, Baselines, Document, Grid, Provenance, Readout, SCHEMA, Token,
+    Verification, content_id,
+};
+use shared::pairs::Pair;
+use shared::template::{Prompt, Template, TemplateError};
+use shared::vocabulary::{Align, Direction, Site};
+
+use crate::model::{ARCHITECTURE, Encoded, Model, VERSION};
+use crate::sweep::wavefront::Progress;
+use crate::sweep::{Plan, Reading, Request, Sweep, SweepError, verify, wavefront};
+
+/// What is the same for all pairs of a table.
+#[derive(Debug, Clone, Default)]
+pub struct Settings {
+    /// Makes prompts of sentences; `None` if the table holds full prompts.
+    pub template: Option<Template>,
+    /// The true and the false answer; `None` takes the columns `true_answer` and `false_answer`
+    /// where a row has them, and else TRUE and FALSE.
+    pub answers: Option<[Template; 2]>,
+    /// Take the answers as they are written instead of all variants in case and leading space.
+    pub exact_answers: bool,
+    /// The activation that is replaced.
+    pub site: Site,
+    /// How prompts of unequal length are aligned.
+    pub align: Align,
+    /// Which of the two prompts is the source.
+    pub direction: Direction,
+    /// Whether to read the whole vocabulary at every cell.
+    pub readout: bool,
+    /// How many random cells the naive engine runs again.
+    pub n_verified: usize,
+}
+
+/// A pair that cannot be run.
+#[derive(Debug, thiserror::Error)]
+pub enum PrepareError {
+    /// The template does not fit the table.
+    #[error(transparent)]
+    Template(#[from] TemplateError),
+    /// The tokenizer failed.
+    #[error("the tokenizer failed: {0}")]
+    Tokenizer(#[from] tokenizers::Error),
+    /// Both prompts are the same tokens.
+    #[error("source and base are the same {0} tokens: there is nothing to patch")]
+    EqualPrompts(usize),
+    /// A prompt without a token.
+    #[error("the {0} prompt has no tokens")]
+    EmptyPrompt(&'static str),
+    /// A prompt that the model cannot read.
+    #[error(
+        "the {prompt} prompt has {found} tokens{}, and the model reads at most {limit}: shorten it",
+        if *.padded { " with padding" } else { "" }
+    )]
+    TooLong {
+        /// Which prompt.
+        prompt: &'static str,
+        /// Its tokens.
+        found: usize,
+        /// Whether they include padding.
+        padded: bool,
+        /// The model's context.
+        limit: usize,
+    },
+    /// An answer that is never one token.
+    #[error(
+        "the answer {word:?} is more than one token in every variant ({}): choose another word",
+        .tried.join(", ")
+    )]
+    NoSingleToken {
+        /// The answer.
+        word: String,
+        /// Its variants, quoted.
+        tried: Vec<String>,
+    },
+    /// A token that would count for and against.
+    #[error("the answers {0:?} and {1:?} share the token {2:?}: they must differ")]
+    SharedToken(String, String, String),
+    /// Padding is needed and the model has no token for it.
+    #[error(
+        "the prompts have {0} and {1} tokens, and the tokenizer has neither a pad token nor an \
+         end-of-text token to pad with: use `--align right`"
+    )]
+    NoPadToken(usize, usize),
+}
+
+/// A pair made ready for the model.
+pub struct Experiment {
+    /// What is swept.
+    pub request: Request,
+    /// The identity of the result.
+    pub id: String,
+    /// What both sentences are about; may be empty.
+    pub entity: String,
+    /// The source prompt.
+    pub source_prompt: String,
+    /// The base prompt.
+    pub base_prompt: String,
+    /// The answers and the tokens that count as them.
+    pub answers: Answers,
+    source_sentence: String,
+    base_sentence: String,
+    template: Option<String>,
+    direction: Direction,
+    align: Align,
+    n_verified: usize,
+}
+
+/// One side of a pair.
+struct Side {
+    sentence: String,
+    prompt: Prompt,
+    encoded: Encoded,
+}
+
+impl Side {
+    fn new(
+        model: &Model,
+        pair: &Pair,
+        sentence: &str,
+        template: Option<&Template>,
+        name: &'static str,
+    ) -> Result<Self, PrepareError> {
+        let prompt = match template {
+            None => Prompt { text: sentence.to_string(), sentence: None },
+            Some(template) => template.fill(|column| match column {
+                "sentence" => Ok(sentence),
+                column => cell(pair, column),
+            })?,
+        };
+        let encoded = model.tokenizer.encode(&prompt.text)?;
+        if encoded.ids.is_empty() {
+            return Err(PrepareError::EmptyPrompt(name));
+        }
+        Ok(Self { sentence: sentence.to_string(), prompt, encoded })
+    }
+
+    /// The sentence's first token: where the template says, or else where the notebook finds it.
+    fn start(&self, model: &Model) -> Option<usize> {
+        match &self.prompt.sentence {
+            Some(sentence) => self.encoded.token_at(sentence.start),
+            None => {
+                let texts: Vec<_> =
+                    self.encoded.ids.iter().map(|&id| model.tokenizer.token(id).text).collect();
+                notebook_sentence_start(&texts)
+            }
+        }
+    }
+}
+
+/// A cell of the pair's row, for a template; the error names the columns that there are.
+fn cell<'a>(pair: &'a Pair, column: &str) -> Result<&'a str, String> {
+    match pair.cells.get(column) {
+        Some(cell) => Ok(cell),
+        None if column == "entity" => Ok(&pair.entity),
+        None => {
+            let known: Vec<_> = pair.cells.keys().map(|name| format!("`{name}`")).collect();
+            Err(known.join(", "))
+        }
+    }
+}
+
+impl Experiment {
+    /// Makes prompts, tokens and answers of a pair, and aligns them.
+    ///
+    /// # Errors
+    /// [`PrepareError`], before any long work.
+    pub fn prepare(model: &Model, pair: &Pair, settings: &Settings) -> Result<Self, PrepareError> {
+        let (source, base) = match settings.direction {
+            Direction::Denoising => (&pair.source, &pair.base),
+            Direction::Noising => (&pair.base, &pair.source),
+        };
+        let template = settings.template.as_ref();
+        let source = Side::new(model, pair, source, template, "source")?;
+        let base = Side::new(model, pair, base, template, "base")?;
+        let (source_ids, base_ids) = (&source.encoded.ids, &base.encoded.ids);
+        let n_same = source_ids.iter().zip(base_ids).take_while(|(s, b)| s == b).count();
+        if n_same == source_ids.len() && n_same == base_ids.len() {
+            return Err(PrepareError::EqualPrompts(n_same));
+        }
+        let starts = match (source.start(model), base.start(model)) {
+            (Some(source), Some(base)) => (source, base),
+            // One prompt may be the beginning of the other.
+            _ => (n_same.min(source_ids.len() - 1), n_same.min(base_ids.len() - 1)),
+        };
+        let pad = match model.tokenizer.pad() {
+            Some(pad) => pad,
+            None if settings.align == Align::Pad && source_ids.len() != base_ids.len() => {
+                return Err(PrepareError::NoPadToken(source_ids.len(), base_ids.len()));
+            }
+            None => 0,
+        };
+        let alignment = Alignment::new(source_ids, base_ids, starts, settings.align, pad);
+        let limit = model.network.config.n_context;
+        for (prompt, ids, unpadded) in [
+            ("source", &alignment.source, source_ids.len()),
+            ("base", &alignment.base, base_ids.len()),
+        ] {
+            let found = ids.len();
+            if found > limit {
+                return Err(PrepareError::TooLong {
+                    prompt,
+                    found,
+                    padded: found > unpadded,
+                    limit,
+                });
+            }
+        }
+        let answers = answers(model, pair, settings)?;
+        let ids = |answer: &Answer| answer.kept.iter().map(|token| token.id).collect::<Vec<_>>();
+        let request = Request {
+            alignment,
+            site: settings.site,
+            true_ids: ids(&answers.true_answer),
+            false_ids: ids(&answers.false_answer),
+            readout: settings.readout,
+        };
+        Ok(Self {
+            id: identity(model, &request, settings.align),
+            request,
+            entity: pair.entity.clone(),
+            source_prompt: source.prompt.text,
+            base_prompt: base.prompt.text,
+            answers,
+            source_sentence: source.sentence,
+            base_sentence: base.sentence,
+            template: template.map(|template| template.text().to_string()),
+            direction: settings.direction,
+            align: settings.align,
+            n_verified: settings.n_verified,
+        })
+    }
+
+    /// Runs the sweep and writes down what came of it.
+    ///
+    /// # Errors
+    /// [`SweepError`].
+    pub fn run(
+        &self,
+        model: &Model,
+        plan: &Plan,
+        progress: &mut Progress,
+    ) -> Result<Document, SweepError> {
+        let begin = Instant::now();
+        let sweep = wavefront::sweep(&model.network, &self.request, plan, progress)?;
+        let wall_secs = begin.elapsed().as_secs_f64();
+        let verification = match self.n_verified {
+            0 => None,
+            n => {
+                let verified = verify::verify(&model.network, &self.request, &sweep, n, progress)?;
+                Some(Verification {
+                    n_cells: verified.n_cells,
+                    max_abs_diff: verified.max_abs_diff,
+                })
+            }
+        };
+        let tokens = |ids: &[u32]| ids.iter().map(|&id| model.tokenizer.token(id)).collect();
+        let base_tokens: Vec<Token> = tokens(&self.request.alignment.base);
+        let start = self.request.alignment.start;
+        Ok(Document {
+            schema: SCHEMA.to_string(),
+            id: self.id.clone(),
+            model: model.name.clone(),
+            entity: self.entity.clone(),
+            source_prompt: self.source_prompt.clone(),
+            base_prompt: self.base_prompt.clone(),
+            source_sentence: self.source_sentence.clone(),
+            base_sentence: self.base_sentence.clone(),
+            sentence_start: start,
+            token_labels: base_tokens[start..].iter().map(|token| token.text.clone()).collect(),
+            num_layers: model.network.config.n_layers,
+            patching_results: grid(&sweep, |reading| finite(reading.logit_diff)),
+            template: self.template.clone(),
+            site: self.request.site,
+            align: self.align,
+            direction: self.direction,
+            source_tokens: tokens(&self.request.alignment.source),
+            base_tokens,
+            answers: Some(self.answers.clone()),
+            baselines: baselines(model, &sweep),
+            readout: readout(model, &sweep),
+            verification,
+            provenance: Some(Provenance {
+                engine: format!("patchboard {VERSION}"),
+                model_fingerprint: model.fingerprint.clone(),
+                architecture: ARCHITECTURE.to_string(),
+                weights_dtype: model.weights_dtype.clone(),
+                dtype: DTYPE.to_string(),
+                device: "cpu".to_string(),
+                wall_secs,
+                operations: plan.operations.done,
+                finished_at: humantime::format_rfc3339_seconds(SystemTime::now()).to_string(),
+            }),
+        })
+    }
+}
+
+/// The type that is computed in.
+const DTYPE: &str = "f32";
+
+/// The answers' words and their single-token variants.
+fn answers(model: &Model, pair: &Pair, settings: &Settings) -> Result<Answers, PrepareError> {
+    let column = |name: &str| pair.cells.get(name).filter(|cell| !cell.is_empty()).cloned();
+    let words = match &settings.answers {
+        Some([true_answer, false_answer]) => {
+            let word = |template: &Template| {
+                Ok::<_, TemplateError>(template.fill(|column| cell(pair, column))?.text)
+            };
+            [word(true_answer)?, word(false_answer)?]
+        }
+        None => match (column("true_answer"), column("false_answer")) {
+            (Some(true_answer), Some(false_answer)) => [true_answer, false_answer],
+            _ => ["TRUE".to_string(), "FALSE".to_string()],
+        },
+    };
+    let [true_answer, false_answer] = words.map(|word| answer(model, word, settings.exact_answers));
+    let (true_answer, false_answer) = (true_answer?, false_answer?);
+    let shared = true_answer.kept.iter().find(|t| false_answer.kept.iter().any(|f| f.id == t.id));
+    match shared {
+        Some(token) => Err(PrepareError::SharedToken(
+            true_answer.word.clone(),
+            false_answer.word.clone(),
+            token.text.clone(),
+        )),
+        None => Ok(Answers { true_answer, false_answer }),
+    }
+}
+
+fn answer(model: &Model, word: String, exact: bool) -> Result<Answer, PrepareError> {
+    let variants = if exact { vec![word.clone()] } else { answer_variants(&word) };
+    let (mut kept, mut dropped) = (Vec::<Token>::new(), Vec::new());
+    for variant in variants {
+        match model.tokenizer.single_token(&variant)? {
+            Some(token) if kept.iter().any(|k| k.id == token.id) => {}
+            Some(token) => kept.push(token),
+            None => dropped.push(variant),
+        }
+    }
+    if kept.is_empty() {
+        let tried = dropped.iter().map(|variant| format!("{variant:?}")).collect();
+        return Err(PrepareError::NoSingleToken { word, tried });
+    }
+    Ok(Answer { word, kept, dropped })
+}
+
+/// The hash of what determines the numbers.
+fn identity(model: &Model, request: &Request, align: Align) -> String {
+    let determinants = serde_json::json!({
+        "model": model.fingerprint,
+        "dtype": DTYPE,
+        "source": request.alignment.source,
+        "base": request.alignment.base,
+        "start": request.alignment.start,
+        "align": align,
+        "site": request.site,
+        "true": request.true_ids,
+        "false": request.false_ids,
+    });
+    content_id(&determinants.to_string())
+}
+
+fn finite(value: f32) -> Option<f32> {
+    value.is_finite().then_some(value)
+}
+
+fn grid<T>(sweep: &Sweep, value: impl Fn(&Reading) -> Option<T>) -> Grid<T> {
+    sweep.cells.iter().map(|row| row.iter().map(&value).collect()).collect()
+}
+
+/// The unpatched runs; `None` where the vocabulary was not read.
+fn baselines(model: &Model, sweep: &Sweep) -> Option<Baselines> {
+    let baseline = |reading: &Reading| {
+        let vocabulary = reading.vocabulary?;
+        Some(Baseline {
+            logit_diff: reading.logit_diff,
+            p_true: vocabulary.p_true,
+            p_false: vocabulary.p_false,
+            top_token: model.tokenizer.token(vocabulary.top_token),
+            p_top: vocabulary.p_top,
+        })
+    };
+    Some(Baselines { source: baseline(&sweep.source)?, base: baseline(&sweep.base)? })
+}
+
+fn readout(model: &Model, sweep: &Sweep) -> Option<Readout> {
+    let vocabularies = sweep.cells.iter().flatten().map(|reading| reading.vocabulary);
+    let tops = vocabularies.map(|v| v.map(|v| v.top_token)).collect::<Option<Vec<_>>>()?;
+    let label = |id| (id, model.tokenizer.token(id).text);
+    Some(Readout {
+        p_true: grid(sweep, |reading| finite(reading.vocabulary?.p_true)),
+        p_false: grid(sweep, |reading| finite(reading.vocabulary?.p_false)),
+        top_token: grid(sweep, |reading| Some(reading.vocabulary?.top_token)),
+        top_token_labels: tops.into_iter().map(label).collect(),
+    })
+}

@@ -1,0 +1,184 @@
+//! A model folder in Hugging Face's layout: `config.json`, `tokenizer.json`, and safetensors,
+//! in one file or sharded.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+
+use candle_core::{DType, Device, Tensor};
+use safetensors::Dtype;
+use safetensors::tensor::Metadata;
+
+use super::error::ModelError;
+use super::names::Weight;
+use super::weights::{Weights, widened};
+
+/// The safetensors files of a folder, opened and their headers checked.
+pub struct Folder {
+    files: Vec<TensorFile>,
+    /// Which of the files holds a tensor.
+    file_of: HashMap<String, usize>,
+    path: PathBuf,
+}
+
+/// One safetensors file.
+struct TensorFile {
+    path: PathBuf,
+    file: File,
+    metadata: Metadata,
+    /// Where the header ends and the numbers begin.
+    data_start: u64,
+}
+
+/// A header longer than this is no header.
+const MAX_HEADER_BYTES: u64 = 100 << 20;
+
+impl Folder {
+    /// Opens the weights in `path`: `model.safetensors`, or the shards that
+    /// `model.safetensors.index.json` names.
+    ///
+    /// # Errors
+    /// Files that are missing, truncated or damaged.
+    pub fn open(path: &Path) -> Result<Self, ModelError> {
+        let index_path = path.join("model.safetensors.index.json");
+        let single = path.join("model.safetensors");
+        let (paths, indexed) = if single.is_file() {
+            (vec![single], None)
+        } else if index_path.is_file() {
+            let indexed = read_index(&index_path)?;
+            let mut names: Vec<_> = indexed.values().cloned().collect();
+            names.sort();
+            names.dedup();
+            (names.iter().map(|name| path.join(name)).collect(), Some(indexed))
+        } else {
+            let pickled = path.join("pytorch_model.bin").is_file();
+            return Err(ModelError::file(
+                path,
+                if pickled {
+                    "found only pickled weights (`pytorch_model.bin`), which are not read: convert \
+                     them to safetensors"
+                } else {
+                    "found neither `model.safetensors` nor `model.safetensors.index.json`"
+                },
+            ));
+        };
+        let files = paths.into_iter().map(TensorFile::open).collect::<Result<Vec<_>, _>>()?;
+        let mut file_of = HashMap::new();
+        for (i, file) in files.iter().enumerate() {
+            file_of.extend(file.metadata.tensors().into_keys().map(|name| (name, i)));
+        }
+        if let Some(name) =
+            indexed.iter().flatten().map(|(name, _)| name).find(|name| !file_of.contains_key(*name))
+        {
+            return Err(ModelError::file(
+                &index_path,
+                format!("the index names a weight `{name}` that its shard does not hold"),
+            ));
+        }
+        Ok(Self { files, file_of, path: path.to_path_buf() })
+    }
+
+    /// The paths of the files, in order.
+    pub fn paths(&self) -> Vec<PathBuf> {
+        self.files.iter().map(|file| file.path.clone()).collect()
+    }
+
+    /// Whether a weight is there.
+    pub fn contains(&self, weight: Weight) -> bool {
+        self.file_of.contains_key(&weight.hugging_face())
+    }
+
+    /// How most of the numbers are stored, e.g. `BF16`.
+    pub fn dtype(&self) -> String {
+        let mut sizes: HashMap<String, usize> = HashMap::new();
+        for info in self.files.iter().flat_map(|file| file.metadata.tensors().into_values()) {
+            *sizes.entry(format!("{:?}", info.dtype)).or_default() +=
+                info.shape.iter().product::<usize>();
+        }
+        sizes.into_iter().max_by_key(|(_, n)| *n).map_or_else(String::new, |(dtype, _)| dtype)
+    }
+}
+
+impl Weights for Folder {
+    fn load(&mut self, weight: Weight, dims: &[usize]) -> Result<Tensor, ModelError> {
+        let name = weight.hugging_face();
+        match self.file_of.get(&name) {
+            Some(&file) => self.files[file].read(&name, dims),
+            None => Err(ModelError::Missing { name, path: self.path.clone() }),
+        }
+    }
+}
+
+impl TensorFile {
+    fn open(path: PathBuf) -> Result<Self, ModelError> {
+        let error = |message: String| ModelError::file(&path, message);
+        let io = |e: std::io::Error| error(format!("cannot read the weights: {e}"));
+        let mut file = File::open(&path).map_err(io)?;
+        let n_bytes = file.metadata().map_err(io)?.len();
+        let mut length = [0; 8];
+        file.read_exact(&mut length).map_err(|_| error("the file is empty".into()))?;
+        let header_bytes = u64::from_le_bytes(length);
+        let data_start = header_bytes.saturating_add(8);
+        if header_bytes > MAX_HEADER_BYTES || data_start > n_bytes {
+            return Err(error("this is no safetensors file, or only the beginning of one".into()));
+        }
+        let mut header = vec![0; header_bytes as usize];
+        file.read_exact(&mut header).map_err(io)?;
+        let metadata: Metadata = serde_json::from_slice(&header)
+            .map_err(|e| error(format!("the safetensors header is damaged: {e}")))?;
+        let expected = data_start + metadata.data_len() as u64;
+        if n_bytes != expected {
+            return Err(error(format!(
+                "the file has {n_bytes} bytes and its header promises {expected}: fetch it again"
+            )));
+        }
+        Ok(Self { metadata, file, data_start, path })
+    }
+
+    fn read(&mut self, name: &str, dims: &[usize]) -> Result<Tensor, ModelError> {
+        let error = |message: String| ModelError::file(&self.path, message);
+        let missing = || ModelError::Missing { name: name.to_string(), path: self.path.clone() };
+        let info = self.metadata.info(name).ok_or_else(missing)?;
+        let dtype = match info.dtype {
+            Dtype::F32 => DType::F32,
+            Dtype::F16 => DType::F16,
+            Dtype::BF16 => DType::BF16,
+            other => {
+                return Err(error(format!(
+                    "the weight `{name}` is stored as {other:?}: only F32, F16 and BF16 are read"
+                )));
+            }
+        };
+        let (begin, end) = info.data_offsets;
+        let mut bytes = vec![0; end - begin];
+        let read = self
+            .file
+            .seek(SeekFrom::Start(self.data_start + begin as u64))
+            .and_then(|_| self.file.read_exact(&mut bytes));
+        read.map_err(|e| error(format!("the weight `{name}` cannot be read: {e}")))?;
+        let tensor = Tensor::from_raw_buffer(&bytes, dtype, &info.shape, &Device::Cpu)
+            .map_err(|e| error(format!("the weight `{name}` cannot be read: {e}")))?;
+        widened(&tensor, name, dims, &self.path)
+    }
+}
+
+/// Which shard holds each tensor.
+fn read_index(path: &Path) -> Result<HashMap<String, String>, ModelError> {
+    #[derive(serde::Deserialize)]
+    struct Index {
+        weight_map: HashMap<String, String>,
+    }
+    let text = std::fs::read_to_string(path)
+        .map_err(|e| ModelError::file(path, format!("cannot read the index of shards: {e}")))?;
+    let index: Index = serde_json::from_str(&text)
+        .map_err(|e| ModelError::file(path, format!("the index of shards is damaged: {e}")))?;
+    // A shard is a file beside the index, never a way out of the folder.
+    match index.weight_map.values().find(|name| name.contains(['/', '\\']) || name.is_empty()) {
+        Some(name) => Err(ModelError::file(
+            path,
+            format!("the index names the shard `{name}`: expected a file name"),
+        )),
+        None => Ok(index.weight_map),
+    }
+}

@@ -1,0 +1,139 @@
+//! A model's tokenizer: text to tokens and back to text that a person can read.
+
+use std::path::Path;
+
+use shared::document::Token;
+
+use super::error::ModelError;
+
+/// Turns prompts into tokens.
+pub struct Tokenizer {
+    inner: tokenizers::Tokenizer,
+    pad: Option<u32>,
+}
+
+/// A prompt's tokens.
+pub struct Encoded {
+    /// The tokens, special ones included as the tokenizer itself adds them.
+    pub ids: Vec<u32>,
+    /// The bytes of the prompt that each token stands for; empty for added special tokens.
+    offsets: Vec<(usize, usize)>,
+}
+
+impl Encoded {
+    /// The first token that contains anything from byte `byte` on.
+    pub fn token_at(&self, byte: usize) -> Option<usize> {
+        self.offsets.iter().position(|&(begin, end)| end > begin && end > byte)
+    }
+}
+
+impl Tokenizer {
+    /// Wraps a tokenizer; `pad` is the token to pad with.
+    pub fn new(inner: tokenizers::Tokenizer, pad: Option<u32>) -> Self {
+        Self { inner, pad }
+    }
+
+    /// Reads `tokenizer.json` from a folder in Hugging Face's layout, and the token to pad with
+    /// from `tokenizer_config.json`, or else from `config.json`.
+    ///
+    /// # Errors
+    /// A file that is missing or damaged.
+    pub fn from_folder(folder: &Path, config_text: &str) -> Result<Self, ModelError> {
+        let path = folder.join("tokenizer.json");
+        if !path.is_file() {
+            return Err(ModelError::file(&path, "the tokenizer is missing: expected this file"));
+        }
+        let mut inner = tokenizers::Tokenizer::from_file(&path)
+            .map_err(|e| ModelError::file(&path, format!("the tokenizer is damaged: {e}")))?;
+        // Some checkpoints store the padding and truncation of their training.
+        inner.with_padding(None);
+        let _ = inner.with_truncation(None);
+        let named = std::fs::read_to_string(folder.join("tokenizer_config.json")).ok();
+        let named: serde_json::Value =
+            named.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default();
+        let numbered: serde_json::Value = serde_json::from_str(config_text).unwrap_or_default();
+        let by_name = |key: &str| {
+            let token = &named[key];
+            let text = token.as_str().or_else(|| token["content"].as_str())?;
+            inner.token_to_id(text)
+        };
+        let by_number = |key: &str| {
+            let id = &numbered[key];
+            id.as_u64().or_else(|| id[0].as_u64()).and_then(|id| u32::try_from(id).ok())
+        };
+        let pad = by_name("pad_token")
+            .or_else(|| by_name("eos_token"))
+            .or_else(|| by_number("pad_token_id"))
+            .or_else(|| by_number("eos_token_id"));
+        Ok(Self { inner, pad })
+    }
+
+    /// The token that the shorter prompt is padded with: the pad token, or the end-of-text token
+    /// if there is none.
+    pub fn pad(&self) -> Option<u32> {
+        self.pad
+    }
+
+    /// A prompt's tokens, with the special ones that the tokenizer adds.
+    ///
+    /// # Errors
+    /// What the tokenizer reports.
+    pub fn encode(&self, prompt: &str) -> Result<Encoded, tokenizers::Error> {
+        let encoding = self.inner.encode(prompt, true)?;
+        Ok(Encoded { ids: encoding.get_ids().to_vec(), offsets: encoding.get_offsets().to_vec() })
+    }
+
+    /// The one token that `text` is, or `None` if it is more than one.
+    ///
+    /// # Errors
+    /// What the tokenizer reports.
+    pub fn single_token(&self, text: &str) -> Result<Option<Token>, tokenizers::Error> {
+        let encoding = self.inner.encode(text, false)?;
+        Ok(match *encoding.get_ids() {
+            [id] => Some(Token { id, text: text.to_string() }),
+            _ => None,
+        })
+    }
+
+    /// A token with its text: leading space included, bytes that are no character as `<0xE2>`.
+    pub fn token(&self, id: u32) -> Token {
+        let piece = self.inner.id_to_token(id).unwrap_or_else(|| format!("<{id}>"));
+        let text = match bytes_of(&piece) {
+            Some(bytes) if self.is_byte_level() => match String::from_utf8(bytes) {
+                Ok(text) => text,
+                Err(error) => error.as_bytes().iter().map(|b| format!("<0x{b:02X}>")).collect(),
+            },
+            _ => piece.replace('\u{2581}', " "),
+        };
+        Token { id, text }
+    }
+
+    fn is_byte_level(&self) -> bool {
+        use tokenizers::DecoderWrapper;
+        match self.inner.get_decoder() {
+            Some(DecoderWrapper::ByteLevel(_)) => true,
+            Some(DecoderWrapper::Sequence(sequence)) => {
+                sequence.get_decoders().iter().any(|d| matches!(d, DecoderWrapper::ByteLevel(_)))
+            }
+            _ => false,
+        }
+    }
+}
+
+/// The bytes that a byte-level token stands for (GPT-2's `bytes_to_unicode`, inverted); `None` if
+/// it has a character outside that alphabet, as special tokens may.
+fn bytes_of(piece: &str) -> Option<Vec<u8>> {
+    piece.chars().map(byte_of).collect()
+}
+
+fn byte_of(c: char) -> Option<u8> {
+    let is_printable = |b: u32| matches!(b, 0x21..=0x7e | 0xa1..=0xac | 0xae..=0xff);
+    match u32::from(c) {
+        code if is_printable(code) => u8::try_from(code).ok(),
+        // The other bytes, in order, are the characters from U+0100 on.
+        code => (0..256u32)
+            .filter(|&b| !is_printable(b))
+            .nth(code.checked_sub(0x100)? as usize)
+            .and_then(|b| u8::try_from(b).ok()),
+    }
+}

@@ -1,0 +1,93 @@
+//! The metric: `log P(TRUE) - log P(FALSE)` at the last position, and what the whole vocabulary
+//! says there.
+
+use candle_core::{CpuStorage, CustomOp1, D, Layout, Result, Shape, Tensor};
+use rayon::prelude::*;
+
+use super::Request;
+use crate::model::{Network, contiguous};
+
+/// What one run says at its last position.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Reading {
+    /// `logsumexp(TRUE logits) - logsumexp(FALSE logits)`, in nats. The normaliser cancels.
+    pub logit_diff: f32,
+    /// Probabilities and the top token, where the whole vocabulary was read.
+    pub vocabulary: Option<VocabularyReading>,
+}
+
+/// What the whole vocabulary says.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct VocabularyReading {
+    /// The probability of all variants of the true answer.
+    pub p_true: f32,
+    /// The same of the false answer.
+    pub p_false: f32,
+    /// The most probable token.
+    pub top_token: u32,
+    /// Its probability.
+    pub p_top: f32,
+}
+
+/// Reads final residual streams `x` `[rows, d_model]`; with `n_chunk` also the whole vocabulary, so
+/// many rows at a time.
+///
+/// # Errors
+/// What candle reports.
+pub fn read(
+    network: &Network,
+    x: &Tensor,
+    request: &Request,
+    n_chunk: Option<usize>,
+) -> Result<Vec<Reading>> {
+    let x = network.final_norm(x)?;
+    let log_sum = |ids| network.logits_of(&x, ids)?.log_sum_exp(D::Minus1)?.to_vec1::<f32>();
+    let (log_true, log_false) = (log_sum(&request.true_ids)?, log_sum(&request.false_ids)?);
+    let mut readings: Vec<_> = log_true
+        .iter()
+        .zip(&log_false)
+        .map(|(t, f)| Reading { logit_diff: t - f, vocabulary: None })
+        .collect();
+    if let Some(n_chunk) = n_chunk {
+        let n_rows = x.dim(0)?;
+        for begin in (0..n_rows).step_by(n_chunk) {
+            let logits = network.logits(&x.narrow(0, begin, n_chunk.min(n_rows - begin))?)?;
+            for (i, summary) in (begin..).zip(logits.apply_op1_no_bwd(&Summary)?.to_vec2::<f32>()?)
+            {
+                let [log_sum, top_token, top_logit] = summary[..] else {
+                    candle_core::bail!("a summary has three numbers, found {summary:?}")
+                };
+                readings[i].vocabulary = Some(VocabularyReading {
+                    p_true: (log_true[i] - log_sum).exp(),
+                    p_false: (log_false[i] - log_sum).exp(),
+                    top_token: top_token as u32,
+                    p_top: (top_logit - log_sum).exp(),
+                });
+            }
+        }
+    }
+    Ok(readings)
+}
+
+/// Of every row of logits: log-sum-exp, index of the largest, and the largest, `[rows, 3]`. An
+/// index is exact in f32 up to 2^24.
+struct Summary;
+
+impl CustomOp1 for Summary {
+    fn name(&self) -> &'static str {
+        "vocabulary-summary"
+    }
+
+    fn cpu_fwd(&self, logits: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
+        let (n_rows, d_vocab) = layout.shape().dims2()?;
+        let rows = contiguous(logits, layout)?.par_chunks_exact(d_vocab);
+        let summaries = rows.map(|row| {
+            let largest = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+            let index = row.iter().position(|&logit| logit == largest).unwrap_or(0);
+            let total: f64 = row.iter().map(|logit| f64::from((logit - largest).exp())).sum();
+            [largest + total.ln() as f32, index as f32, largest]
+        });
+        let summaries: Vec<_> = summaries.collect();
+        Ok((CpuStorage::F32(summaries.into_flattened()), (n_rows, 3).into()))
+    }
+}

@@ -1,0 +1,235 @@
+//! The wavefront: all cells of a sweep in one pass over the layers.
+//!
+//! The base run, the source run and every patched run advance together, layer by layer. Cell
+//! (l, t) joins the wave at layer l with the positions from t on: row t holds the patch, the later
+//! rows are the base's. The rows left of t never change, so wherever a later layer's attention
+//! looks there it reads the base run's keys and values, which that same layer has just computed.
+
+use std::ops::ControlFlow;
+
+use candle_core::{Result, Tensor};
+use shared::vocabulary::Site;
+
+use super::plan::{self, Known};
+use super::{Cell, Plan, Reading, Request, Sweep, SweepError, metric};
+use crate::model::{Block, KeysValues, Network, Outputs, Rotary, Span, last_rows, n_rows};
+
+/// Hears how far a sweep is, from 0 to 1, and may break it off.
+pub type Progress<'a> = dyn FnMut(f64) -> ControlFlow<()> + 'a;
+
+/// Runs `plan`, which must have been made for `request` and this network.
+///
+/// # Errors
+/// [`SweepError::Cancelled`] if `progress` broke it off, or what candle reports.
+pub fn sweep(
+    network: &Network,
+    request: &Request,
+    plan: &Plan,
+    progress: &mut Progress,
+) -> std::result::Result<Sweep, SweepError> {
+    let alignment = &request.alignment;
+    let n_positions = alignment.base.len().max(alignment.source.len());
+    let rotary = Rotary::new(&network.config, n_positions, network.device())?;
+    let mut meter = Meter { done: 0.0, total: plan.operations.done, progress };
+    let (mut baselines, mut computed) = (None, Vec::with_capacity(plan.n_cells()));
+    for cells in &plan.passes {
+        let (order, rows) = pass(network, request, &rotary, cells, plan.n_tile_rows, &mut meter)?;
+        let ends = metric::read(network, &rows.narrow(0, 0, 2)?, request, Some(2))?;
+        baselines = Some((ends[0], ends[1]));
+        let n_chunk = request.readout.then_some(plan.n_readout_rows);
+        let readings = metric::read(network, &rows.narrow(0, 2, order.len())?, request, n_chunk)?;
+        computed.extend(order.into_iter().zip(readings));
+    }
+    let (base, source) =
+        baselines.ok_or_else(|| candle_core::Error::msg("a plan has at least one pass"))?;
+    let columns = request.positions();
+    let mut cells: Vec<Vec<Reading>> = (0..network.config.n_layers)
+        .map(|layer| {
+            let known = columns.clone().map(|position| {
+                match plan::known(&network.config, request, Cell { layer, position }) {
+                    Some(Known::Source) => source,
+                    // Cells that are not known are filled in below.
+                    Some(Known::Base) | None => base,
+                }
+            });
+            known.collect()
+        })
+        .collect();
+    for (cell, reading) in computed {
+        cells[cell.layer][cell.position - columns.start] = reading;
+    }
+    Ok(Sweep { base, source, cells })
+}
+
+/// One pass over the layers for some of the cells. Returns them in the order of their rows, and
+/// the final residual streams `[2 + cells, d_model]` of the base, the source and each cell.
+fn pass(
+    network: &Network,
+    request: &Request,
+    rotary: &Rotary,
+    cells: &[Cell],
+    n_tile_rows: usize,
+    meter: &mut Meter,
+) -> std::result::Result<(Vec<Cell>, Tensor), SweepError> {
+    let config = &network.config;
+    let alignment = &request.alignment;
+    let (n_base, n_source) = (alignment.base.len(), alignment.source.len());
+    let spans = [Span { start: 0, len: n_base }, Span { start: 0, len: n_source }];
+    // Both unpatched runs, the base first.
+    let mut runs =
+        Tensor::cat(&[network.embed(&alignment.base)?, network.embed(&alignment.source)?], 0)?;
+    let mut wave = Wave { n_base, n_tile_rows, tiles: Vec::new() };
+    for (layer, block) in network.blocks.iter().enumerate() {
+        let attended = block.attend(&runs, rotary, &spans, None, Outputs::All)?;
+        let attn_out = attended.attn_out;
+        let mid = (&runs + &attn_out)?;
+        let mlp_out = block.mlp(&mid)?;
+        let post = (&mid + &mlp_out)?;
+        meter.add(plan::block_cost(config, &spans, false))?;
+        let prefix = KeysValues {
+            keys: attended.keys_values.keys.narrow(0, 0, n_base)?,
+            values: attended.keys_values.values.narrow(0, 0, n_base)?,
+        };
+
+        let joining: Vec<_> = cells.iter().copied().filter(|cell| cell.layer == layer).collect();
+        // The joining cells' rows of an activation, from the base run or from the source run.
+        let pick = |activation: &Tensor, row: &dyn Fn(&Cell) -> usize| {
+            let rows: Vec<_> = joining.iter().map(|cell| row(cell) as u32).collect();
+            activation.index_select(&Tensor::new(rows, network.device())?, 0)
+        };
+        let from_base = |activation| pick(activation, &|cell| cell.position);
+        let from_source = |activation| {
+            pick(activation, &|cell| n_base + alignment.source_position(cell.position))
+        };
+        let after_mlp = |mid: Tensor| &mid + block.mlp(&mid)?;
+
+        let only_last = layer + 1 == config.n_layers;
+        let outputs = if only_last { Outputs::Last } else { Outputs::All };
+        if !joining.is_empty() && request.site == Site::ResidPre {
+            wave.join(&joining, &runs, &from_source(&runs)?)?;
+        }
+        wave.advance(network, block, rotary, &prefix, outputs, meter)?;
+        if !joining.is_empty() {
+            let patched = match request.site {
+                Site::ResidPre => None,
+                Site::AttnOut => Some(after_mlp((from_base(&runs)? + from_source(&attn_out)?)?)?),
+                Site::ResidMid => Some(after_mlp(from_source(&mid)?)?),
+                Site::MlpOut => Some((from_base(&mid)? + from_source(&mlp_out)?)?),
+                Site::ResidPost => Some(from_source(&post)?),
+            };
+            if let Some(patched) = patched {
+                wave.join(&joining, &post, &patched)?;
+            }
+        }
+        runs = post;
+    }
+    let ends = [n_base - 1, n_base + n_source - 1].map(|row| runs.narrow(0, row, 1));
+    let [base, source] = ends;
+    let (mut rows, mut order) = (vec![base?, source?], Vec::with_capacity(cells.len()));
+    for tile in wave.tiles {
+        rows.push(tile.x);
+        order.extend(tile.cells);
+    }
+    Ok((order, Tensor::cat(&rows, 0)?))
+}
+
+/// All patched runs of a pass.
+struct Wave {
+    n_base: usize,
+    n_tile_rows: usize,
+    tiles: Vec<Tile>,
+}
+
+/// Some patched runs, which go through a block together.
+struct Tile {
+    cells: Vec<Cell>,
+    /// The positions of each cell, from its patch to the end.
+    spans: Vec<Span>,
+    /// Their residual streams, `[rows, d_model]`.
+    x: Tensor,
+}
+
+impl Wave {
+    /// Adds cells whose patched rows are `patched` `[cells, d_model]`; the rows after them are
+    /// those of `base`, whose first rows are the base run's.
+    fn join(&mut self, cells: &[Cell], base: &Tensor, patched: &Tensor) -> Result<()> {
+        let n_base = self.n_base;
+        let table = Tensor::cat(&[&base.narrow(0, 0, n_base)?, patched], 0)?;
+        let mut next = 0;
+        while next < cells.len() {
+            let n_taken = self.tiles.last().map_or(0, |tile| n_rows(&tile.spans));
+            let begins = n_taken == 0 || n_taken + n_base - cells[next].position > self.n_tile_rows;
+            let mut n = if begins { 0 } else { n_taken };
+            let begin = next;
+            while next < cells.len()
+                && (n == 0 || n + n_base - cells[next].position <= self.n_tile_rows)
+            {
+                n += n_base - cells[next].position;
+                next += 1;
+            }
+            let rows: Vec<_> = (begin..next)
+                .flat_map(|i| {
+                    let later = cells[i].position + 1..n_base;
+                    std::iter::once(n_base + i).chain(later).map(|row| row as u32)
+                })
+                .collect();
+            let x = table.index_select(&Tensor::new(rows, table.device())?, 0)?;
+            let cells = &cells[begin..next];
+            let spans =
+                cells.iter().map(|cell| Span { start: cell.position, len: n_base - cell.position });
+            match self.tiles.last_mut().filter(|_| !begins) {
+                Some(tile) => {
+                    tile.x = Tensor::cat(&[&tile.x, &x], 0)?;
+                    tile.cells.extend(cells);
+                    tile.spans.extend(spans);
+                }
+                None => {
+                    let (cells, spans) = (cells.to_vec(), spans.collect());
+                    self.tiles.push(Tile { cells, spans, x });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes every tile through a block. With [`Outputs::Last`] a tile keeps one row a cell.
+    fn advance(
+        &mut self,
+        network: &Network,
+        block: &Block,
+        rotary: &Rotary,
+        prefix: &KeysValues,
+        outputs: Outputs,
+        meter: &mut Meter,
+    ) -> std::result::Result<(), SweepError> {
+        for tile in &mut self.tiles {
+            let attn_out =
+                block.attend(&tile.x, rotary, &tile.spans, Some(prefix), outputs)?.attn_out;
+            if outputs == Outputs::Last {
+                tile.x = tile.x.index_select(&last_rows(&tile.spans, network.device())?, 0)?;
+            }
+            tile.x = (&tile.x + attn_out)?;
+            tile.x = (&tile.x + block.mlp(&tile.x)?)?;
+            let only_last = outputs == Outputs::Last;
+            meter.add(plan::block_cost(&network.config, &tile.spans, only_last))?;
+        }
+        Ok(())
+    }
+}
+
+/// Counts operations and reports the share done.
+struct Meter<'a, 'b> {
+    done: f64,
+    total: f64,
+    progress: &'a mut Progress<'b>,
+}
+
+impl Meter<'_, '_> {
+    fn add(&mut self, operations: f64) -> std::result::Result<(), SweepError> {
+        self.done += operations;
+        match (self.progress)((self.done / self.total).min(1.0)) {
+            ControlFlow::Continue(()) => Ok(()),
+            ControlFlow::Break(()) => Err(SweepError::Cancelled),
+        }
+    }
+}

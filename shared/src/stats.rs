@@ -1,0 +1,49 @@
+//! Numbers derived from a result: recovery, range, and whether the baselines say anything.
+
+/// Baselines closer than this (in nats) leave the recovery undefined: the quotient would be noise.
+pub const MIN_CONTRAST_FOR_RECOVERY: f32 = 0.01;
+
+/// Baselines closer than this (in nats) deserve a warning: the model hardly tells the prompts apart.
+pub const WEAK_CONTRAST: f32 = 0.5;
+
+/// Answers that get less than this share of the probability deserve a warning: the model is
+/// saying something else.
+pub const LOW_ANSWER_MASS: f32 = 0.1;
+
+/// The share of the gap between the baselines that a patch restores:
+/// `(patched - base) / (source - base)`. 0 is nothing, 1 is all; below 0 and above 1 are legal and
+/// not clamped. `None` where the baselines almost agree or a value is missing.
+pub fn recovery(patched: Option<f32>, base: f32, source: f32) -> Option<f32> {
+    let contrast = source - base;
+    let value = (patched? - base) / contrast;
+    (contrast.abs() >= MIN_CONTRAST_FOR_RECOVERY && value.is_finite()).then_some(value)
+}
+
+/// The smallest and largest of the values present; `None` if there are none.
+pub fn range(values: impl IntoIterator<Item = Option<f32>>) -> Option<(f32, f32)> {
+    values.into_iter().flatten().fold(None, |range, v| match range {
+        None => Some((v, v)),
+        Some((lo, hi)) => Some((lo.min(v), hi.max(v))),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn recovery_is_unclamped_and_undefined_without_contrast() {
+        assert_eq!(recovery(Some(1.0), 1.0, 3.0), Some(0.0));
+        assert_eq!(recovery(Some(3.0), 1.0, 3.0), Some(1.0));
+        assert_eq!(recovery(Some(5.0), 1.0, 3.0), Some(2.0));
+        assert_eq!(recovery(Some(0.0), 1.0, 3.0), Some(-0.5));
+        assert_eq!(recovery(Some(0.0), 1.0, 1.005), None);
+        assert_eq!(recovery(None, 1.0, 3.0), None);
+    }
+
+    #[test]
+    fn range_skips_missing_values() {
+        assert_eq!(range([None, Some(2.0), Some(-1.0)]), Some((-1.0, 2.0)));
+        assert_eq!(range([None, None]), None);
+    }
+}

@@ -1,0 +1,183 @@
+//! Prompt templates: text with `{sentence}`, `{entity}` and any other column of the table.
+
+use std::ops::Range;
+
+/// The notebook's question.
+pub const NOTEBOOK: &str = "In the following sentence, {entity} exercises power over someone or \
+    something else. TRUE or FALSE? Sentence: {sentence} Answer:";
+
+/// A prompt template. `{{` and `}}` stand for single braces.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Template {
+    text: String,
+    parts: Vec<Part>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Part {
+    Text(String),
+    Column(String),
+}
+
+/// A prompt and where its sentence stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Prompt {
+    /// The whole text.
+    pub text: String,
+    /// The bytes of the sentence within the text; `None` where the template does not tell.
+    pub sentence: Option<Range<usize>>,
+}
+
+/// What is wrong with a template.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum TemplateError {
+    /// No place, or more than one, for the sentence.
+    #[error("a template needs `{{sentence}}` exactly once, found it {0} times")]
+    Sentence(usize),
+    /// A brace without its partner.
+    #[error("a template has an unmatched `{0}` at byte {1}: write `{0}{0}` for the brace itself")]
+    Brace(char, usize),
+    /// A placeholder for which a row has no cell.
+    #[error("`{{{name}}}` is no column of the table: it has {known}")]
+    UnknownColumn {
+        /// The placeholder's name.
+        name: String,
+        /// What the table has.
+        known: String,
+    },
+}
+
+impl Template {
+    /// Parses a prompt template, which names the sentence exactly once.
+    ///
+    /// # Errors
+    /// An unmatched brace, or `{sentence}` missing or repeated.
+    pub fn prompt(text: &str) -> Result<Self, TemplateError> {
+        let template = Self::parse(text)?;
+        match template.columns().filter(|name| *name == "sentence").count() {
+            1 => Ok(template),
+            n => Err(TemplateError::Sentence(n)),
+        }
+    }
+
+    /// Parses any text with placeholders, e.g. an answer that a column gives.
+    ///
+    /// # Errors
+    /// An unmatched brace.
+    pub fn parse(text: &str) -> Result<Self, TemplateError> {
+        let (mut parts, mut literal, mut at) = (Vec::new(), String::new(), 0);
+        while let Some(found) = text[at..].find(['{', '}']) {
+            literal.push_str(&text[at..at + found]);
+            at += found;
+            let rest = &text[at..];
+            let brace = if rest.starts_with('{') { '{' } else { '}' };
+            if rest[1..].starts_with(brace) {
+                literal.push(brace);
+                at += 2;
+                continue;
+            }
+            match rest.find('}') {
+                Some(end) if brace == '{' && !rest[1..end].contains('{') => {
+                    if !literal.is_empty() {
+                        parts.push(Part::Text(std::mem::take(&mut literal)));
+                    }
+                    parts.push(Part::Column(rest[1..end].trim().to_string()));
+                    at += end + 1;
+                }
+                _ => return Err(TemplateError::Brace(brace, at)),
+            }
+        }
+        literal.push_str(&text[at..]);
+        if !literal.is_empty() {
+            parts.push(Part::Text(literal));
+        }
+        Ok(Self { text: text.to_string(), parts })
+    }
+
+    /// The template as it was written.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// The placeholders, in order.
+    pub fn columns(&self) -> impl Iterator<Item = &str> {
+        self.parts.iter().filter_map(|part| match part {
+            Part::Column(name) => Some(name.as_str()),
+            Part::Text(_) => None,
+        })
+    }
+
+    /// Fills the template by `value`, which gives a placeholder's text or the names it knows.
+    ///
+    /// # Errors
+    /// A placeholder that `value` does not know.
+    pub fn fill<'a>(
+        &self,
+        value: impl Fn(&str) -> Result<&'a str, String>,
+    ) -> Result<Prompt, TemplateError> {
+        let (mut text, mut sentence) = (String::new(), None);
+        for part in &self.parts {
+            match part {
+                Part::Text(literal) => text.push_str(literal),
+                Part::Column(name) => {
+                    let start = text.len();
+                    text.push_str(value(name).map_err(|known| TemplateError::UnknownColumn {
+                        name: name.clone(),
+                        known,
+                    })?);
+                    if name == "sentence" {
+                        sentence = Some(start..text.len());
+                    }
+                }
+            }
+        }
+        Ok(Prompt { text, sentence })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn value(name: &str) -> Result<&'static str, String> {
+        match name {
+            "entity" => Ok("Ada"),
+            "sentence" => Ok("Ada {rules}."),
+            _ => Err("`entity`".into()),
+        }
+    }
+
+    #[test]
+    fn fills_placeholders_and_tells_where_the_sentence_is() {
+        let cases = [
+            (
+                NOTEBOOK,
+                "In the following sentence, Ada exercises power over someone or something else. TRUE or FALSE? Sentence: Ada {rules}. Answer:",
+            ),
+            ("{sentence}", "Ada {rules}."),
+            ("{{{entity}}} é {{x}}: { sentence }!", "{Ada} é {x}: Ada {rules}.!"),
+        ];
+        for (template, expected) in cases {
+            let prompt = Template::prompt(template).unwrap().fill(value).unwrap();
+            assert_eq!(prompt.text, expected);
+            assert_eq!(&prompt.text[prompt.sentence.unwrap()], "Ada {rules}.");
+        }
+    }
+
+    #[test]
+    fn bad_templates_say_why() {
+        let error = |text: &str| Template::prompt(text).and_then(|t| t.fill(value)).unwrap_err();
+        assert_eq!(error("x {entity}"), TemplateError::Sentence(0));
+        assert_eq!(error("{sentence} {sentence}"), TemplateError::Sentence(2));
+        assert_eq!(error("{sentence} é {x"), TemplateError::Brace('{', 14));
+        assert_eq!(error("x} {sentence}"), TemplateError::Brace('}', 1));
+        assert_eq!(
+            error("{sentence} {rank}").to_string(),
+            "`{rank}` is no column of the table: it has `entity`"
+        );
+        assert_eq!(
+            error("{").to_string(),
+            "a template has an unmatched `{` at byte 0: write `{{` for the brace itself"
+        );
+    }
+}

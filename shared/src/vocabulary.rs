@@ -1,0 +1,116 @@
+//! The words of an experiment: where a patch goes in, how two prompts are aligned, and which
+//! way the activations travel. Names are those of the field (TransformerLens, pyvene).
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+/// A word that is none of those a setting knows.
+#[derive(Debug, thiserror::Error)]
+#[error("`{found}` is no {setting}: expected one of {expected}")]
+pub struct UnknownWord {
+    pub(crate) setting: &'static str,
+    pub(crate) found: String,
+    pub(crate) expected: String,
+}
+
+/// An enum whose variants have one name each, used alike on the command line, in documents and
+/// in links.
+macro_rules! named {
+    ($(#[$meta:meta])* $type:ident, $setting:literal { $($(#[$doc:meta])* $variant:ident = $name:literal,)+ }) => {
+        $(#[$meta])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+        pub enum $type {
+            $($(#[$doc])* #[serde(rename = $name)] $variant,)+
+        }
+
+        impl $type {
+            /// Every variant, in the order of its documentation.
+            pub const ALL: &[$type] = &[$($type::$variant),+];
+
+            /// The name used on the command line, in documents and in links.
+            pub fn name(self) -> &'static str {
+                match self { $($type::$variant => $name,)+ }
+            }
+        }
+
+        impl fmt::Display for $type {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(self.name())
+            }
+        }
+
+        impl FromStr for $type {
+            type Err = UnknownWord;
+
+            fn from_str(word: &str) -> Result<Self, UnknownWord> {
+                Self::ALL.iter().copied().find(|v| v.name() == word).ok_or_else(|| UnknownWord {
+                    setting: $setting,
+                    found: word.to_string(),
+                    expected: Self::ALL.iter().map(|v| v.name()).collect::<Vec<_>>().join(", "),
+                })
+            }
+        }
+    };
+}
+pub(crate) use named;
+
+named! {
+    /// The place in a decoder block whose activation is replaced.
+    Site, "site" {
+        /// The residual stream before block `l`; at layer 0, the embedding.
+        ResidPre = "resid_pre",
+        /// What attention adds to the residual stream in block `l`.
+        AttnOut = "attn_out",
+        /// The residual stream between attention and MLP of block `l`.
+        ResidMid = "resid_mid",
+        /// What the MLP adds to the residual stream in block `l`.
+        MlpOut = "mlp_out",
+        /// The residual stream after block `l`: the notebook's site and the default.
+        #[default]
+        ResidPost = "resid_post",
+    }
+}
+
+named! {
+    /// How two prompts of unequal length are laid against each other, always at their right ends.
+    Align, "alignment" {
+        /// The shorter prompt is padded on the left with the pad token (the end-of-text token if
+        /// there is none), and the padding is attended to: what the notebook does.
+        #[default]
+        Pad = "pad",
+        /// Each prompt runs unpadded; positions correspond by their distance from the end.
+        Right = "right",
+    }
+}
+
+named! {
+    /// Which of a pair's two prompts supplies activations and which receives them
+    /// (Heimersheim & Nanda, arXiv 2404.15255).
+    Direction, "direction" {
+        /// The table's source is patched into its base: tests sufficiency. The notebook's.
+        #[default]
+        Denoising = "denoising",
+        /// The table's base is patched into its source: tests necessity.
+        Noising = "noising",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_read_back_and_others_are_refused_with_the_choice() {
+        for &site in Site::ALL {
+            assert_eq!(site.name().parse::<Site>().unwrap(), site);
+            assert_eq!(serde_json::to_string(&site).unwrap(), format!("{:?}", site.name()));
+        }
+        let error = "resid".parse::<Site>().unwrap_err().to_string();
+        assert_eq!(
+            error,
+            "`resid` is no site: expected one of resid_pre, attn_out, resid_mid, mlp_out, resid_post"
+        );
+    }
+}
