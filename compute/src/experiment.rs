@@ -107,7 +107,8 @@ pub struct Experiment {
     base_sentence: String,
     template: Option<String>,
     direction: Direction,
-    align: Align,
+    /// How the prompts were aligned.
+    pub align: Align,
     n_verified: usize,
 }
 
@@ -372,19 +373,21 @@ fn grid<T>(sweep: &Sweep, value: impl Fn(&Reading) -> Option<T>) -> Grid<T> {
     sweep.cells.iter().map(|row| row.iter().map(&value).collect()).collect()
 }
 
-/// The unpatched runs; `None` where the vocabulary was not read.
+/// The unpatched runs.
 fn baselines(model: &Model, sweep: &Sweep) -> Option<Baselines> {
-    let baseline = |reading: &Reading| {
-        let vocabulary = reading.vocabulary?;
-        Some(Baseline {
-            logit_diff: reading.logit_diff,
-            p_true: vocabulary.p_true,
-            p_false: vocabulary.p_false,
-            top_token: model.tokenizer.token(vocabulary.top_token),
-            p_top: vocabulary.p_top,
-        })
-    };
-    Some(Baselines { source: baseline(&sweep.source)?, base: baseline(&sweep.base)? })
+    Some(Baselines { source: baseline(model, &sweep.source)?, base: baseline(model, &sweep.base)? })
+}
+
+/// A reading of an unpatched run as the document has it; `None` if its vocabulary was not read.
+pub fn baseline(model: &Model, reading: &Reading) -> Option<Baseline> {
+    let vocabulary = reading.vocabulary?;
+    Some(Baseline {
+        logit_diff: reading.logit_diff,
+        p_true: vocabulary.p_true,
+        p_false: vocabulary.p_false,
+        top_token: model.tokenizer.token(vocabulary.top_token),
+        p_top: vocabulary.p_top,
+    })
 }
 
 fn readout(model: &Model, sweep: &Sweep) -> Option<Readout> {

@@ -1,5 +1,7 @@
 //! Patchboard's engine: activation patching in one pass over the layers.
 
+pub mod cli;
 pub mod experiment;
+pub mod export;
 pub mod model;
 pub mod sweep;

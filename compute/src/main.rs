@@ -1,1 +1,16 @@
-fn main() {}
+//! `patchboard`: the command line.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use compute::cli::{Cli, run};
+
+fn main() -> ExitCode {
+    match run(Cli::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

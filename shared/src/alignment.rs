@@ -15,8 +15,10 @@ pub struct Alignment {
     /// The first base position at which a patch can change anything: all before it see the same
     /// tokens in both runs. At most `base.len()`.
     pub first_difference: usize,
-    /// How many tokens of padding stand before the shorter prompt.
-    pub n_padding: usize,
+    /// How many tokens of padding stand before the source prompt.
+    pub source_padding: usize,
+    /// How many tokens of padding stand before the base prompt.
+    pub base_padding: usize,
 }
 
 impl Alignment {
@@ -46,7 +48,8 @@ impl Alignment {
                 Self {
                     first_difference: pairs.take_while(|(s, b)| s == b).count(),
                     start: n_longer - from_end,
-                    n_padding: n_longer - source.len().min(base.len()),
+                    source_padding: n_longer - source.len(),
+                    base_padding: n_longer - base.len(),
                     source: padded_source,
                     base: padded_base,
                 }
@@ -62,7 +65,8 @@ impl Alignment {
                 } else {
                     0
                 },
-                n_padding: 0,
+                source_padding: 0,
+                base_padding: 0,
             },
         }
     }
@@ -138,7 +142,13 @@ mod tests {
         ];
         for ((source, base, starts, align), expected) in cases {
             let a = Alignment::new(source, base, starts, align, 0);
-            let got = (&*a.source, &*a.base, a.start, a.first_difference, a.n_padding);
+            let got = (
+                &*a.source,
+                &*a.base,
+                a.start,
+                a.first_difference,
+                a.source_padding.max(a.base_padding),
+            );
             assert_eq!(got, expected, "{source:?} {base:?} {align}");
             assert_eq!(a.source_position(a.base.len() - 1), a.source.len() - 1);
         }

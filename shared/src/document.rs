@@ -318,16 +318,14 @@ impl Document {
                 ));
             }
         }
-        if let Some(answers) = &self.answers {
-            for answer in [&answers.true_answer, &answers.false_answer] {
-                if !answer.dropped.is_empty() {
-                    let dropped: Vec<_> = answer.dropped.iter().map(|v| format!("{v:?}")).collect();
-                    warnings.push(format!(
-                        "{} of the answer {:?} are more than one token and do not count",
-                        dropped.join(", "),
-                        answer.word
-                    ));
-                }
+        for answer in self.answers.iter().flat_map(|a| [&a.true_answer, &a.false_answer]) {
+            // Other variants are bound to be dropped; this is the one that a model would write.
+            if answer.dropped.contains(&format!(" {}", answer.word)) {
+                warnings.push(format!(
+                    "the answer {:?} is more than one token as it is written: only other variants \
+                     of it count",
+                    answer.word
+                ));
             }
         }
         warnings
@@ -479,13 +477,15 @@ mod tests {
         assert!(document.warnings().is_empty());
         document.baselines = Some(Baselines { source: baseline(0.1), base: baseline(0.0) });
         document.answers = Some(Answers {
-            true_answer: answer("TRUE", &[" TRUE"]),
-            false_answer: answer("FALSE", &[]),
+            true_answer: answer("TRUE", &[" TRUE", "true"]),
+            false_answer: answer("FALSE", &["False"]),
         });
         let warnings = document.warnings();
         assert_eq!(warnings.len(), 3, "{warnings:?}");
         assert!(warnings[0].starts_with("weak contrast: source and base differ by only 0.10"));
         assert!(warnings[1].starts_with("low answer mass: the answers get 4.0 %"));
-        assert!(warnings[2].starts_with("\" TRUE\" of the answer \"TRUE\""));
+        assert!(
+            warnings[2].starts_with("the answer \"TRUE\" is more than one token as it is written")
+        );
     }
 }

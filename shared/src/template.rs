@@ -2,10 +2,6 @@
 
 use std::ops::Range;
 
-/// The notebook's question.
-pub const NOTEBOOK: &str = "In the following sentence, {entity} exercises power over someone or \
-    something else. TRUE or FALSE? Sentence: {sentence} Answer:";
-
 /// A prompt template. `{{` and `}}` stand for single braces.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Template {
@@ -139,6 +135,8 @@ impl Template {
 mod tests {
     use super::*;
 
+    const NOTEBOOK: &str = include_str!("../../static/templates/notebook.txt");
+
     fn value(name: &str) -> Result<&'static str, String> {
         match name {
             "entity" => Ok("Ada"),
@@ -158,7 +156,7 @@ mod tests {
             ("{{{entity}}} é {{x}}: { sentence }!", "{Ada} é {x}: Ada {rules}.!"),
         ];
         for (template, expected) in cases {
-            let prompt = Template::prompt(template).unwrap().fill(value).unwrap();
+            let prompt = Template::prompt(template.trim_end()).unwrap().fill(value).unwrap();
             assert_eq!(prompt.text, expected);
             assert_eq!(&prompt.text[prompt.sentence.unwrap()], "Ada {rules}.");
         }

@@ -263,9 +263,9 @@ fn count(config: &Config, request: &Request, passes: &[Vec<Cell>]) -> Operations
     operations
 }
 
-/// The operations of one cell by the naive engine, which reads the vocabulary at the last position
-/// alone.
-pub fn naive_cell_cost(config: &Config, request: &Request) -> f64 {
+/// The operations of one run of the base by the naive engine, which reads the vocabulary at the
+/// last position alone.
+pub fn naive_cost(config: &Config, request: &Request) -> f64 {
     let span = Span { start: 0, len: request.alignment.base.len() };
     config.n_layers as f64 * BlockCost::new(config).all(span)
         + whole_readout_cost(config, request, 1)

@@ -1,0 +1,268 @@
+//! `patchboard bench`: the wavefront against the naive engine and against this machine's matrix
+//! products, all in one process, since only ratios within one run mean anything.
+
+use std::hint::black_box;
+use std::ops::ControlFlow;
+use std::path::PathBuf;
+use std::time::Instant;
+
+use anyhow::{Context, Result};
+use bytesize::ByteSize;
+use candle_core::{Device, Tensor};
+use clap::Args;
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+use rand::seq::index::sample;
+use serde::Serialize;
+use shared::pairs::Pair;
+use shared::template::Template;
+
+use super::inputs::{NOTEBOOK, open_model};
+use super::output;
+use crate::experiment::{Experiment, Settings};
+use crate::model::Config;
+use crate::sweep::{Cell, Plan, naive, plan, wavefront};
+
+/// What to measure.
+#[derive(Debug, Args)]
+pub struct BenchArgs {
+    /// The model. Default: SmolLM2-135M-Instruct.
+    #[arg(long, value_name = "PATH")]
+    model: Option<PathBuf>,
+
+    /// Full prompts, the source's and the base's. Default: a pair in the notebook's template, about
+    /// 40 tokens long.
+    #[arg(long, num_args = 2, value_names = ["SOURCE", "BASE"])]
+    pair: Option<Vec<String>>,
+
+    /// How often everything is measured; the best counts.
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
+    rounds: u32,
+
+    /// How many cells the naive engine runs in each round.
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..))]
+    naive_cells: u32,
+
+    /// The most memory beyond the weights.
+    #[arg(long, value_name = "SIZE", default_value = "1GiB")]
+    memory: ByteSize,
+
+    /// Print one JSON object instead of text.
+    #[arg(long)]
+    json: bool,
+}
+
+/// What was measured.
+#[derive(Debug, Serialize)]
+struct Figures {
+    model: String,
+    n_threads: usize,
+    n_tokens: usize,
+    n_layers: usize,
+    n_columns: usize,
+    n_cells: usize,
+    n_cells_computed: usize,
+    n_passes: usize,
+    /// Best of all rounds, in seconds.
+    wavefront_secs: f64,
+    /// Best of all rounds, in seconds.
+    naive_secs_per_cell: f64,
+    /// Operations that any exact prefix-sharing sweep must do.
+    useful_operations: f64,
+    /// Operations that this sweep did.
+    done_operations: f64,
+    /// Operations of the naive engine over all cells.
+    naive_operations: f64,
+    /// Useful operations a second, in 10^9.
+    achieved_gflops: f64,
+    /// The f32 matrix products of one block at the sweep's shapes, best of all rounds, in 10^9
+    /// operations a second.
+    peak_gflops: f64,
+    /// Naive seconds for all cells over wavefront seconds.
+    speedup_over_naive: f64,
+    /// Achieved over peak.
+    share_of_peak: f64,
+    /// The sweep's memory beyond the weights by its own plan, in bytes.
+    planned_bytes: usize,
+    /// The same as the system saw it; null where the system does not tell.
+    measured_bytes: Option<u64>,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// A model or pair that cannot be run.
+pub fn run(args: BenchArgs) -> Result<()> {
+    let model = open_model(args.model.as_deref(), args.json)?;
+    let config = &model.network.config;
+    let (pair, template) = pair(args.pair)?;
+    let settings = Settings { template, readout: true, ..Settings::default() };
+    let experiment = Experiment::prepare(&model, &pair, &settings)?;
+    let request = &experiment.request;
+    let allowed =
+        usize::try_from(args.memory.as_u64()).context("that is more memory than there is")?;
+    let plan = Plan::new(config, request, allowed)?;
+    let columns = request.positions();
+    let n_cells = config.n_layers * columns.len();
+    let activations = naive::source_activations(&model.network, request)?;
+    let drawn =
+        sample(&mut StdRng::seed_from_u64(1), n_cells, (args.naive_cells as usize).min(n_cells));
+    let drawn: Vec<_> = drawn
+        .iter()
+        .map(|i| Cell { layer: i / columns.len(), position: columns.start + i % columns.len() })
+        .collect();
+
+    let (mut peak, mut wavefront_secs, mut naive_secs) = (0.0f64, f64::INFINITY, f64::INFINITY);
+    let mut measured_bytes = None;
+    // Interleaved, so that a machine whose speed wanders is measured alike.
+    for _ in 0..args.rounds {
+        peak = peak.max(matrix_product_flops(config, plan.n_tile_rows)?);
+        let before = memory::reset_peak();
+        let begin = Instant::now();
+        black_box(wavefront::sweep(&model.network, request, &plan, &mut |_| {
+            ControlFlow::Continue(())
+        })?);
+        wavefront_secs = wavefront_secs.min(begin.elapsed().as_secs_f64());
+        let used = before.and_then(|before| Some(memory::peak()?.saturating_sub(before)));
+        measured_bytes = measured_bytes.max(used);
+        let begin = Instant::now();
+        for &cell in &drawn {
+            black_box(naive::cell(&model.network, request, &activations, cell)?);
+        }
+        naive_secs = naive_secs.min(begin.elapsed().as_secs_f64() / drawn.len() as f64);
+    }
+    let achieved = plan.operations.useful / wavefront_secs;
+    let figures = Figures {
+        model: model.name.clone(),
+        n_threads: rayon::current_num_threads(),
+        n_tokens: request.alignment.base.len(),
+        n_layers: config.n_layers,
+        n_columns: columns.len(),
+        n_cells,
+        n_cells_computed: plan.n_cells(),
+        n_passes: plan.passes.len(),
+        wavefront_secs,
+        naive_secs_per_cell: naive_secs,
+        useful_operations: plan.operations.useful,
+        done_operations: plan.operations.done,
+        naive_operations: plan::naive_cost(config, request) * n_cells as f64,
+        achieved_gflops: achieved / 1e9,
+        peak_gflops: peak / 1e9,
+        speedup_over_naive: naive_secs * n_cells as f64 / wavefront_secs,
+        share_of_peak: achieved / peak,
+        planned_bytes: plan.peak_bytes,
+        measured_bytes,
+    };
+    if args.json {
+        return output::line(&serde_json::to_string(&figures)?);
+    }
+    output::line(&figures.text())
+}
+
+impl Figures {
+    fn text(&self) -> String {
+        let measured = self.measured_bytes.map_or("unknown".into(), |b| format!("{} MiB", b >> 20));
+        format!(
+            "{}, {} threads, {} tokens: {} layers x {} positions = {} cells, {} of them computed\n\
+             wavefront    {:9.3} s for all cells ({} of the layers)\n\
+             naive        {:9.3} s for one cell\n\
+             speed-up     {:9.1} times naive\n\
+             operations   {:9.1} GFLOP useful, {:.1} done, {:.1} by the naive engine\n\
+             achieved     {:9.1} GFLOP/s\n\
+             peak         {:9.1} GFLOP/s, the f32 matrix products of a block at these shapes\n\
+             share        {:9.2} of the peak\n\
+             memory       {:>9} beyond the weights, {} MiB planned",
+            self.model,
+            self.n_threads,
+            self.n_tokens,
+            self.n_layers,
+            self.n_columns,
+            self.n_cells,
+            self.n_cells_computed,
+            self.wavefront_secs,
+            if self.n_passes == 1 {
+                "one pass".into()
+            } else {
+                format!("{} passes", self.n_passes)
+            },
+            self.naive_secs_per_cell,
+            self.speedup_over_naive,
+            self.useful_operations / 1e9,
+            self.done_operations / 1e9,
+            self.naive_operations / 1e9,
+            self.achieved_gflops,
+            self.peak_gflops,
+            self.share_of_peak,
+            measured,
+            self.planned_bytes >> 20
+        )
+    }
+}
+
+fn pair(prompts: Option<Vec<String>>) -> Result<(Pair, Option<Template>)> {
+    let (entity, [source, base], template) = match prompts {
+        Some(prompts) => {
+            let prompts =
+                <[String; 2]>::try_from(prompts).ok().context("two prompts are needed")?;
+            (String::new(), prompts, None)
+        }
+        None => (
+            "The general".to_string(),
+            [
+                "The general ordered the soldiers to march.",
+                "The general watched the soldiers at rest.",
+            ]
+            .map(String::from),
+            Some(Template::prompt(NOTEBOOK)?),
+        ),
+    };
+    Ok((Pair { line: 0, entity, source, base, cells: Default::default() }, template))
+}
+
+/// Operations a second of the matrix products of one block, for `n_rows` rows at a time, as
+/// candle computes them with all threads.
+fn matrix_product_flops(config: &Config, n_rows: usize) -> Result<f64> {
+    let (d_q, d_kv) = (config.n_heads * config.d_head, config.n_kv_heads * config.d_head);
+    let shapes = [
+        (config.d_model, d_q),
+        (config.d_model, d_kv),
+        (config.d_model, d_kv),
+        (d_q, config.d_model),
+        (config.d_model, config.d_mlp),
+        (config.d_model, config.d_mlp),
+        (config.d_mlp, config.d_model),
+    ];
+    let operands = shapes.map(|(d_in, d_out)| {
+        let random = |dims| Tensor::randn(0f32, 1f32, dims, &Device::Cpu);
+        anyhow::Ok((random((n_rows, d_in))?, random((d_out, d_in))?.t()?))
+    });
+    let operands = operands.into_iter().collect::<Result<Vec<_>>>()?;
+    let operations: f64 =
+        shapes.iter().map(|(d_in, d_out)| 2.0 * (n_rows * d_in * d_out) as f64).sum();
+    let mut best = f64::INFINITY;
+    for _ in 0..5 {
+        let begin = Instant::now();
+        for (x, weight) in &operands {
+            black_box(x.matmul(weight)?);
+        }
+        best = best.min(begin.elapsed().as_secs_f64());
+    }
+    Ok(operations / best)
+}
+
+/// The process's resident memory as Linux tells it; nothing elsewhere.
+mod memory {
+    /// Makes the peak start anew from what is resident now, which is returned, in bytes.
+    pub fn reset_peak() -> Option<u64> {
+        std::fs::write("/proc/self/clear_refs", "5").ok()?;
+        peak()
+    }
+
+    /// The largest resident size since the last reset, in bytes.
+    pub fn peak() -> Option<u64> {
+        let status = std::fs::read_to_string("/proc/self/status").ok()?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+        let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+        Some(kib << 10)
+    }
+}

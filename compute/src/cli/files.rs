@@ -1,0 +1,95 @@
+//! Where results are written, and what is already there.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use shared::document::Document;
+use shared::figure::FigureOptions;
+
+use crate::export::{Format, render, write_atomically};
+
+/// A folder for results.
+pub struct Folder(PathBuf);
+
+impl Folder {
+    /// Makes the folder if need be, and makes sure that it can be written to.
+    ///
+    /// # Errors
+    /// A folder that cannot be made or written to.
+    pub fn open(path: &Path) -> Result<Self> {
+        std::fs::create_dir_all(path)
+            .and_then(|()| tempfile::tempfile_in(path).map(drop))
+            .with_context(|| format!("cannot write to the output folder {}", path.display()))?;
+        Ok(Self(path.to_path_buf()))
+    }
+
+    /// The file of a result: a readable name and the result's id.
+    pub fn path(&self, entity: &str, id: &str, format: Format) -> PathBuf {
+        self.0.join(format!("{}-{id}.{format}", slug(entity)))
+    }
+
+    /// The result `id`, if it is there and can be read.
+    pub fn find(&self, entity: &str, id: &str) -> Option<Document> {
+        let bytes = std::fs::read(self.path(entity, id, Format::Json)).ok()?;
+        Document::read(&bytes).ok()?.into_iter().find(|document| document.id == id)
+    }
+
+    /// Writes a result in every format, the document last: it says that the others are there.
+    ///
+    /// # Errors
+    /// A figure that cannot be drawn or a file that cannot be written.
+    pub fn write(
+        &self,
+        document: &Document,
+        formats: &[Format],
+        options: &FigureOptions,
+    ) -> Result<Vec<PathBuf>> {
+        let mut formats = formats.to_vec();
+        formats.sort_by_key(|&format| format == Format::Json);
+        formats.dedup();
+        let mut paths = Vec::with_capacity(formats.len());
+        for format in formats {
+            let path = self.path(&document.entity, &document.id, format);
+            write_atomically(&path, &render(document, format, options)?)?;
+            paths.push(path);
+        }
+        Ok(paths)
+    }
+}
+
+/// A short name for files: letters and digits in lower case, anything else a hyphen.
+fn slug(text: &str) -> String {
+    const MAX_CHARS: usize = 40;
+    let mut slug = String::new();
+    for c in text.to_lowercase().chars() {
+        if c.is_alphanumeric() {
+            slug.push(c);
+        } else if !slug.is_empty() && !slug.ends_with('-') {
+            slug.push('-');
+        }
+    }
+    let slug: String = slug.chars().take(MAX_CHARS).collect();
+    match slug.trim_end_matches('-') {
+        "" => "pair".into(),
+        slug => slug.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::slug;
+
+    #[test]
+    fn slugs_are_short_and_safe() {
+        let cases = [
+            ("Erin O'Neill", "erin-o-neill"),
+            ("../etc/passwd", "etc-passwd"),
+            ("  ", "pair"),
+            ("中央银行", "中央银行"),
+            (&"x".repeat(90), &"x".repeat(40)),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(slug(text), expected);
+        }
+    }
+}

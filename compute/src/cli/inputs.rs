@@ -1,0 +1,205 @@
+//! What is swept: the table or the pair, the template, the answers, the model.
+
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use anyhow::{Context, Result, anyhow, bail};
+use clap::Args;
+use shared::pairs::{self, Columns, Pair, TableFormat};
+use shared::template::Template;
+
+use super::output;
+use crate::model::{DEFAULT_MODEL, Model};
+
+/// The pairs to sweep.
+#[derive(Debug, Args)]
+pub struct PairArgs {
+    /// A table with a header: .tsv, .csv or .jsonl, one pair of sentences a row.
+    #[arg(required_unless_present = "pair", conflicts_with = "pair")]
+    table: Option<PathBuf>,
+
+    /// One pair given here: the source's sentence, then the base's. Without `--entity` they are
+    /// full prompts.
+    #[arg(long, num_args = 2, value_names = ["SOURCE", "BASE"])]
+    pair: Option<Vec<String>>,
+
+    /// What the sentences of `--pair` are about.
+    #[arg(long, requires = "pair")]
+    entity: Option<String>,
+
+    /// Which columns of the table mean what, e.g. `entity=who,source=with,base=without`. Default:
+    /// `name`, `power` and `no_power`, or else `name`, `source` and `base`.
+    #[arg(long, value_name = "ROLE=COLUMN,...", conflicts_with = "pair")]
+    columns: Option<ColumnNames>,
+
+    /// The prompt: a shipped template's name, or a text with `{sentence}` and, if wanted,
+    /// `{entity}` or any column of the table, or `none` if the sentences are full prompts.
+    #[arg(long, value_name = "NAME|TEXT|none")]
+    template: Option<String>,
+
+    /// Take only the first N pairs of the table.
+    #[arg(long, value_name = "N", conflicts_with = "pair")]
+    limit: Option<usize>,
+}
+
+/// Columns named on the command line.
+#[derive(Debug, Clone, Default)]
+struct ColumnNames {
+    entity: Option<String>,
+    source: Option<String>,
+    base: Option<String>,
+}
+
+impl FromStr for ColumnNames {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let mut names = Self::default();
+        for part in text.split(',') {
+            let (role, column) = part
+                .split_once('=')
+                .filter(|(_, column)| !column.trim().is_empty())
+                .ok_or(format!("expected ROLE=COLUMN, found `{part}`"))?;
+            let slot = match role.trim() {
+                "entity" => &mut names.entity,
+                "source" => &mut names.source,
+                "base" => &mut names.base,
+                other => {
+                    return Err(format!("`{other}` is no role: expected entity, source or base"));
+                }
+            };
+            *slot = Some(column.trim().to_string());
+        }
+        Ok(names)
+    }
+}
+
+/// The templates that ship with Patchboard, by name.
+const TEMPLATES: &[(&str, &str)] = &[("notebook", NOTEBOOK)];
+
+/// The notebook's question.
+pub const NOTEBOOK: &str = include_str!("../../../static/templates/notebook.txt").trim_ascii_end();
+
+/// The pairs and how to make prompts of them.
+pub struct Pairs {
+    /// The pairs, in the table's order.
+    pub pairs: Vec<Pair>,
+    /// The template; `None` if the sentences are full prompts.
+    pub template: Option<Template>,
+    /// The table's file, for messages; `None` for a pair from the command line.
+    pub file: Option<String>,
+}
+
+impl PairArgs {
+    /// Reads and checks everything that needs no model.
+    ///
+    /// # Errors
+    /// A table, column or template that is not as it should be.
+    pub fn read(&self) -> Result<Pairs> {
+        if let (Some(texts), None) = (&self.pair, &self.table) {
+            let pair = Pair {
+                line: 0,
+                entity: self.entity.clone().unwrap_or_default(),
+                source: texts[0].clone(),
+                base: texts[1].clone(),
+                cells: Default::default(),
+            };
+            let default = if self.entity.is_some() { "notebook" } else { "none" };
+            let template = template(self.template.as_deref().unwrap_or(default))?;
+            return Ok(Pairs { pairs: vec![pair], template, file: None });
+        }
+        let path = self.table.as_deref().context("a table or `--pair` is needed")?;
+        let template = template(self.template.as_deref().unwrap_or("notebook"))?;
+        let file = path.display().to_string();
+        let format = TableFormat::from_name(&file)
+            .ok_or(anyhow!("expected a table that ends in .tsv, .csv or .jsonl, found {file}"))?;
+        let bytes = std::fs::read(path).with_context(|| format!("cannot read the table {file}"))?;
+        let uses_entity = template.iter().any(|t| t.columns().any(|column| column == "entity"));
+        let columns = self.columns(uses_entity, &bytes);
+        let mut pairs = pairs::read(&file, &bytes, format, &columns)?;
+        pairs.truncate(self.limit.unwrap_or(usize::MAX));
+        Ok(Pairs { pairs, template, file: Some(file) })
+    }
+
+    fn columns(&self, entity_required: bool, bytes: &[u8]) -> Columns {
+        let named = self.columns.clone().unwrap_or_default();
+        let notebook = Columns::default();
+        // A table that does not speak of power has the general names.
+        let head = bytes.split(|&b| b == b'\n').find(|line| !line.is_empty()).unwrap_or_default();
+        let is_general = !String::from_utf8_lossy(head).contains(&notebook.source);
+        let (source, base) = match is_general {
+            true => ("source".to_string(), "base".to_string()),
+            false => (notebook.source, notebook.base),
+        };
+        Columns {
+            entity_required: entity_required || named.entity.is_some(),
+            entity: named.entity.unwrap_or(notebook.entity),
+            source: named.source.unwrap_or(source),
+            base: named.base.unwrap_or(base),
+        }
+    }
+}
+
+/// A template by its name or its text; `None` for `none`.
+fn template(word: &str) -> Result<Option<Template>> {
+    let shipped = TEMPLATES.iter().find(|(name, _)| *name == word);
+    let text = match shipped {
+        Some((_, text)) => text,
+        None if word == "none" => return Ok(None),
+        None if !word.contains('{') => {
+            let names: Vec<_> = TEMPLATES.iter().map(|(name, _)| *name).collect();
+            bail!(
+                "`{word}` is no template: expected {}, none, or a text with {{sentence}}",
+                names.join(", ")
+            );
+        }
+        None => word,
+    };
+    Ok(Some(Template::prompt(text)?))
+}
+
+/// Two answers, `TRUE,FALSE`.
+#[derive(Debug, Clone)]
+pub struct AnswerWords(pub [Template; 2]);
+
+impl FromStr for AnswerWords {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let words: Vec<_> = text.split(',').collect();
+        let [true_answer, false_answer] = words[..] else {
+            return Err(format!("expected two answers, e.g. `TRUE,FALSE`, found {}", words.len()));
+        };
+        if true_answer.trim().is_empty() || false_answer.trim().is_empty() {
+            return Err("an answer is empty".into());
+        }
+        let parse = |word| Template::parse(word).map_err(|e| e.to_string());
+        Ok(Self([parse(true_answer)?, parse(false_answer)?]))
+    }
+}
+
+/// Opens the model at `path`, or the default model, which is fetched first if need be.
+///
+/// # Errors
+/// A model that cannot be had or read.
+pub fn open_model(path: Option<&Path>, quiet: bool) -> Result<Model> {
+    let path = match path {
+        Some(path) => path.to_path_buf(),
+        None => {
+            let path = DEFAULT_MODEL.path()?;
+            if !DEFAULT_MODEL.is_whole(&path) {
+                if !quiet {
+                    output::line(&format!(
+                        "fetching the default model, {} ({} MB), once, to {}",
+                        DEFAULT_MODEL.name,
+                        DEFAULT_MODEL.n_bytes / 1_000_000,
+                        path.display()
+                    ))?;
+                }
+                DEFAULT_MODEL.fetch(&path)?;
+            }
+            path
+        }
+    };
+    Ok(Model::open(&path)?)
+}

@@ -1,0 +1,51 @@
+//! The command line: arguments, what is printed, and exit codes (0 done, 2 usage, 1 anything
+//! else).
+
+mod bench;
+mod files;
+mod inputs;
+mod interrupt;
+mod models;
+mod output;
+mod report;
+mod sweep;
+mod transfer;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+/// Activation-patching heatmaps of language models, exactly and at interactive speed.
+#[derive(Debug, Parser)]
+#[command(name = "patchboard", version, max_term_width = 100)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Sweep pairs of sentences: result documents and figures.
+    Sweep(sweep::SweepArgs),
+    /// Show what models are at hand, fetch the default one, or describe one.
+    Models(models::ModelsArgs),
+    /// Read results, the notebook's `patching_results.json` included, as result documents.
+    Import(transfer::ImportArgs),
+    /// Write result documents as CSV tables and figures.
+    Export(transfer::ExportArgs),
+    /// Measure the sweep against the naive engine and against this machine's matrix products.
+    Bench(bench::BenchArgs),
+}
+
+/// Runs what the command line asks for.
+///
+/// # Errors
+/// Whatever stopped it, to be shown to the user.
+pub fn run(cli: Cli) -> Result<()> {
+    match cli.command {
+        Command::Sweep(args) => sweep::run(args),
+        Command::Models(args) => models::run(args),
+        Command::Import(args) => transfer::import(args),
+        Command::Export(args) => transfer::export(args),
+        Command::Bench(args) => bench::run(args),
+    }
+}

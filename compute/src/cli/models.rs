@@ -1,0 +1,75 @@
+//! `patchboard models`: what is at hand.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use clap::Args;
+
+use super::output;
+use crate::model::{ARCHITECTURE, DEFAULT_MODEL, Model};
+
+/// Which models to show.
+#[derive(Debug, Args)]
+pub struct ModelsArgs {
+    /// Models to open and describe: folders in Hugging Face's layout or .gguf files.
+    paths: Vec<PathBuf>,
+
+    /// Fetch the default model if it is not there yet.
+    #[arg(long)]
+    fetch: bool,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// A model that cannot be fetched or read.
+pub fn run(args: ModelsArgs) -> Result<()> {
+    let default = DEFAULT_MODEL.path()?;
+    let mut is_there = DEFAULT_MODEL.is_whole(&default);
+    if args.fetch && !is_there {
+        DEFAULT_MODEL.fetch(&default)?;
+        is_there = true;
+    }
+    if args.paths.is_empty() {
+        let state = match (is_there, default.exists()) {
+            (true, _) => format!("at {}", default.display()),
+            (false, true) => {
+                format!("damaged at {}: the next use fetches it again", default.display())
+            }
+            (false, false) => format!(
+                "not fetched yet: the first use downloads {} MB ({})",
+                DEFAULT_MODEL.n_bytes / 1_000_000,
+                DEFAULT_MODEL.requirement
+            ),
+        };
+        output::line(&format!("{} (default), {state}", DEFAULT_MODEL.name))?;
+        output::line("any other: --model PATH, a folder in Hugging Face's layout or a .gguf file")?;
+    }
+    args.paths.iter().try_for_each(|path| describe(path))
+}
+
+fn describe(path: &Path) -> Result<()> {
+    let model = Model::open(path)?;
+    let c = &model.network.config;
+    let n_block = c.d_model * c.d_head * 2 * (c.n_heads + c.n_kv_heads) + 3 * c.d_model * c.d_mlp;
+    let n_embeddings = c.d_vocab * c.d_model * if c.tied_embeddings { 1 } else { 2 };
+    let n_weights = c.n_layers * (n_block + 2 * c.d_model) + n_embeddings + c.d_model;
+    output::line(&format!(
+        "{}: {ARCHITECTURE}, {:.0} million weights in {}\n  \
+         {} layers, width {}, {} heads ({} for keys) of {}, MLP {}\n  \
+         vocabulary {}, context {}, {} embeddings\n  fingerprint {}",
+        model.name,
+        n_weights as f64 / 1e6,
+        model.weights_dtype,
+        c.n_layers,
+        c.d_model,
+        c.n_heads,
+        c.n_kv_heads,
+        c.d_head,
+        c.d_mlp,
+        c.d_vocab,
+        c.n_context,
+        if c.tied_embeddings { "tied" } else { "separate" },
+        model.fingerprint
+    ))
+}

@@ -1,0 +1,106 @@
+//! What `sweep` prints of an experiment: what the notebook prints, and what it should have.
+
+use shared::document::{Answer, Answers, Baseline, Baselines, Token};
+use shared::vocabulary::Align;
+
+use crate::experiment::Experiment;
+use crate::model::Model;
+use crate::sweep::Plan;
+
+/// Prompts, tokens, alignment and answers.
+pub fn experiment(model: &Model, experiment: &Experiment) -> String {
+    let alignment = &experiment.request.alignment;
+    let tokens = |ids: &[u32]| {
+        let texts: Vec<_> =
+            ids.iter().map(|&id| format!("{:?}", model.tokenizer.token(id).text)).collect();
+        texts.join(" ")
+    };
+    let columns = experiment.request.positions();
+    let from = |ids: &[u32]| tokens(&ids[ids.len() - columns.len()..]);
+    let mut lines = vec![
+        format!("source   {:?}", experiment.source_prompt),
+        format!("base     {:?}", experiment.base_prompt),
+        format!("answers  {}", answers(&experiment.answers)),
+        format!(
+            "tokens   source {}, base {}; swept {} positions, {} to {}",
+            alignment.source.len() - alignment.source_padding,
+            alignment.base.len() - alignment.base_padding,
+            columns.len(),
+            columns.start,
+            columns.end - 1
+        ),
+        format!("         source {}", from(&alignment.source)),
+        format!("         base   {}", from(&alignment.base)),
+    ];
+    let n_padding = alignment.source_padding.max(alignment.base_padding);
+    if n_padding > 0 {
+        lines.push(format!(
+            "note     the prompts differ in length: the shorter is padded on the left by {}, and \
+             the padding is attended to, as in the notebook (--align right does without)",
+            counted(n_padding, "token")
+        ));
+    } else if experiment.align == Align::Right && alignment.source.len() != alignment.base.len() {
+        lines.push(
+            "note     the prompts differ in length: positions correspond by their distance from \
+             the end"
+                .to_string(),
+        );
+    }
+    lines.join("\n")
+}
+
+fn answers(answers: &Answers) -> String {
+    let one = |answer: &Answer| {
+        let kept: Vec<_> =
+            answer.kept.iter().map(|Token { id, text }| format!("{text:?} {id}")).collect();
+        let dropped = match &answer.dropped[..] {
+            [] => String::new(),
+            dropped => {
+                let dropped: Vec<_> = dropped.iter().map(|text| format!("{text:?}")).collect();
+                format!("; more than one token: {}", dropped.join(", "))
+            }
+        };
+        format!("{} ({}{dropped})", answer.word, kept.join(", "))
+    };
+    format!("{}\n         against {}", one(&answers.true_answer), one(&answers.false_answer))
+}
+
+/// Both baselines, a line each.
+pub fn baselines(names: &Answers, baselines: &Baselines) -> String {
+    let one = |name: &str, baseline: &Baseline| {
+        format!(
+            "{name:8} log P({t}) - log P({f}) = {:+.3}, P({t}) {:.4}, P({f}) {:.4}, top {:?} {:.4}",
+            baseline.logit_diff,
+            baseline.p_true,
+            baseline.p_false,
+            baseline.top_token.text,
+            baseline.p_top,
+            t = names.true_answer.word,
+            f = names.false_answer.word,
+        )
+    };
+    [one("source", &baselines.source), one("base", &baselines.base)].join("\n")
+}
+
+/// The plan: cells, passes, operations, memory.
+pub fn plan(experiment: &Experiment, n_layers: usize, plan: &Plan) -> String {
+    let n_all = n_layers * experiment.request.positions().len();
+    format!(
+        "plan     {} cells, of which {} are known beforehand; {} over the layers, {:.1} GFLOP, at \
+         most {} MiB beyond the weights",
+        n_all,
+        n_all - plan.n_cells(),
+        if plan.passes.len() == 1 {
+            "one pass".into()
+        } else {
+            format!("{} passes", plan.passes.len())
+        },
+        plan.operations.done / 1e9,
+        plan.peak_bytes.div_ceil(1 << 20)
+    )
+}
+
+/// `1 pair`, `2 pairs`.
+pub fn counted(n: usize, noun: &str) -> String {
+    format!("{n} {noun}{}", if n == 1 { "" } else { "s" })
+}

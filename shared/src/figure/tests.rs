@@ -1,0 +1,288 @@
+//! The figure as a whole: what its SVG says, and that nothing is clipped or written over.
+
+use std::collections::HashMap;
+
+use plotters::backend::SVGBackend;
+use plotters::drawing::IntoDrawingArea;
+
+use super::layout::{Anchor, Text};
+use super::*;
+use crate::document::{Answer, Answers};
+use crate::fixture::{baselines, document, ramp, readout, with_tokens};
+
+fn svg(document: &Document, options: &FigureOptions) -> String {
+    let mut svg = String::new();
+    let figure = Figure::new(document, options).unwrap();
+    let root = SVGBackend::with_string(&mut svg, figure.size()).into_drawing_area();
+    figure.draw(&root, TextUnit::LineHeight).unwrap();
+    drop(root);
+    svg
+}
+
+fn attribute<'a>(tag: &'a str, name: &str) -> &'a str {
+    let (_, rest) = tag.split_once(&format!(" {name}=\"")).unwrap();
+    rest.split_once('"').unwrap().0
+}
+
+/// The fill of the last rectangle over each point asked for.
+fn fills(svg: &str, points: &[(i32, i32)]) -> Vec<String> {
+    let mut fills = vec![String::new(); points.len()];
+    for tag in svg.lines().filter(|line| line.starts_with("<rect")) {
+        let [x, y, width, height] =
+            ["x", "y", "width", "height"].map(|name| attribute(tag, name).parse::<i32>().unwrap());
+        for (fill, (px, py)) in fills.iter_mut().zip(points) {
+            if (x..x + width).contains(px) && (y..y + height).contains(py) {
+                *fill = attribute(tag, "fill").to_lowercase();
+            }
+        }
+    }
+    fills
+}
+
+#[test]
+fn every_cell_has_its_colour_at_its_place_up_to_its_edges() {
+    let (n_layers, n_columns) = (5, 4);
+    let mut document = ramp(n_layers, n_columns);
+    document.patching_results[2][1] = None;
+    let plain = FigureOptions::default();
+    let cases = [
+        plain,
+        FigureOptions { origin: Origin::Bottom, ..plain },
+        FigureOptions { transpose: true, preset: Preset::Viridis, ..plain },
+        FigureOptions { transpose: true, origin: Origin::Bottom, scale: Some(1.37), ..plain },
+        FigureOptions { range: Range::Set(1.0, 3.0), preset: Preset::RdBu, ..plain },
+    ];
+    for options in cases {
+        let figure = Figure::new(&document, &options).unwrap();
+        let svg = svg(&document, &options);
+        let (lo, hi) = match options.range {
+            Range::Auto => (0.0, 0.25 * (n_layers * n_columns - 1) as f32),
+            Range::Set(lo, hi) => (lo, hi),
+        };
+        let plot = figure.layout().plot();
+        let (n_x, n_y) =
+            if options.transpose { (n_layers, n_columns) } else { (n_columns, n_layers) };
+        for layer in 0..n_layers {
+            for column in 0..n_columns {
+                let value = document.patching_results[layer][column];
+                let expected = value.map_or(MISSING, |v| {
+                    colour_at(options.preset, ((v - lo) / (hi - lo)).clamp(0.0, 1.0))
+                });
+                let (x, y) = if options.transpose { (layer, column) } else { (column, layer) };
+                let y = if options.origin == Origin::Top { y } else { n_y - 1 - y };
+                let share = |from: i32, to: i32, i: usize, n: usize| {
+                    f64::from(from) + f64::from(to - from) * (i as f64 + 0.5) / n as f64
+                };
+                let centre =
+                    (share(plot.left, plot.right, x, n_x), share(plot.top, plot.bottom, y, n_y));
+                assert_eq!(figure.layout().cell_at(centre.0, centre.1), Some((layer, column)));
+
+                let cell = figure.layout().cell(layer, column);
+                let corners = [
+                    (centre.0 as i32, centre.1 as i32),
+                    (cell.left, cell.top),
+                    (cell.right - 1, cell.bottom - 1),
+                ];
+                for fill in fills(&svg, &corners) {
+                    assert_eq!(fill, expected.to_string(), "{layer}, {column} of {options:?}");
+                }
+            }
+        }
+        let beside = (f64::from(plot.left) - 1.0, f64::from(plot.top));
+        assert_eq!(figure.layout().cell_at(beside.0, beside.1), None);
+        // The frame is right beside the outermost cells.
+        let around = [(plot.left - 1, plot.top), (plot.right, plot.bottom - 1)];
+        assert_eq!(fills(&svg, &around), [AXIS.to_string(), AXIS.to_string()]);
+    }
+}
+
+#[test]
+fn the_colour_bar_stands_beside_the_grid_with_its_high_end_on_top() {
+    let document = ramp(30, 14);
+    for preset in [Preset::Notebook, Preset::Viridis] {
+        let options = FigureOptions { preset, ..FigureOptions::default() };
+        let figure = Figure::new(&document, &options).unwrap();
+        let bar = figure.layout().pixels(figure.layout().bar.unwrap());
+        let plot = figure.layout().plot();
+        assert_eq!((bar.top, bar.bottom), (plot.top, plot.bottom));
+        assert!(bar.left > plot.right);
+        let points = [(bar.left, bar.top), (bar.right - 1, bar.bottom - 1)];
+        let expected = [255.5, 0.5].map(|step| colour_at(preset, step / 256.0).to_string());
+        assert_eq!(fills(&svg(&document, &options), &points), expected);
+    }
+}
+
+#[test]
+fn labels_tell_where_source_and_base_differ() {
+    let document = with_tokens(ramp(2, 3), &[1]);
+    let labels = |labels| {
+        let figure = Figure::new(&document, &FigureOptions { labels, ..Default::default() });
+        let texts = figure.unwrap().layout.texts;
+        let upright = texts.into_iter().filter(|t| t.upright && t.text.starts_with('t'));
+        upright.map(|t| (t.text, t.colour.to_string())).collect::<Vec<_>>()
+    };
+    let expected = |texts: [&str; 3]| {
+        texts.map(String::from).into_iter().zip(["#767676", "#1a1a1a", "#767676"].map(String::from))
+    };
+    assert!(labels(LabelStyle::Token).into_iter().eq(expected(["t0", "t1", "t2"])));
+    assert!(
+        labels(LabelStyle::TokenIndex).into_iter().eq(expected(["t0 (3)", "t1 (4)", "t2 (5)"]))
+    );
+}
+
+#[test]
+fn text_is_data() {
+    let mut document = document(&[&[Some(1.0), Some(2.0), Some(3.0)]]);
+    document.token_labels = [" <b>", "a&\"'", "\u{1}\n"].map(String::from).to_vec();
+    document.entity = "]]></text><script>\u{0}\u{ffff}".into();
+    let svg = svg(&document, &FigureOptions::default());
+    for expected in [
+        "\n·&lt;b&gt;\n",
+        "\na&amp;&quot;&apos;\n",
+        "\n&lt;U+0001&gt;↵\n",
+        "\n]]&gt;&lt;/text&gt;&lt;script&gt;&lt;U+0000&gt;&lt;U+FFFF&gt;\n",
+        "\nSource: The council fined them.\n",
+        "\nlog\u{a0}P(TRUE) −\n",
+    ] {
+        assert!(svg.contains(expected), "{expected:?} in {svg}");
+    }
+    assert!(!svg.contains(|c: char| c.is_control() && c != '\n'), "{svg}");
+}
+
+#[test]
+fn notes_tell_what_the_picture_alone_does_not() {
+    let mut document = with_tokens(ramp(2, 3), &[1]);
+    let note = |document: &Document, range| {
+        let options = FigureOptions { range, ..FigureOptions::default() };
+        let svg = svg(document, &options);
+        ["Grey tokens", "Hatched cells", "Values beyond"].map(|note| svg.contains(note))
+    };
+    assert_eq!(note(&ramp(2, 3), Range::Auto), [false, false, false]);
+    assert_eq!(note(&document, Range::Auto), [true, false, false]);
+    document.patching_results[0][0] = None;
+    assert_eq!(note(&document, Range::Auto), [true, true, false]);
+    assert_eq!(note(&document, Range::Set(0.0, 1.0)), [true, true, true]);
+}
+
+#[test]
+fn sizes_grow_with_the_grid_and_stay_within_limits() {
+    let size = |n_layers, n_columns| size(&ramp(n_layers, n_columns), &FigureOptions::default());
+    let mut last = (0, 0);
+    for n in [1, 2, 5, 10, 20, 40, 60, 80] {
+        let (width, height) = size(n, n).unwrap();
+        assert!(width >= last.0 && height >= last.1, "{n}: {width} x {height} after {last:?}");
+        last = (width, height);
+    }
+    for (n_layers, n_columns) in [(80, 400), (3, 3000), (1200, 3), (1, 1)] {
+        let (width, height) = size(n_layers, n_columns).unwrap();
+        assert!((380..1800).contains(&width), "{width} for {n_columns} columns");
+        assert!((200..1400).contains(&height), "{height} for {n_layers} layers");
+    }
+    let mut long = ramp(3, 3);
+    long.token_labels[1] = "x".repeat(500);
+    let height = |document| super::size(document, &FigureOptions::default()).unwrap().1;
+    assert!((50..130).contains(&(height(&long) - height(&ramp(3, 3)))), "long labels are cut");
+    // Cells meet on whole pixels at every scale, and double exactly.
+    let document = ramp(30, 14);
+    let at = |scale| {
+        let options = FigureOptions { scale: Some(scale), ..FigureOptions::default() };
+        Figure::new(&document, &options).unwrap()
+    };
+    let (once, twice) = (at(1.0), at(2.0));
+    assert_eq!(twice.size(), (2 * once.size().0, 2 * once.size().1));
+    for (a, b) in once.layout().cells().zip(twice.layout().cells()) {
+        let PixelRect { left, top, right, bottom } = a.2;
+        let double =
+            PixelRect { left: 2 * left, top: 2 * top, right: 2 * right, bottom: 2 * bottom };
+        assert_eq!(b.2, double);
+    }
+}
+
+/// Left, top, right, bottom of what a text inks, at scale 1.
+fn extent(text: &Text) -> [f64; 4] {
+    let width = text::width(&text.text, text.em);
+    let start = match text.anchor {
+        Anchor::Start => 0.0,
+        Anchor::Middle => -width / 2.0,
+        Anchor::End => -width,
+    };
+    let (above, below) = (0.73 * text.em, 0.2 * text.em);
+    let Text { x, y, .. } = *text;
+    if text.upright {
+        [x - above, y - start - width, x + below, y - start]
+    } else {
+        [x + start, y - above, x + start + width, y + below]
+    }
+}
+
+#[test]
+fn whatever_the_document_nothing_is_clipped_or_written_over() {
+    let mut documents = HashMap::new();
+    for (n_layers, n_columns) in [(1, 1), (4, 3), (30, 14), (80, 200), (2, 1500), (3, 2000)] {
+        documents.insert(format!("{n_layers} x {n_columns}"), ramp(n_layers, n_columns));
+    }
+    let mut long = ramp(12, 3);
+    long.token_labels = vec!["x".repeat(500), " \u{202e}".repeat(300), String::new()];
+    long.entity = "word ".repeat(200);
+    long.source_sentence = "x".repeat(5000);
+    long.model = "m".repeat(300);
+    let answer = |word: String| Answer { word, kept: vec![], dropped: vec![] };
+    long.answers = Some(Answers {
+        true_answer: answer("certainly ".repeat(40)),
+        false_answer: answer("n".repeat(200)),
+    });
+    documents.insert("long".into(), long);
+    for (name, a, b) in [
+        ("extreme", f32::MIN, f32::MAX),
+        ("tiny", 1e-40, 1e-45),
+        ("equal", 0.1, 0.1),
+        ("not finite", f32::NAN, f32::INFINITY),
+        ("ulp", 1.0, 1.0 + f32::EPSILON),
+    ] {
+        documents.insert(name.into(), document(&[&[Some(a), None], &[Some(b), Some(a)]]));
+    }
+    documents.insert("empty".into(), document(&[&[None, None]]));
+    let mut start = ramp(2, 2);
+    start.sentence_start = usize::MAX - 1;
+    documents.insert("start".into(), start);
+
+    let plain = FigureOptions::default();
+    let mut n_texts = 0;
+    for (name, mut document) in documents {
+        document.baselines = Some(baselines(f32::MAX, -3.0));
+        document.readout = Some(readout(&document));
+        for options in [
+            plain,
+            FigureOptions { transpose: true, labels: LabelStyle::TokenIndex, ..plain },
+            FigureOptions { preset: Preset::RdBu, metric: Metric::Change, ..plain },
+            FigureOptions { metric: Metric::PTrue, scale: Some(f64::INFINITY), ..plain },
+            FigureOptions { range: Range::Set(-0.001, 1e30), scale: Some(0.0), ..plain },
+        ] {
+            let figure = Figure::new(&document, &options).unwrap();
+            let (width, height) = figure.size();
+            let scale = options.scale();
+            let texts = &figure.layout().texts;
+            let extents: Vec<_> = texts.iter().map(extent).collect();
+            for (text, [left, top, right, bottom]) in texts.iter().zip(&extents) {
+                assert!(
+                    *left >= 0.0
+                        && *top >= 0.0
+                        && right * scale <= f64::from(width)
+                        && bottom * scale <= f64::from(height),
+                    "{name} {options:?}: {text:?} is clipped by {width} x {height}"
+                );
+            }
+            for (i, a) in extents.iter().enumerate() {
+                for (j, b) in extents.iter().enumerate().skip(i + 1) {
+                    let apart = a[0] >= b[2] || b[0] >= a[2] || a[1] >= b[3] || b[1] >= a[3];
+                    assert!(apart, "{name} {options:?}: {:?} over {:?}", texts[i], texts[j]);
+                }
+            }
+            n_texts += texts.len();
+            if width < 1000 {
+                svg(&document, &options);
+            }
+        }
+    }
+    assert!(n_texts > 1000);
+}

@@ -1,0 +1,156 @@
+//! Text of a figure: made printable, measured, shortened and wrapped. Backends differ in what
+//! they know of fonts, so widths come from a table here and the layout is the same everywhere.
+
+/// The font family as CSS has it: DejaVu Sans, which the PNG is drawn with, then what is near it.
+pub const FONT_FAMILY: &str = "DejaVu Sans, Verdana, sans-serif";
+
+/// Advance widths of U+0020 to U+007E in DejaVu Sans, in 1/2048 em.
+#[rustfmt::skip]
+pub const ADVANCES: [u16; 95] = [
+    651, 821, 942, 1716, 1303, 1946, 1597, 563, 799, 799, 1024, 1716, 651, 739, 651, 690, 1303,
+    1303, 1303, 1303, 1303, 1303, 1303, 1303, 1303, 1303, 690, 690, 1716, 1716, 1716, 1087, 2048,
+    1401, 1405, 1430, 1577, 1294, 1178, 1587, 1540, 604, 604, 1343, 1141, 1767, 1532, 1612, 1235,
+    1612, 1423, 1300, 1251, 1499, 1401, 2025, 1403, 1251, 1403, 799, 690, 799, 1716, 1024, 1024,
+    1255, 1300, 1126, 1300, 1260, 721, 1300, 1298, 569, 569, 1186, 569, 1995, 1298, 1253, 1300,
+    1300, 842, 1067, 803, 1298, 1212, 1675, 1212, 1212, 1075, 1303, 690, 1303, 1716,
+];
+
+/// The width of `text` in pixels when an em is `em` pixels. Exact for ASCII in DejaVu Sans, and
+/// on the wide side for the rest.
+pub fn width(text: &str, em: f64) -> f64 {
+    text.chars().map(|c| advance(c) * em).sum()
+}
+
+/// The advance width in em.
+fn advance(c: char) -> f64 {
+    match u32::from(c) {
+        code @ 0x20..=0x7e => f64::from(ADVANCES[(code - 0x20) as usize]) / 2048.0,
+        0xb7 => advance(' '),
+        // Most of Latin, Greek and Cyrillic; arrows and signs; then dashes, East Asian scripts, emoji.
+        0xa0..=0x1fff => 0.72,
+        0x2190..=0x24ff => 0.9,
+        _ => 1.05,
+    }
+}
+
+/// A token for a label: spaces become middle dots, a line break `↵` and a tab `⇥`, quiet but
+/// unmistakable. Alone, where a dot would pass for a full stop, they are `␣`; no text is `∅`.
+pub fn token(text: &str) -> String {
+    match text.trim_matches(' ') {
+        "" if text.is_empty() => "∅".to_string(),
+        "" => "␣".repeat(text.len()),
+        _ => printable(text).replace(' ', "·"),
+    }
+}
+
+/// Text without what a figure cannot show or XML cannot hold: line breaks and tabs become signs,
+/// other control, invisible and direction-changing characters their code, like `<U+200B>`.
+pub fn printable(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '\n' => out.push('↵'),
+            '\t' => out.push('⇥'),
+            '\u{ad}'
+            | '\u{61c}'
+            | '\u{200b}'..='\u{200f}'
+            | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}'
+            | '\u{feff}'
+            | '\u{fff9}'..='\u{fffb}'
+            | '\u{fffe}'..='\u{ffff}' => out.push_str(&format!("<U+{:04X}>", u32::from(c))),
+            c if c.is_control() => out.push_str(&format!("<U+{:04X}>", u32::from(c))),
+            c => out.push(c),
+        }
+    }
+    out
+}
+
+/// `text`, or its beginning and `…`, within `max_width` pixels.
+pub fn shorten(text: &str, em: f64, max_width: f64) -> String {
+    if width(text, em) <= max_width {
+        return text.to_string();
+    }
+    let room = max_width - width("…", em);
+    let kept = &text[..fitting(text, em, room)];
+    format!("{}…", kept.trim_end())
+}
+
+/// `text` in at most `max_lines` lines of `max_width` pixels, broken at spaces where there are
+/// any; the last one is shortened.
+pub fn wrap(text: &str, em: f64, max_width: f64, max_lines: usize) -> Vec<String> {
+    let mut lines = Vec::new();
+    let mut rest = text.trim();
+    while !rest.is_empty() {
+        if lines.len() + 1 >= max_lines {
+            lines.push(shorten(rest, em, max_width));
+            break;
+        }
+        let mut end = fitting(rest, em, max_width);
+        if end < rest.len() && !rest[end..].starts_with(' ') {
+            end = rest[..end].rfind(' ').unwrap_or(end);
+        }
+        // A line takes at least one character, however narrow.
+        let end = end.max(rest.chars().next().map_or(0, char::len_utf8));
+        lines.push(rest[..end].trim_end().to_string());
+        rest = rest[end..].trim_start();
+    }
+    lines
+}
+
+/// How many bytes of `text` fit `max_width` pixels.
+fn fitting(text: &str, em: f64, max_width: f64) -> usize {
+    let mut used = 0.0;
+    for (at, c) in text.char_indices() {
+        used += advance(c) * em;
+        if used > max_width {
+            return at;
+        }
+    }
+    text.len()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labels_show_every_character() {
+        let cases = [
+            (" power", "·power"),
+            ("power", "power"),
+            ("\n", "↵"),
+            ("a\tb  c", "a⇥b··c"),
+            ("", "∅"),
+            ("  ", "␣␣"),
+            (".", "."),
+            ("\u{1}\u{7f}", "<U+0001><U+007F>"),
+            ("\u{202e}x\u{ffff}", "<U+202E>x<U+FFFF>"),
+            ("<&\">", "<&\">"),
+            ("é中", "é中"),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(token(text), expected, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn text_is_shortened_and_wrapped_within_its_width() {
+        // A digit is 0.636 em wide, so ten of them at 10 pixels take 63.6.
+        assert_eq!(shorten("0123456789", 10.0, 64.0), "0123456789");
+        assert_eq!(shorten("0123456789", 10.0, 63.0), "01234567…");
+        assert_eq!(shorten("0123456789", 10.0, 0.0), "…");
+        let cases: [(&str, f64, usize, &[&str]); 7] = [
+            ("aa bb cc", 100.0, 2, &["aa bb cc"]),
+            ("aa bb cc", 34.0, 3, &["aa bb", "cc"]),
+            ("aa bb cc dddd", 34.0, 2, &["aa bb", "cc d…"]),
+            ("aaaaaa", 26.0, 3, &["aaaa", "aa"]),
+            ("aaa", 1.0, 5, &["a", "a", "a"]),
+            ("  ", 10.0, 2, &[]),
+            ("é é", 8.0, 2, &["é", "é"]),
+        ];
+        for (text, max_width, max_lines, expected) in cases {
+            assert_eq!(wrap(text, 10.0, max_width, max_lines), expected, "{text} in {max_width}");
+        }
+    }
+}

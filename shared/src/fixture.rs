@@ -1,0 +1,87 @@
+//! Documents for tests.
+
+use crate::document::{Baseline, Baselines, Document, Grid, Readout, SCHEMA, Token};
+
+/// A document of these cells, `[layer][position]`, with the tokens `t0`, `t1`, ... from position 3
+/// and no more than the notebook's fields.
+pub fn document(cells: &[&[Option<f32>]]) -> Document {
+    let n_columns = cells[0].len();
+    let mut document = Document {
+        schema: SCHEMA.into(),
+        id: "0".repeat(20),
+        model: "tiny".into(),
+        entity: "the council".into(),
+        source_prompt: String::new(),
+        base_prompt: String::new(),
+        source_sentence: "The council fined them.".into(),
+        base_sentence: "The council met them.".into(),
+        sentence_start: 3,
+        token_labels: (0..n_columns).map(|i| format!("t{i}")).collect(),
+        num_layers: cells.len(),
+        patching_results: cells.iter().map(|row| row.to_vec()).collect(),
+        template: None,
+        site: Default::default(),
+        align: Default::default(),
+        direction: Default::default(),
+        source_tokens: vec![],
+        base_tokens: vec![],
+        answers: None,
+        baselines: None,
+        readout: None,
+        verification: None,
+        provenance: None,
+    };
+    document.base_prompt = document.base_sentence.clone();
+    document.source_prompt = document.source_sentence.clone();
+    document
+}
+
+/// `n_layers` x `n_columns` cells that run from 0 upwards in steps of 0.25, row by row.
+pub fn ramp(n_layers: usize, n_columns: usize) -> Document {
+    let cells: Grid<f32> = (0..n_layers)
+        .map(|l| (0..n_columns).map(|c| Some(0.25 * (l * n_columns + c) as f32)).collect())
+        .collect();
+    document(&cells.iter().map(Vec::as_slice).collect::<Vec<_>>())
+}
+
+/// Gives the document tokens with the ids 100, 101, ... and its labels as the swept ones' texts.
+/// The source's differ in the columns named.
+pub fn with_tokens(mut document: Document, differing: &[usize]) -> Document {
+    let start = document.sentence_start;
+    let texts = std::iter::repeat_n("x", start).chain(document.token_labels.iter().map(|t| &**t));
+    document.base_tokens = (100..).zip(texts).map(|(id, t)| Token { id, text: t.into() }).collect();
+    document.source_tokens = document.base_tokens.clone();
+    for column in differing {
+        document.source_tokens[start + column].id += 1000;
+    }
+    document
+}
+
+/// Baselines with these logit differences.
+pub fn baselines(source: f32, base: f32) -> Baselines {
+    let baseline = |logit_diff| Baseline {
+        logit_diff,
+        p_true: 0.25,
+        p_false: 0.5,
+        top_token: Token { id: 1, text: " TRUE".into() },
+        p_top: 0.5,
+    };
+    Baselines { source: baseline(source), base: baseline(base) }
+}
+
+/// A readout where P(TRUE) counts 0, 0.1, 0.2, ... cell by cell, P(FALSE) is the rest to 1, and
+/// the top token is 7.
+pub fn readout(document: &Document) -> Readout {
+    let n_columns = document.token_labels.len();
+    let grid = |f: &dyn Fn(usize) -> f32| {
+        (0..document.num_layers)
+            .map(|l| (0..n_columns).map(|c| Some(f(l * n_columns + c))).collect())
+            .collect()
+    };
+    Readout {
+        p_true: grid(&|cell| cell as f32 / 10.0),
+        p_false: grid(&|cell| (10.0 - cell as f32) / 10.0),
+        top_token: vec![vec![Some(7); n_columns]; document.num_layers],
+        top_token_labels: [(7, " TRUE".to_string())].into(),
+    }
+}

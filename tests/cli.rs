@@ -1,0 +1,510 @@
+//! The command line as a user meets it: files in, files out, messages and exit codes.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use shared::document::Document;
+use tempfile::TempDir;
+
+const TABLE: &str = "name\tpower\tno_power\n\
+    The king\tThe king orders the guards to leave.\tThe king watches the guards at rest.\n\
+    Maria\tMaria commands the crew.\tMaria greets the crew and then walks home.\n";
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+fn tiny(name: &str) -> PathBuf {
+    root().join("tests/oracle/models").join(name)
+}
+
+fn patchboard(args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_patchboard"));
+    command.args(args).env_remove("RUST_BACKTRACE");
+    command
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+fn succeed(args: &[&str]) -> String {
+    let output = patchboard(args).output().unwrap();
+    assert!(output.status.success(), "{args:?}: {}", text(&output.stderr));
+    text(&output.stdout)
+}
+
+fn names(folder: &Path) -> Vec<String> {
+    let mut names: Vec<_> = fs::read_dir(folder)
+        .map(|entries| {
+            entries.map(|e| e.unwrap().file_name().to_string_lossy().into_owned()).collect()
+        })
+        .unwrap_or_default();
+    names.sort();
+    names
+}
+
+/// A folder with a table, and a place for results.
+struct Place {
+    folder: TempDir,
+}
+
+impl Place {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("pairs.tsv"), TABLE).unwrap();
+        Self { folder }
+    }
+
+    fn path(&self, name: &str) -> String {
+        self.folder.path().join(name).display().to_string()
+    }
+
+    fn write(&self, name: &str, bytes: impl AsRef<[u8]>) -> String {
+        fs::write(self.folder.path().join(name), bytes).unwrap();
+        self.path(name)
+    }
+
+    /// A copy of a tiny model with one file changed.
+    fn model(&self, name: &str, file: &str, change: impl Fn(Vec<u8>) -> Vec<u8>) -> String {
+        let copy = self.folder.path().join(format!("{name}-{}", names(self.folder.path()).len()));
+        fs::create_dir(&copy).unwrap();
+        for entry in fs::read_dir(tiny(name)).unwrap() {
+            let from = entry.unwrap().path();
+            let mut bytes = fs::read(&from).unwrap();
+            if from.file_name().unwrap() == file {
+                bytes = change(bytes);
+            }
+            fs::write(copy.join(from.file_name().unwrap()), bytes).unwrap();
+        }
+        copy.display().to_string()
+    }
+}
+
+#[test]
+fn sweep_writes_documents_and_figures_and_does_not_run_twice() {
+    let place = Place::new();
+    let (table, out) = (place.path("pairs.tsv"), place.path("out"));
+    let model = tiny("tiny-llama3").display().to_string();
+    let args = [
+        "sweep",
+        &table,
+        "--model",
+        &model,
+        "--out",
+        &out,
+        "--verify",
+        "5",
+        "--format",
+        "png,svg,csv",
+    ];
+    let said = succeed(&args);
+    for expected in [
+        "tiny-llama3: 4 layers of width 48, weights in BF16 computed in f32",
+        "[1/2] The king",
+        "answers  TRUE (\" TRUE\" 282,",
+        "note     the prompts differ in length: the shorter is padded on the left by",
+        "source   log P(TRUE) - log P(FALSE) = ",
+        "verified 5 cells by the naive engine: largest difference",
+        "2 swept: ",
+    ] {
+        assert!(said.contains(expected), "{expected}\nin\n{said}");
+    }
+    let written = names(Path::new(&out));
+    assert_eq!(written.len(), 8, "{written:?}");
+    assert!(written[0].starts_with("maria-") && written[0].ends_with(".csv"), "{written:?}");
+
+    let document = |name: &String| fs::read(Path::new(&out).join(name)).unwrap();
+    let jsons: Vec<_> = written.iter().filter(|name| name.ends_with(".json")).collect();
+    for name in &jsons {
+        let document = Document::read(&document(name)).unwrap().remove(0);
+        assert!(name.contains(&document.id));
+        assert!(document.verification.unwrap().max_abs_diff < 1e-5);
+        assert_eq!(document.provenance.unwrap().weights_dtype, "BF16");
+    }
+    let csv = text(&document(&written[0]));
+    assert!(
+        csv.starts_with(
+            "layer,position,token,token_id,logit_diff,p_true,p_false,recovery,top_token"
+        )
+    );
+
+    // A figure that was deleted is drawn again; the sweep is not.
+    fs::remove_file(Path::new(&out).join(&written[3])).unwrap();
+    let before = document(jsons[0]);
+    assert!(succeed(&args).contains("0 swept, 2 already there"));
+    assert_eq!(names(Path::new(&out)), written);
+    assert_eq!(document(jsons[0]), before);
+
+    let lines = succeed(&["sweep", &table, "--model", &model, "--out", &out, "--json"]);
+    assert_eq!(lines.lines().count(), 2);
+    for line in lines.lines() {
+        let line: serde_json::Value = serde_json::from_str(line).unwrap();
+        assert_eq!(line["status"], "already there");
+    }
+    assert_eq!(succeed(&["sweep", &table, "--model", &model, "--out", &out, "--quiet"]), "");
+}
+
+#[test]
+fn a_dry_run_shows_the_plan_and_writes_nothing() {
+    let place = Place::new();
+    let model = tiny("tiny-tied").display().to_string();
+    let (table, out) = (place.path("pairs.tsv"), place.path("out"));
+    let said =
+        succeed(&["sweep", &table, "--model", &model, "--out", &out, "--dry-run", "--limit", "1"]);
+    for expected in
+        ["tokens   source", "base     log P(TRUE)", "plan     ", "one pass over the layers"]
+    {
+        assert!(said.contains(expected), "{expected}\nin\n{said}");
+    }
+    assert!(!said.contains("Maria"));
+    assert!(!Path::new(&out).exists());
+}
+
+#[test]
+fn pairs_come_from_the_command_line_with_answers_of_their_own() {
+    let place = Place::new();
+    let model = tiny("tiny-tied").display().to_string();
+    let out = place.path("out");
+    let pair = ["sweep", "--pair", "The king orders the guards", "The king watches the guards"];
+    let rest = [
+        "--model",
+        &model,
+        "--out",
+        &out,
+        "--answers",
+        "the,king",
+        "--format",
+        "json",
+        "--direction",
+        "noising",
+        "--site",
+        "mlp_out",
+    ];
+    let said = succeed(&[&pair[..], &rest[..]].concat());
+    assert!(said.contains("source   \"The king watches the guards\""), "{said}");
+    let name = names(Path::new(&out)).remove(0);
+    let bytes = fs::read(Path::new(&out).join(name)).unwrap();
+    let document = Document::read(&bytes).unwrap().remove(0);
+    assert_eq!(document.template, None);
+    assert_eq!(document.base_sentence, "The king orders the guards");
+    assert_eq!(document.answers.unwrap().true_answer.word, "the");
+    assert_eq!(document.site.name(), "mlp_out");
+}
+
+#[test]
+fn results_of_the_notebook_are_imported_and_exported() {
+    let place = Place::new();
+    let notebook = place.write(
+        "patching_results.json",
+        r#"{"model": "meta-llama/Llama-3.1-8B", "entity": "Erin", "source_prompt": "a",
+            "base_prompt": "b", "source_sentence": "a", "base_sentence": "b", "sentence_start": 2,
+            "token_labels": ["a", " <c>"], "num_layers": 2,
+            "patching_results": [[0.5, NaN], [-1.25, 2.0]]}"#,
+    );
+    let out = place.path("out");
+    let imported = succeed(&["import", &notebook, "--out", &out]);
+    let imported = imported.trim_end();
+    assert!(Path::new(imported).file_name().unwrap().to_string_lossy().starts_with("erin-"));
+    let written = succeed(&[
+        "export",
+        imported,
+        "--out",
+        &out,
+        "--format",
+        "csv,svg,png",
+        "--preset",
+        "rdbu",
+        "--range",
+        "-2,2",
+        "--transpose",
+        "--origin",
+        "bottom",
+    ]);
+    assert_eq!(written.lines().count(), 3);
+    let csv = fs::read_to_string(written.lines().find(|l| l.ends_with("csv")).unwrap()).unwrap();
+    assert!(csv.contains("\n0,2,a,,0.5,,,,\n"), "{csv}");
+    assert!(csv.contains("\n0,3, <c>,,,,,,\n"), "{csv}");
+}
+
+/// Runs a command that must fail with `code` and say `expected`, without a trace of a panic.
+fn fails(args: &[&str], code: i32, expected: &str) {
+    let output = patchboard(args).stdin(Stdio::null()).output().unwrap();
+    check_failure(&output, &format!("{args:?}"), code, expected);
+}
+
+fn check_failure(output: &Output, what: &str, code: i32, expected: &str) {
+    let said = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(code), "{what}: {said}");
+    assert!(said.contains(expected), "{what}\n{said}\nlacks\n{expected}");
+    assert!(!said.contains("panicked"), "{said}");
+}
+
+#[test]
+fn bad_input_is_refused_before_any_work() {
+    let place = Place::new();
+    let table = place.path("pairs.tsv");
+    let model = tiny("tiny-tied").display().to_string();
+    let out = place.path("out");
+    let header = "name\tpower\tno_power\n";
+    let long = "guard ".repeat(200);
+    let bad_tables = [
+        (String::new(), ".tsv:1: the table is empty"),
+        (header.into(), ".tsv:1: the table has no rows"),
+        (
+            "name\tpower\nA\tb\n".into(),
+            "no column `no_power` for the base: the header has `name`, `power`",
+        ),
+        (format!("{header}A\tb\tc\n\tb\tc\n"), ".tsv:3: column `name`: the cell is empty"),
+        (format!("{header}A\tb\tb\nB\tc\tc\n"), "2 problems in "),
+        (format!("{header}A\t{long}\tc\n"), ".tsv:2: the source prompt has "),
+        (format!("{header}A\tb\tc\nB\t{long}\tc\nC\t{long}\tc\n"), "2 pairs cannot be run:"),
+        (
+            format!("{header}A\tb\tc\nB\t\"c\td\n"),
+            ".tsv:3: a quote (\") that opens here is never closed",
+        ),
+    ];
+    for (i, (text, expected)) in bad_tables.iter().enumerate() {
+        let table = place.write(&format!("bad{i}.tsv"), text);
+        fails(&["sweep", &table, "--model", &model, "--out", &out], 1, expected);
+    }
+    let not_utf8 = place.write("latin.csv", b"name,power,no_power\nA,caf\xe9,tea\n");
+    let unwritable = place.write("file", "");
+    let sweep = |rest: &[&str], code, expected| {
+        let args = [&["sweep", &table, "--model", &model, "--out", &out], rest].concat();
+        fails(&args, code, expected);
+    };
+    sweep(
+        &["--template", "{entity} rules"],
+        1,
+        "a template needs `{sentence}` exactly once, found it 0 times",
+    );
+    sweep(
+        &["--template", "{sentence} {rank}"],
+        1,
+        "pairs.tsv:2: `{rank}` is no column of the table: it has `name`",
+    );
+    sweep(&["--template", "other"], 1, "`other` is no template: expected notebook");
+    sweep(
+        &["--answers", "elephantine,TRUE"],
+        1,
+        "the answer \"elephantine\" is more than one token in every variant (\" ELEPHANTINE\"",
+    );
+    sweep(&["--answers", "TRUE,True"], 1, "the answers \"TRUE\" and \"True\" share the token");
+    sweep(&["--answers", "TRUE"], 2, "expected two answers");
+    sweep(&["--site", "resid"], 2, "`resid` is no site: expected one of resid_pre");
+    sweep(&["--align", "left"], 2, "`left` is no alignment");
+    sweep(&["--columns", "who=name"], 2, "`who` is no role");
+    sweep(&["--columns", "entity=who"], 1, "no column `who` for the entity");
+    sweep(&["--memory", "3MiB"], 1, "the sweep needs at least");
+    sweep(&["--memory", "much"], 2, "--memory");
+    sweep(&["--format", "pdf"], 2, "`pdf` is no format: expected one of json, csv, png, svg");
+    fails(&["sweep"], 2, "required");
+    fails(
+        &["sweep", &not_utf8, "--model", &model, "--out", &out],
+        1,
+        "latin.csv:2: the text is not UTF-8",
+    );
+    fails(&["sweep", &model, "--model", &model], 1, "expected a table that ends in .tsv");
+    fails(&["sweep", "none.tsv", "--model", &model], 1, "cannot read the table none.tsv");
+    fails(
+        &["sweep", &table, "--model", &model, "--out", &unwritable],
+        1,
+        "cannot write to the output folder",
+    );
+    fails(
+        &["sweep", &table, "--model", "nowhere", "--out", &out],
+        1,
+        "no such model: expected a folder with `config.json`",
+    );
+    fails(
+        &["sweep", "--pair", "same words", "same words", "--model", &model, "--out", &out],
+        1,
+        "source and base are the same",
+    );
+    fails(&["import", &table, "--out", &out], 1, "expected a result document in JSON");
+    fails(&["export", &place.path("none.json")], 1, "cannot read");
+    assert!(names(Path::new(&out)).is_empty(), "{:?}", names(Path::new(&out)));
+}
+
+#[test]
+fn damaged_models_are_refused_by_name() {
+    let place = Place::new();
+    let table = place.path("pairs.tsv");
+    let replace = |from: &'static str, to: &'static str| {
+        move |bytes: Vec<u8>| text(&bytes).replace(from, to).into_bytes()
+    };
+    let half = |mut bytes: Vec<u8>| {
+        bytes.truncate(bytes.len() / 2);
+        bytes
+    };
+    let shard = "model-00002-of-00003.safetensors";
+    let index = "model.safetensors.index.json";
+    let cases = [
+        (place.model("tiny-tied", "model.safetensors", half), "its header promises"),
+        (place.model("tiny-tied", "model.safetensors", |b| b[..4].to_vec()), "the file is empty"),
+        (
+            place.model("tiny-tied", "model.safetensors", |_| vec![0xff; 64]),
+            "this is no safetensors file",
+        ),
+        (place.model("tiny-llama3", shard, half), shard),
+        (
+            place.model("tiny-llama3", index, replace(shard, "../x")),
+            "the index names the shard `../x`",
+        ),
+        (place.model("tiny-llama3", index, replace(shard, "y.safetensors")), "y.safetensors"),
+        (place.model("tiny-llama3", index, half), "the index of shards is damaged"),
+        (
+            place.model("tiny-tied", "config.json", replace("\"llama\"", "\"mixtral\"")),
+            "the model family is `mixtral`: only `llama` is supported",
+        ),
+        (
+            place.model(
+                "tiny-tied",
+                "config.json",
+                replace("\"intermediate_size\": 48", "\"intermediate_size\": 49"),
+            ),
+            "the configuration says [49, 32]",
+        ),
+        (place.model("tiny-tied", "config.json", half), "config.json"),
+        (place.model("tiny-tied", "tokenizer.json", half), "the tokenizer is damaged"),
+        (place.write("model.gguf", b"GGUF\x03\0\0\0"), "this is no GGUF file, or a damaged one"),
+        (place.write("other.gguf", b"hello"), "this is no GGUF file, or a damaged one"),
+        (place.write("model.bin", b"hello"), "no such model"),
+    ];
+    let out = place.path("out");
+    for (model, expected) in &cases {
+        fails(&["sweep", &table, "--model", model, "--out", &out], 1, expected);
+    }
+    fs::remove_file(place.folder.path().join("tiny-tied-1/model.safetensors")).unwrap_or(());
+    assert!(names(Path::new(&out)).is_empty());
+}
+
+#[test]
+fn a_reader_that_has_seen_enough_is_no_error() {
+    let place = Place::new();
+    let model = tiny("tiny-tied").display().to_string();
+    let (table, out) = (place.path("pairs.tsv"), place.path("out"));
+    let mut child =
+        patchboard(&["sweep", &table, "--model", &model, "--out", &out, "--format", "json"])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    assert_eq!(text(&output.stderr), "");
+    // The work is done all the same.
+    assert_eq!(names(Path::new(&out)).len(), 2);
+}
+
+/// A limit on the size of files stands in for a full disk: writing fails midway.
+#[cfg(unix)]
+#[test]
+fn a_failed_write_leaves_nothing_half_done() {
+    let place = Place::new();
+    let model = tiny("tiny-tied").display().to_string();
+    let (table, out) = (place.path("pairs.tsv"), place.path("out"));
+    succeed(&[
+        "sweep", &table, "--model", &model, "--out", &out, "--format", "json", "--limit", "1",
+    ]);
+    let before = names(Path::new(&out));
+    let binary = env!("CARGO_BIN_EXE_patchboard");
+    let script = format!(
+        "trap '' XFSZ; ulimit -f 4; exec '{binary}' sweep '{table}' --model '{model}' --out '{out}' --format json"
+    );
+    let output =
+        Command::new("sh").args(["-c", &script]).env_remove("RUST_BACKTRACE").output().unwrap();
+    check_failure(&output, "a sweep without room", 1, "the file could not be written");
+    assert_eq!(names(Path::new(&out)), before);
+    // With room again, what is finished is not run again.
+    let said = succeed(&["sweep", &table, "--model", &model, "--out", &out, "--format", "json"]);
+    assert!(said.contains("1 swept, 1 already there"), "{said}");
+}
+
+/// Ctrl-C after the first of many results: it is kept, and the same command goes on from there.
+#[cfg(unix)]
+#[test]
+fn an_interrupted_table_is_continued() {
+    let place = Place::new();
+    let rows: String = (0..40)
+        .map(|i| format!("N{i}\tThe king orders guard {i} to leave the hall.\tThe king watches guard {i} at rest in the hall.\n"))
+        .collect();
+    let table = place.write("many.tsv", format!("name\tpower\tno_power\n{rows}"));
+    let model = tiny("tiny-llama3").display().to_string();
+    let out = place.path("out");
+    let args = ["sweep", &table, "--model", &model, "--out", &out, "--format", "json"];
+    let mut child =
+        patchboard(&args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let first = lines.find(|line| line.as_ref().unwrap().starts_with("done"));
+    assert!(first.is_some());
+    let pid = child.id().to_string();
+    assert!(Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
+    // Its output is read to the end, so that it is not the pipe that stops it.
+    let n_finished = 1 + lines.filter(|line| line.as_ref().unwrap().starts_with("done")).count();
+    let output = child.wait_with_output().unwrap();
+    check_failure(&output, "an interrupted sweep", 1, "finished and kept in");
+    let kept = names(Path::new(&out));
+    assert_eq!(kept.len(), n_finished);
+    assert!(n_finished < 40);
+    for name in &kept {
+        Document::read(&fs::read(Path::new(&out).join(name)).unwrap()).unwrap();
+    }
+    let said = succeed(&args);
+    assert!(
+        said.contains(&format!("{} swept, {n_finished} already there", 40 - n_finished)),
+        "{said}"
+    );
+    assert_eq!(names(Path::new(&out)).len(), 40);
+}
+
+#[test]
+fn models_are_described() {
+    let said = succeed(&["models", &tiny("tiny-llama3").display().to_string()]);
+    for expected in [
+        "tiny-llama3: llama, ",
+        "weights in BF16",
+        "4 layers, width 48, 6 heads (2 for keys) of 16",
+        "separate embeddings",
+    ] {
+        assert!(said.contains(expected), "{expected}\nin\n{said}");
+    }
+    assert!(succeed(&["models"]).contains("SmolLM2-135M-Instruct.Q4_1 (default), "));
+}
+
+#[test]
+fn bench_prints_its_figures() {
+    let model = tiny("tiny-tied").display().to_string();
+    let said = succeed(&[
+        "bench",
+        "--model",
+        &model,
+        "--rounds",
+        "1",
+        "--naive-cells",
+        "1",
+        "--json",
+        "--pair",
+        "The king orders the guards",
+        "The king watches the guards",
+    ]);
+    let figures: serde_json::Value = serde_json::from_str(&said).unwrap();
+    for key in [
+        "wavefront_secs",
+        "naive_secs_per_cell",
+        "useful_operations",
+        "done_operations",
+        "achieved_gflops",
+        "peak_gflops",
+        "speedup_over_naive",
+        "share_of_peak",
+    ] {
+        assert!(figures[key].as_f64().is_some_and(|n| n > 0.0), "{key}: {figures}");
+    }
+    let text = succeed(&["bench", "--model", &model, "--rounds", "1"]);
+    assert!(text.contains("speed-up") && text.contains("of the peak"), "{text}");
+}
