@@ -9,7 +9,11 @@ cargo build --release --workspace --exclude web
 patchboard=target/release/patchboard
 
 say "Sweeping capitals: a strong effect, with answers of their own"
-"$patchboard" sweep static/examples/capitals.tsv --template none --limit 3 --out results
+"$patchboard" sweep static/examples/capitals.tsv --template none --limit 3
+
+say "Sweeping power: does the sentence say that somebody was forced, or helped?"
+"$patchboard" sweep static/examples/power.tsv --template forced --answers forced,helped \
+    --only "Queen Elizabeth" --only "the bishop" --only "the duchess"
 
 say "Where to look"
 for figure in results/*.png; do

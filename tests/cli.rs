@@ -286,7 +286,11 @@ fn bad_input_is_refused_before_any_work() {
         1,
         "pairs.tsv:2: `{rank}` is no column of the table: it has `name`",
     );
-    sweep(&["--template", "other"], 1, "`other` is no template: expected notebook");
+    sweep(
+        &["--template", "other"],
+        1,
+        "`other` is no template: expected notebook, forced, obey, parties, none",
+    );
     sweep(
         &["--answers", "elephantine,TRUE"],
         1,
@@ -301,6 +305,8 @@ fn bad_input_is_refused_before_any_work() {
     sweep(&["--memory", "3MiB"], 1, "the sweep needs at least");
     sweep(&["--memory", "much"], 2, "--memory");
     sweep(&["--format", "pdf"], 2, "`pdf` is no format: expected one of json, csv, png, svg");
+    sweep(&["--only", "Nobody"], 1, "is about `Nobody`");
+    sweep(&["--limit", "none"], 2, "invalid value 'none'");
     fails(&["sweep"], 2, "required");
     fails(
         &["sweep", &not_utf8, "--model", &model, "--out", &out],

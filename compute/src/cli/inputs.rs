@@ -37,6 +37,10 @@ pub struct PairArgs {
     #[arg(long, value_name = "NAME|TEXT|none")]
     template: Option<String>,
 
+    /// Take only the pairs about this entity; can be given several times.
+    #[arg(long, value_name = "ENTITY", conflicts_with = "pair")]
+    only: Vec<String>,
+
     /// Take only the first N pairs of the table.
     #[arg(long, value_name = "N", conflicts_with = "pair")]
     limit: Option<usize>,
@@ -75,7 +79,12 @@ impl FromStr for ColumnNames {
 }
 
 /// The templates that ship with Patchboard, by name.
-const TEMPLATES: &[(&str, &str)] = &[("notebook", NOTEBOOK)];
+const TEMPLATES: &[(&str, &str)] = &[
+    ("notebook", NOTEBOOK),
+    ("forced", include_str!("../../../static/templates/forced.txt").trim_ascii_end()),
+    ("obey", include_str!("../../../static/templates/obey.txt").trim_ascii_end()),
+    ("parties", include_str!("../../../static/templates/parties.txt").trim_ascii_end()),
+];
 
 /// The notebook's question.
 pub const NOTEBOOK: &str = include_str!("../../../static/templates/notebook.txt").trim_ascii_end();
@@ -117,6 +126,12 @@ impl PairArgs {
         let uses_entity = template.iter().any(|t| t.columns().any(|column| column == "entity"));
         let columns = self.columns(uses_entity, &bytes);
         let mut pairs = pairs::read(&file, &bytes, format, &columns)?;
+        if let Some(missing) =
+            self.only.iter().find(|name| pairs.iter().all(|p| p.entity != **name))
+        {
+            bail!("no pair of {file} is about `{missing}`");
+        }
+        pairs.retain(|pair| self.only.is_empty() || self.only.contains(&pair.entity));
         pairs.truncate(self.limit.unwrap_or(usize::MAX));
         Ok(Pairs { pairs, template, file: Some(file) })
     }
