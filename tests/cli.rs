@@ -1,5 +1,7 @@
 //! The command line as a user meets it: files in, files out, messages and exit codes.
 
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};

@@ -1,5 +1,7 @@
 //! The engine against numbers recorded from Hugging Face transformers (see `tests/oracle/`).
 
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
@@ -166,7 +168,7 @@ fn check_sweeps(prefix: &str, n_expected: usize) {
     assert!(fixtures.len() >= n_expected, "found {} fixtures {prefix}*", fixtures.len());
     for (name, text) in fixtures {
         let sweep: Sweep = serde_json::from_str(&text).unwrap_or_else(|e| panic!("{name}: {e}"));
-        println!("{name}: largest difference {:.1e}", sweep.check(&name));
+        eprintln!("{name}: largest difference {:.1e}", sweep.check(&name));
     }
 }
 

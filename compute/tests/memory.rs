@@ -1,5 +1,7 @@
 //! A sweep's memory beyond the weights stays within what it was allowed.
 
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
 mod support;
 
 use std::ops::ControlFlow;
@@ -47,7 +49,7 @@ fn a_sweep_stays_within_its_memory() {
         ALLOCATED.reset_peak_usage();
         wavefront::sweep(&network, &request, &plan, &mut |_| ControlFlow::Continue(())).unwrap();
         let used = ALLOCATED.peak_usage() - before;
-        println!(
+        eprintln!(
             "{} passes, {} MiB planned, {} MiB used",
             plan.passes.len(),
             plan.peak_bytes >> 20,

@@ -1,5 +1,7 @@
 //! The wavefront against the naive engine on random models, and what any result must satisfy.
 
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
 mod support;
 
 use std::collections::HashMap;
@@ -254,12 +256,11 @@ fn patching_all_positions_of_a_layer_gives_the_source() {
         let request = request(&SOURCE, &base, 0, Align::Pad, site);
         let source = naive::baseline(&network, &SOURCE, &request).unwrap();
         let activations = naive::source_activations(&network, &request).unwrap();
-        for patched in 0..3 {
+        for (patched, source_activation) in activations.iter().enumerate() {
             let hook = |layer, at, activation: Tensor| {
-                Ok(if (layer, at) == (patched, site) {
-                    activations[patched].clone()
-                } else {
-                    activation
+                Ok(match (layer, at) == (patched, site) {
+                    true => source_activation.clone(),
+                    false => activation,
                 })
             };
             let x = naive::forward(&network, &base, hook).unwrap();

@@ -84,8 +84,6 @@ struct Figures {
     share_of_peak: f64,
     /// The sweep's memory beyond the weights by its own plan, in bytes.
     planned_bytes: usize,
-    /// The same as the system saw it; null where the system does not tell.
-    measured_bytes: Option<u64>,
 }
 
 /// Runs the command.
@@ -113,18 +111,14 @@ pub fn run(args: BenchArgs) -> Result<()> {
         .collect();
 
     let (mut peak, mut wavefront_secs, mut naive_secs) = (0.0f64, f64::INFINITY, f64::INFINITY);
-    let mut measured_bytes = None;
     // Interleaved, so that a machine whose speed wanders is measured alike.
     for _ in 0..args.rounds {
         peak = peak.max(matrix_product_flops(config, plan.n_tile_rows)?);
-        let before = memory::reset_peak();
         let begin = Instant::now();
         black_box(wavefront::sweep(&model.network, request, &plan, &mut |_| {
             ControlFlow::Continue(())
         })?);
         wavefront_secs = wavefront_secs.min(begin.elapsed().as_secs_f64());
-        let used = before.and_then(|before| Some(memory::peak()?.saturating_sub(before)));
-        measured_bytes = measured_bytes.max(used);
         let begin = Instant::now();
         for &cell in &drawn {
             black_box(naive::cell(&model.network, request, &activations, cell)?);
@@ -151,7 +145,6 @@ pub fn run(args: BenchArgs) -> Result<()> {
         speedup_over_naive: naive_secs * n_cells as f64 / wavefront_secs,
         share_of_peak: achieved / peak,
         planned_bytes: plan.peak_bytes,
-        measured_bytes,
     };
     if args.json {
         return output::line(&serde_json::to_string(&figures)?);
@@ -161,7 +154,6 @@ pub fn run(args: BenchArgs) -> Result<()> {
 
 impl Figures {
     fn text(&self) -> String {
-        let measured = self.measured_bytes.map_or("unknown".into(), |b| format!("{} MiB", b >> 20));
         format!(
             "{}, {} threads, {} tokens: {} layers x {} positions = {} cells, {} of them computed\n\
              wavefront    {:9.3} s for all cells ({} of the layers)\n\
@@ -171,7 +163,7 @@ impl Figures {
              achieved     {:9.1} GFLOP/s\n\
              peak         {:9.1} GFLOP/s, the f32 matrix products of a block at these shapes\n\
              share        {:9.2} of the peak\n\
-             memory       {:>9} beyond the weights, {} MiB planned",
+             memory       {:9} MiB beyond the weights, at most",
             self.model,
             self.n_threads,
             self.n_tokens,
@@ -193,7 +185,6 @@ impl Figures {
             self.achieved_gflops,
             self.peak_gflops,
             self.share_of_peak,
-            measured,
             self.planned_bytes >> 20
         )
     }
@@ -209,8 +200,8 @@ fn pair(prompts: Option<Vec<String>>) -> Result<(Pair, Option<Template>)> {
         None => (
             "The general".to_string(),
             [
-                "The general ordered the soldiers to march.",
-                "The general watched the soldiers at rest.",
+                "The general ordered the tired soldiers to march through the snow.",
+                "The general watched the tired soldiers come home through the snow.",
             ]
             .map(String::from),
             Some(Template::prompt(NOTEBOOK)?),
@@ -248,21 +239,4 @@ fn matrix_product_flops(config: &Config, n_rows: usize) -> Result<f64> {
         best = best.min(begin.elapsed().as_secs_f64());
     }
     Ok(operations / best)
-}
-
-/// The process's resident memory as Linux tells it; nothing elsewhere.
-mod memory {
-    /// Makes the peak start anew from what is resident now, which is returned, in bytes.
-    pub fn reset_peak() -> Option<u64> {
-        std::fs::write("/proc/self/clear_refs", "5").ok()?;
-        peak()
-    }
-
-    /// The largest resident size since the last reset, in bytes.
-    pub fn peak() -> Option<u64> {
-        let status = std::fs::read_to_string("/proc/self/status").ok()?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
-        let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-        Some(kib << 10)
-    }
 }

@@ -25,7 +25,7 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Sweep pairs of sentences: result documents and figures.
-    Sweep(sweep::SweepArgs),
+    Sweep(Box<sweep::SweepArgs>),
     /// Show what models are at hand, fetch the default one, or describe one.
     Models(models::ModelsArgs),
     /// Read results, the notebook's `patching_results.json` included, as result documents.
@@ -42,7 +42,7 @@ enum Command {
 /// Whatever stopped it, to be shown to the user.
 pub fn run(cli: Cli) -> Result<()> {
     match cli.command {
-        Command::Sweep(args) => sweep::run(args),
+        Command::Sweep(args) => sweep::run(&args),
         Command::Models(args) => models::run(args),
         Command::Import(args) => transfer::import(args),
         Command::Export(args) => transfer::export(args),

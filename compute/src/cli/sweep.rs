@@ -100,7 +100,7 @@ enum Outcome {
 ///
 /// # Errors
 /// Bad input, a model that cannot be had, a folder that cannot be written to, or an interruption.
-pub fn run(args: SweepArgs) -> Result<()> {
+pub fn run(args: &SweepArgs) -> Result<()> {
     let pairs = args.pairs.read()?;
     let folder = if args.dry_run { None } else { Some(Folder::open(&args.out)?) };
     let says = !args.quiet && !args.json;
@@ -128,7 +128,7 @@ pub fn run(args: SweepArgs) -> Result<()> {
         n_verified: args.verify,
     };
     let prepared = prepare(&model, &pairs, &settings, args.memory)?;
-    let Some(folder) = folder else { return dry_run(&args, &model, &prepared) };
+    let Some(folder) = folder else { return dry_run(args, &model, &prepared) };
 
     interrupt::listen()?;
     let n_pairs = prepared.len();
@@ -138,13 +138,13 @@ pub fn run(args: SweepArgs) -> Result<()> {
             let title = if experiment.entity.is_empty() { "pair" } else { &experiment.entity };
             output::line(&format!("\n[{}/{n_pairs}] {title}", i + 1))?;
         }
-        match sweep_one(&args, &model, &folder, experiment, plan, says) {
+        match sweep_one(args, &model, &folder, experiment, plan, says) {
             Ok(outcome) => {
                 match &outcome {
                     Outcome::Done { .. } => n_done += 1,
                     Outcome::AlreadyThere { .. } => n_skipped += 1,
                 }
-                tell(&args, experiment, &outcome)?;
+                tell(args, experiment, &outcome)?;
             }
             Err(error) if matches!(error.downcast_ref(), Some(SweepError::Cancelled)) => {
                 bail!(
