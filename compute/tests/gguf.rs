@@ -1,0 +1,225 @@
+//! GGUF files: every storage type, the order of queries and keys, and the tokenizer.
+
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
+mod support;
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::path::Path;
+
+use candle_core::quantized::gguf_file::{self, Value};
+use candle_core::quantized::{GgmlDType, QTensor};
+use candle_core::{Device, Tensor};
+use compute::model::{Config, Model, Network, Rope, RopeScaling, Weight};
+use compute::sweep::naive;
+use support::random_network;
+
+/// Widths are multiples of 256, the largest block of a quantised type.
+fn config() -> Config {
+    Config {
+        n_layers: 2,
+        d_model: 256,
+        n_heads: 4,
+        n_kv_heads: 2,
+        d_head: 64,
+        d_mlp: 256,
+        d_vocab: 12,
+        n_context: 32,
+        norm_eps: 1e-5,
+        rope: Rope { theta: 10_000.0, scaling: RopeScaling::None },
+        tied_embeddings: false,
+    }
+}
+
+fn weights(config: &Config) -> Vec<Weight> {
+    let mut weights = vec![Weight::Embed, Weight::FinalNorm, Weight::Unembed];
+    for layer in 0..config.n_layers {
+        weights.extend([
+            Weight::AttnNorm(layer),
+            Weight::Query(layer),
+            Weight::Key(layer),
+            Weight::Value(layer),
+            Weight::AttnOut(layer),
+            Weight::MlpNorm(layer),
+            Weight::Gate(layer),
+            Weight::Up(layer),
+            Weight::Down(layer),
+        ]);
+    }
+    weights
+}
+
+/// llama.cpp's order of a head's rows: the two halves of Hugging Face's, interleaved.
+fn interleaved(tensor: &Tensor, n_heads: usize) -> Tensor {
+    let (d_out, d_in) = tensor.dims2().unwrap();
+    let halves = tensor.reshape((n_heads, 2, d_out / n_heads / 2, d_in)).unwrap();
+    halves.transpose(1, 2).unwrap().contiguous().unwrap().reshape((d_out, d_in)).unwrap()
+}
+
+fn texts(texts: &[&str]) -> Value {
+    Value::Array(texts.iter().map(|text| Value::String(text.to_string())).collect())
+}
+
+const TOKENS: [&str; 12] =
+    ["<unk>", "<s>", "</s>", "\u{2581}", "a", "b", "c", "ab", "\u{2581}ab", "bc", "<0x0A>", "abc"];
+
+/// A SentencePiece tokenizer's metadata: `ab` is merged before `bc`.
+fn metadata(config: &Config) -> Vec<(&'static str, Value)> {
+    let number = |n: usize| Value::U32(n as u32);
+    let scores = [0.0, 0.0, 0.0, -9.0, -9.0, -9.0, -9.0, -1.0, -2.0, -3.0, 0.0, -4.0];
+    let types = [2, 3, 3, 1, 1, 1, 1, 1, 1, 1, 6, 1];
+    vec![
+        ("general.architecture", Value::String("llama".into())),
+        ("llama.block_count", number(config.n_layers)),
+        ("llama.embedding_length", number(config.d_model)),
+        ("llama.feed_forward_length", number(config.d_mlp)),
+        ("llama.attention.head_count", number(config.n_heads)),
+        ("llama.attention.head_count_kv", number(config.n_kv_heads)),
+        ("llama.context_length", number(config.n_context)),
+        ("llama.attention.layer_norm_rms_epsilon", Value::F32(config.norm_eps)),
+        ("tokenizer.ggml.model", Value::String("llama".into())),
+        ("tokenizer.ggml.tokens", texts(&TOKENS)),
+        ("tokenizer.ggml.scores", Value::Array(scores.map(Value::F32).to_vec())),
+        ("tokenizer.ggml.token_type", Value::Array(types.map(Value::I32).to_vec())),
+        ("tokenizer.ggml.unknown_token_id", number(0)),
+        ("tokenizer.ggml.bos_token_id", number(1)),
+        ("tokenizer.ggml.eos_token_id", number(2)),
+    ]
+}
+
+/// Writes a model with its matrices in `dtype`; returns its weights as they come out of that.
+fn write(
+    path: &Path,
+    dtype: GgmlDType,
+    change: impl Fn(&mut Vec<(&'static str, Value)>),
+) -> HashMap<String, Tensor> {
+    let config = config();
+    let (_, tensors) = random_network(config.clone(), 5);
+    let (mut stored, mut expected) = (Vec::new(), HashMap::new());
+    for weight in weights(&config) {
+        let tensor = &tensors[&weight.hugging_face()];
+        let is_matrix = tensor.rank() == 2;
+        // Rows move as a whole, so that quantising and reordering can be exchanged.
+        let ordered = match weight {
+            Weight::Query(_) => interleaved(tensor, config.n_heads),
+            Weight::Key(_) => interleaved(tensor, config.n_kv_heads),
+            _ => tensor.clone(),
+        };
+        let dtype = if is_matrix { dtype } else { GgmlDType::F32 };
+        stored.push((weight.gguf(), QTensor::quantize(&ordered, dtype).unwrap()));
+        let kept = QTensor::quantize(tensor, dtype).unwrap().dequantize(&Device::Cpu).unwrap();
+        expected.insert(weight.hugging_face(), kept);
+    }
+    let mut metadata = metadata(&config);
+    change(&mut metadata);
+    let metadata: Vec<_> = metadata.iter().map(|(key, value)| (*key, value)).collect();
+    let tensors: Vec<_> = stored.iter().map(|(name, tensor)| (name.as_str(), tensor)).collect();
+    gguf_file::write(&mut File::create(path).unwrap(), &metadata, &tensors).unwrap();
+    expected
+}
+
+#[test]
+fn every_storage_type_is_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let tokens = [1, 4, 7, 3, 9, 5];
+    let logits = |network: &Network| {
+        let x = naive::forward(network, &tokens, |_, _, x| Ok(x)).unwrap();
+        let logits = network.logits(&network.final_norm(&x).unwrap()).unwrap();
+        logits.flatten_all().unwrap().to_vec1::<f32>().unwrap()
+    };
+    for dtype in [
+        GgmlDType::F32,
+        GgmlDType::F16,
+        GgmlDType::BF16,
+        GgmlDType::Q4_0,
+        GgmlDType::Q4_1,
+        GgmlDType::Q5_0,
+        GgmlDType::Q5_1,
+        GgmlDType::Q8_0,
+        GgmlDType::Q2K,
+        GgmlDType::Q3K,
+        GgmlDType::Q4K,
+        GgmlDType::Q5K,
+        GgmlDType::Q6K,
+    ] {
+        let path = folder.path().join(format!("{dtype:?}.gguf"));
+        let mut expected = write(&path, dtype, |_| {});
+        let model = Model::open(&path).unwrap();
+        assert_eq!(model.network.config, config());
+        assert_eq!(model.name, format!("{dtype:?}"));
+        assert_eq!(model.weights_dtype.replace('_', ""), format!("{dtype:?}").replace('_', ""));
+        let expected = logits(&Network::load(config(), &mut expected).unwrap());
+        for (got, expected) in logits(&model.network).iter().zip(&expected) {
+            assert!((got - expected).abs() < 1e-5, "{dtype:?}: {got}, expected {expected}");
+        }
+    }
+}
+
+#[test]
+fn a_sentence_piece_tokenizer_is_rebuilt_from_pieces_and_scores() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model.gguf");
+    write(&path, GgmlDType::F32, |_| {});
+    let tokenizer = Model::open(&path).unwrap().tokenizer;
+    let cases: [(&str, &[u32]); 6] = [
+        ("ab", &[1, 8]),
+        ("abc", &[1, 8, 6]),
+        ("bc ab", &[1, 3, 9, 8]),
+        ("a\n", &[1, 3, 4, 10]),
+        ("cb", &[1, 3, 6, 5]),
+        ("a</s>", &[1, 3, 4, 2]),
+    ];
+    for (text, expected) in cases {
+        assert_eq!(tokenizer.encode(text).unwrap().ids, expected, "{text:?}");
+    }
+    assert_eq!(tokenizer.token(8).text, " ab");
+    assert_eq!(tokenizer.pad(), Some(2));
+}
+
+#[test]
+fn what_is_not_known_to_be_right_is_refused_by_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let set = |key: &'static str, value: Value| {
+        move |metadata: &mut Vec<(&'static str, Value)>| {
+            metadata.retain(|(k, _)| *k != key);
+            metadata.push((key, value.clone()));
+        }
+    };
+    let text = |text: &str| Value::String(text.to_string());
+    let cases = [
+        (
+            set("general.architecture", text("qwen2")),
+            "the model family is `qwen2`: only `llama` is supported",
+        ),
+        (set("llama.expert_count", Value::U32(8)), "mixture of experts"),
+        (set("llama.rope.scaling.type", text("yarn")), "the rotary scaling is `yarn`"),
+        (set("llama.rope.dimension_count", Value::U32(32)), "only a part of each head is rotated"),
+        (
+            set("llama.attention.head_count_kv", Value::U32(3)),
+            "4 query heads do not divide among 3 key heads",
+        ),
+        (set("tokenizer.ggml.model", text("bert")), "the tokenizer is of the kind `bert`"),
+        (set("tokenizer.ggml.scores", Value::U32(1)), "`tokenizer.ggml.scores` is missing"),
+        (set("llama.feed_forward_length", Value::U32(512)), "the configuration says [512, 256]"),
+    ];
+    for (i, (change, expected)) in cases.iter().enumerate() {
+        let path = folder.path().join(format!("{i}.gguf"));
+        write(&path, GgmlDType::F32, change);
+        let error = Model::open(&path).err().map(|e| e.to_string()).unwrap_or_default();
+        assert!(error.contains(expected), "{expected}: {error}");
+        assert!(error.contains(&path.display().to_string()), "{error}");
+    }
+    let path = folder.path().join("cut.gguf");
+    write(&path, GgmlDType::F32, |_| {});
+    let n_bytes = std::fs::metadata(&path).unwrap().len();
+    for (kept, expected) in [
+        (n_bytes - 1, "the file is truncated, fetch it again"),
+        (n_bytes / 2, "the file is truncated, fetch it again"),
+        (100, "this is no GGUF file, or a damaged one"),
+    ] {
+        File::options().write(true).open(&path).unwrap().set_len(kept).unwrap();
+        let error = Model::open(&path).err().map(|e| e.to_string()).unwrap_or_default();
+        assert!(error.contains(expected), "{kept}: {error}");
+    }
+}
