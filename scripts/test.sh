@@ -12,16 +12,14 @@ rustup target list --installed | grep -qx "$wasm" || rustup target add "$wasm"
 
 # One selection of packages throughout: another one would turn features on and off and rebuild
 # the dependencies.
-native=(--workspace --exclude web)
-
 say "Formatting"
 cargo fmt --all --check
 say "Lints, native"
-cargo clippy "${native[@]}" --all-targets -- -D warnings
+cargo clippy --workspace --all-targets -- -D warnings
 say "Lints, WebAssembly"
 cargo clippy --package web --target "$wasm" -- -D warnings
 say "Tests"
-cargo test "${native[@]}"
+cargo test --workspace
 say "Documentation"
-RUSTDOCFLAGS="-D warnings" cargo doc "${native[@]}" --no-deps
+RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
 say "All passed"

@@ -262,7 +262,7 @@ impl Document {
     }
 
     /// The grid's shape must be what the labels say, or a viewer would draw nonsense.
-    fn check(&self) -> Result<(), String> {
+    pub(crate) fn check(&self) -> Result<(), String> {
         let shape = (self.num_layers, self.token_labels.len());
         if shape.0 == 0 || shape.1 == 0 {
             return Err(format!("it has {} layers and {} columns", shape.0, shape.1));

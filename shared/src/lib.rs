@@ -4,13 +4,17 @@
 //! Nothing here reads or writes a file, a socket or a clock, and everything compiles to
 //! WebAssembly.
 
+pub mod address;
 pub mod alignment;
 pub mod cells;
 pub mod colour;
 pub mod document;
 pub mod figure;
+pub mod gallery;
 pub mod metric;
+pub mod numbers;
 pub mod pairs;
+pub mod permalink;
 pub mod stats;
 pub mod template;
 pub mod vocabulary;

@@ -1,1 +1,59 @@
-fn main() {}
+//! The viewer: a page in WebAssembly that shows, compares and shares results, with or without a
+//! server.
+//!
+//! # What a built viewer is
+//!
+//! `scripts/build-web.sh` (or `trunk build`) writes `dist/`:
+//!
+//! | file | what it is |
+//! |---|---|
+//! | `index.html` | the shell, with a message for browsers that cannot run the rest |
+//! | `style.css` | all styles |
+//! | `boot.js` | tells the reader when the page cannot start, and sets the theme before it paints |
+//! | `icon.svg` | the icon |
+//! | `patchboard.js` | the glue made by wasm-bindgen, an ES module with a default `init` |
+//! | `patchboard_bg.wasm` | the viewer |
+//!
+//! All addresses in it are relative, and routes are in the URL's fragment, so that it works from
+//! any path of any file host.
+//!
+//! # How the page finds its data
+//!
+//! 1. `<script type="application/json" id="patchboard-data">` in the page: a document, or a JSON
+//!    array of documents, in which every `<` is written `\u003c`. With one document and no
+//!    address of its own the page opens on it; with several, on their list. A page with such an
+//!    element fetches nothing.
+//! 2. Otherwise `data/index.json` beside the page, a [`shared::gallery::Gallery`], is the list,
+//!    and `data/ID.json` the document with that id. Without a list the page invites to open files.
+//! 3. Files dropped on the page or chosen; they are read in the browser and stay there.
+//! 4. The address: see [`shared::address`], and [`shared::permalink`] for whole results in it.
+//!
+//! # A report in one file
+//!
+//! Take `index.html` and put `style.css` into a `<style>` and `boot.js` into a `<script>` in place
+//! of the elements that name them, leave the icon out, and replace the element
+//! `<script type="module" id="patchboard-start">` by the data element and
+//! `<script type="module">`, the text of `patchboard.js`, and
+//! `__wbg_init({ module_or_path: bytes })`, where `bytes` is a `Uint8Array` of the wasm, e.g. from
+//! base64. Nothing else is loaded.
+
+mod app;
+mod cells;
+mod chart;
+mod controls;
+mod dom;
+mod export;
+mod heatmap;
+mod pages;
+mod panels;
+mod plot;
+mod readout;
+mod source;
+mod strips;
+mod table;
+
+fn main() {
+    dom::report_panics();
+    leptos::mount::mount_to(dom::root(), app::App).forget();
+    dom::started();
+}

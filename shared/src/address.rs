@@ -1,0 +1,373 @@
+//! The viewer's address: everything that can be seen is in the fragment of the page's URL, so the
+//! address bar is the link.
+//!
+//! ```text
+//! #/                                  all experiments
+//! #/?q=guards&model=…&sort=contrast   some of them
+//! #/e/SOURCE                          one experiment
+//! #/c/SOURCE,SOURCE                   two or more side by side
+//! ```
+//!
+//! A source is a document's id, `f:` and the relative URL of a document, or `l:` and the text of
+//! a self-contained link ([`crate::permalink`]). How it is shown follows after a `?`; what is not
+//! said is the default, and what is not understood is left out.
+
+use std::fmt;
+use std::str::FromStr;
+
+use form_urlencoded::Serializer;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
+use serde::{Deserialize, Serialize};
+
+use crate::colour::Range;
+use crate::figure::FigureOptions;
+use crate::vocabulary::{UnknownWord, named};
+
+/// What stays as it is in the path of an address.
+const PATH: &AsciiSet =
+    &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~').remove(b'/').remove(b':');
+
+/// Where the viewer is, and how it shows what is there.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Address {
+    /// What is shown.
+    pub page: Page,
+    /// How an experiment is shown.
+    pub view: View,
+}
+
+/// What is shown.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Page {
+    /// The experiments that pass the filter.
+    Index(Filter),
+    /// One experiment.
+    Experiment(Source),
+    /// Several experiments.
+    Compare(Vec<Source>),
+    /// No page of the viewer: the path as it was.
+    Unknown(String),
+}
+
+impl Default for Page {
+    fn default() -> Self {
+        Page::Index(Filter::default())
+    }
+}
+
+/// Where a document comes from.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Source {
+    /// The document of this id: opened before, part of the page, or `data/ID.json` beside it.
+    Id(String),
+    /// A file at a relative URL.
+    File(String),
+    /// The text of a self-contained link.
+    Link(String),
+}
+
+named! {
+    /// The order of the experiments.
+    Sort, "order" {
+        /// The latest first.
+        #[default]
+        Newest = "newest",
+        /// By what the sentences are about.
+        Entity = "entity",
+        /// By model.
+        Model = "model",
+        /// The largest difference between source and base first.
+        Contrast = "contrast",
+    }
+}
+
+/// Which experiments are listed. Empty fields let all pass.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Filter {
+    /// Words that must all occur somewhere.
+    pub text: String,
+    /// The model.
+    pub model: String,
+    /// What the sentences are about.
+    pub entity: String,
+    /// The site.
+    pub site: String,
+    /// The order.
+    pub sort: Sort,
+}
+
+/// A cell by what stays the same however it is drawn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Pin {
+    /// The layer, from 0.
+    pub layer: usize,
+    /// The base position.
+    pub position: usize,
+}
+
+/// How an experiment is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct View {
+    /// The figure; its scale is the page's business and not in the address.
+    pub figure: FigureOptions,
+    /// The cell that is held.
+    pub pin: Option<Pin>,
+    /// Whether the numbers are shown as a table too.
+    pub table: bool,
+}
+
+impl Address {
+    /// The address of `page` with the view as it is by default.
+    pub fn of(page: Page) -> Self {
+        Self { page, view: View::default() }
+    }
+
+    /// Reads a URL's fragment, with or without its `#`.
+    pub fn parse(fragment: &str) -> Self {
+        let fragment = fragment.trim_start_matches('#');
+        let (path, query) = fragment.split_once('?').unwrap_or((fragment, ""));
+        let path = path.trim_start_matches('/');
+        let sources = |text: &str| text.split(',').filter_map(Source::parse).collect::<Vec<_>>();
+        let page = match path.split_once('/') {
+            None if path.is_empty() => Page::Index(Filter::parse(query)),
+            Some(("e", source)) => match Source::parse(source) {
+                Some(source) => Page::Experiment(source),
+                None => Page::Unknown(path.to_string()),
+            },
+            Some(("c", list)) => Page::Compare(sources(list)),
+            _ => Page::Unknown(path.to_string()),
+        };
+        Self { page, view: View::parse(query) }
+    }
+
+    /// The fragment, without `#`.
+    pub fn fragment(&self) -> String {
+        let mut query = Serializer::new(String::new());
+        let path = match &self.page {
+            Page::Index(filter) => {
+                filter.write(&mut query);
+                String::new()
+            }
+            Page::Experiment(source) => format!("e/{}", source.path()),
+            Page::Compare(sources) => {
+                format!("c/{}", sources.iter().map(Source::path).collect::<Vec<_>>().join(","))
+            }
+            Page::Unknown(path) => path.clone(),
+        };
+        if !matches!(self.page, Page::Index(_)) {
+            self.view.write(&mut query);
+        }
+        let query = query.finish();
+        if query.is_empty() { format!("/{path}") } else { format!("/{path}?{query}") }
+    }
+}
+
+impl Source {
+    fn parse(text: &str) -> Option<Self> {
+        let text = percent_decode_str(text).decode_utf8().ok()?;
+        match text.split_once(':') {
+            Some(("f", path)) if is_relative(path) => Some(Source::File(path.to_string())),
+            Some(("l", link)) => Some(Source::Link(link.to_string())),
+            None if is_id(&text) => Some(Source::Id(text.into_owned())),
+            _ => None,
+        }
+    }
+
+    fn path(&self) -> String {
+        let text = match self {
+            Source::Id(id) => id.clone(),
+            Source::File(path) => format!("f:{path}"),
+            Source::Link(link) => format!("l:{link}"),
+        };
+        utf8_percent_encode(&text, PATH).to_string()
+    }
+}
+
+/// An address opens files beside the page and nothing elsewhere.
+fn is_relative(path: &str) -> bool {
+    let has_scheme = path.split(['/', '?', '#']).next().is_some_and(|first| first.contains(':'));
+    !path.is_empty() && !path.starts_with(['/', '\\']) && !has_scheme
+}
+
+/// An id becomes part of a file's name.
+fn is_id(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+}
+
+impl Filter {
+    fn parse(query: &str) -> Self {
+        let mut filter = Self::default();
+        for (key, value) in form_urlencoded::parse(query.as_bytes()) {
+            match &*key {
+                "q" => filter.text = value.into_owned(),
+                "model" => filter.model = value.into_owned(),
+                "entity" => filter.entity = value.into_owned(),
+                "site" => filter.site = value.into_owned(),
+                "sort" => read(&mut filter.sort, &value),
+                _ => {}
+            }
+        }
+        filter
+    }
+
+    fn write(&self, query: &mut Serializer<'_, String>) {
+        let texts = [
+            ("q", &*self.text),
+            ("model", &self.model),
+            ("entity", &self.entity),
+            ("site", &self.site),
+            ("sort", if self.sort == Sort::default() { "" } else { self.sort.name() }),
+        ];
+        query.extend_pairs(texts.iter().filter(|(_, value)| !value.is_empty()));
+    }
+}
+
+impl View {
+    fn parse(query: &str) -> Self {
+        let mut view = Self::default();
+        for (key, value) in form_urlencoded::parse(query.as_bytes()) {
+            let figure = &mut view.figure;
+            match &*key {
+                "metric" => read(&mut figure.metric, &value),
+                "colours" => read(&mut figure.preset, &value),
+                "range" => {
+                    let ends = value.split_once(',').and_then(|(lo, hi)| {
+                        Some((lo.parse::<f32>().ok()?, hi.parse::<f32>().ok()?))
+                    });
+                    if let Some((lo, hi)) = ends.filter(|(lo, hi)| lo < hi && (hi - lo).is_finite())
+                    {
+                        figure.range = Range::Set(lo, hi);
+                    }
+                }
+                "origin" => read(&mut figure.origin, &value),
+                "transpose" => figure.transpose = value == "1",
+                "labels" => read(&mut figure.labels, &value),
+                "pin" => {
+                    view.pin = value.split_once(',').and_then(|(layer, position)| {
+                        Some(Pin { layer: layer.parse().ok()?, position: position.parse().ok()? })
+                    })
+                }
+                "table" => view.table = value == "1",
+                _ => {}
+            }
+        }
+        view
+    }
+
+    fn write(&self, query: &mut Serializer<'_, String>) {
+        let plain = FigureOptions::default();
+        let FigureOptions { metric, preset, range, origin, transpose, labels, scale: _ } =
+            self.figure;
+        let mut say = |key: &str, value: &str, is_default: bool| {
+            if !is_default {
+                query.append_pair(key, value);
+            }
+        };
+        say("metric", metric.name(), metric == plain.metric);
+        say("colours", preset.name(), preset == plain.preset);
+        if let Range::Set(lo, hi) = range {
+            say("range", &format!("{lo},{hi}"), false);
+        }
+        say("origin", origin.name(), origin == plain.origin);
+        say("transpose", "1", !transpose);
+        say("labels", labels.name(), labels == plain.labels);
+        if let Some(Pin { layer, position }) = self.pin {
+            say("pin", &format!("{layer},{position}"), false);
+        }
+        say("table", "1", !self.table);
+    }
+}
+
+fn read<T: FromStr<Err = UnknownWord>>(setting: &mut T, word: &str) {
+    if let Ok(value) = word.parse() {
+        *setting = value;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::colour::Preset;
+    use crate::figure::{LabelStyle, Origin};
+    use crate::metric::Metric;
+
+    #[test]
+    fn an_address_is_read_back() {
+        let cases = [
+            ("/", Address::default()),
+            (
+                "/?q=a+%26+b&model=x%2Fy&site=mlp_out&sort=contrast",
+                Address::of(Page::Index(Filter {
+                    text: "a & b".into(),
+                    model: "x/y".into(),
+                    site: "mlp_out".into(),
+                    sort: Sort::Contrast,
+                    ..Filter::default()
+                })),
+            ),
+            ("/e/0a1b", Address::of(Page::Experiment(Source::Id("0a1b".into())))),
+            (
+                "/e/f:my%20data/x%3Fy.json",
+                Address::of(Page::Experiment(Source::File("my data/x?y.json".into()))),
+            ),
+            (
+                "/c/0a1b,l:1.AB-_?metric=recovery&colours=rdbu&range=-1%2C2.5&origin=bottom\
+                 &transpose=1&labels=token_index&pin=4%2C26&table=1",
+                Address {
+                    page: Page::Compare(vec![
+                        Source::Id("0a1b".into()),
+                        Source::Link("1.AB-_".into()),
+                    ]),
+                    view: View {
+                        figure: FigureOptions {
+                            metric: Metric::Recovery,
+                            preset: Preset::RdBu,
+                            range: Range::Set(-1.0, 2.5),
+                            origin: Origin::Bottom,
+                            transpose: true,
+                            labels: LabelStyle::TokenIndex,
+                            scale: None,
+                        },
+                        pin: Some(Pin { layer: 4, position: 26 }),
+                        table: true,
+                    },
+                },
+            ),
+        ];
+        for (fragment, address) in cases {
+            assert_eq!(address.fragment(), fragment);
+            assert_eq!(Address::parse(&format!("#{fragment}")), address, "{fragment}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_understood_is_left_out_and_nothing_leads_elsewhere() {
+        let odd = "/e/0a?metric=score&range=2,1&range=a&pin=x,1&colours=";
+        let address = Address::parse(odd);
+        assert_eq!(address.view, View::default());
+        for path in [
+            "/e/",
+            "/e/f:https://example.org/x.json",
+            "/e/f://example.org/x.json",
+            "/e/f:/etc/passwd",
+            "/e/..%2Fx",
+            "/e/f:javascript:alert(1)",
+            "/x/0a",
+            "/e",
+        ] {
+            assert!(matches!(Address::parse(path).page, Page::Unknown(_)), "{path}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_an_address_that_is_read_back(text in "\\PC{0,60}") {
+            let address = Address::parse(&text);
+            if !matches!(address.page, Page::Unknown(_)) {
+                prop_assert_eq!(Address::parse(&address.fragment()), address);
+            }
+        }
+    }
+}

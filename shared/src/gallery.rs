@@ -1,0 +1,229 @@
+//! The list of a site's experiments, `data/index.json`: what the viewer shows, sorts and filters
+//! before it has read any document.
+
+use std::cmp::Ordering;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use serde::{Deserialize, Serialize};
+
+use crate::address::{Filter, Sort};
+use crate::document::Document;
+use crate::stats;
+use crate::vocabulary::Site;
+
+/// The schema this version writes.
+pub const SCHEMA: &str = "patchboard-index/1";
+
+/// The list.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Gallery {
+    /// [`SCHEMA`].
+    pub schema: String,
+    /// The experiments, in any order.
+    pub experiments: Vec<Entry>,
+}
+
+/// One experiment of the list.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Entry {
+    /// The document's id; the document is `data/ID.json`.
+    pub id: String,
+    /// What the sentences are about; may be empty.
+    pub entity: String,
+    /// The model's name.
+    pub model: String,
+    /// The site.
+    pub site: Site,
+    /// The source's sentence.
+    pub source_sentence: String,
+    /// The base's sentence.
+    pub base_sentence: String,
+    /// The layers of the grid.
+    pub n_layers: usize,
+    /// The tokens of the grid.
+    pub n_columns: usize,
+    /// The unpatched source's logit difference in nats; `null` where unknown.
+    pub source: Option<f32>,
+    /// The unpatched base's.
+    pub base: Option<f32>,
+    /// When the sweep ended, in UTC, `2026-01-31T12:00:00Z`; empty where unknown.
+    #[serde(default)]
+    pub finished_at: String,
+    /// A small picture.
+    pub thumb: Thumb,
+}
+
+/// A grid as a small picture, layer 0 on top.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Thumb {
+    /// Pixels in a row, at most [`Thumb::MAX_WIDTH`].
+    pub width: usize,
+    /// Rows, at most [`Thumb::MAX_HEIGHT`].
+    pub height: usize,
+    /// A byte per pixel, row by row, in base64: 0 is the smallest value of the grid, 254 the
+    /// largest, and 255 no value.
+    pub cells: String,
+}
+
+impl Gallery {
+    /// The list of these documents.
+    pub fn of<'a>(documents: impl IntoIterator<Item = &'a Document>) -> Self {
+        Self { schema: SCHEMA.into(), experiments: documents.into_iter().map(Entry::of).collect() }
+    }
+
+    /// The entries that pass `filter`, in its order, as indices.
+    pub fn select(&self, filter: &Filter) -> Vec<usize> {
+        let words: Vec<_> = filter.text.split_whitespace().map(str::to_lowercase).collect();
+        let passes = |entry: &Entry| {
+            let is = |wanted: &str, found: &str| wanted.is_empty() || wanted == found;
+            is(&filter.model, &entry.model)
+                && is(&filter.entity, &entry.entity)
+                && is(&filter.site, entry.site.name())
+                && words.iter().all(|word| entry.mentions(word))
+        };
+        let all = &self.experiments;
+        let mut chosen: Vec<_> = (0..all.len()).filter(|&i| passes(&all[i])).collect();
+        chosen.sort_by(|&a, &b| all[a].order(&all[b], filter.sort));
+        chosen
+    }
+}
+
+impl Entry {
+    /// What the list says of a document.
+    pub fn of(document: &Document) -> Self {
+        let baselines = document.baselines.as_ref();
+        Self {
+            id: document.id.clone(),
+            entity: document.entity.clone(),
+            model: document.model.clone(),
+            site: document.site,
+            source_sentence: document.source_sentence.clone(),
+            base_sentence: document.base_sentence.clone(),
+            n_layers: document.num_layers,
+            n_columns: document.token_labels.len(),
+            source: baselines.map(|b| b.source.logit_diff),
+            base: baselines.map(|b| b.base.logit_diff),
+            finished_at: document.provenance.as_ref().map_or("", |p| &*p.finished_at).to_string(),
+            thumb: Thumb::of(document),
+        }
+    }
+
+    /// The distance of the unpatched runs in nats.
+    pub fn contrast(&self) -> Option<f32> {
+        Some((self.source? - self.base?).abs())
+    }
+
+    fn mentions(&self, lower_case_word: &str) -> bool {
+        let texts =
+            [&self.entity, &self.model, &self.source_sentence, &self.base_sentence, &self.id];
+        texts.iter().any(|text| text.to_lowercase().contains(lower_case_word))
+            || self.site.name().contains(lower_case_word)
+    }
+
+    fn order(&self, other: &Self, sort: Sort) -> Ordering {
+        match sort {
+            Sort::Newest => other.finished_at.cmp(&self.finished_at),
+            Sort::Entity => self.entity.to_lowercase().cmp(&other.entity.to_lowercase()),
+            Sort::Model => self.model.to_lowercase().cmp(&other.model.to_lowercase()),
+            Sort::Contrast => {
+                let contrast = |entry: &Self| entry.contrast().unwrap_or(-1.0);
+                contrast(other).total_cmp(&contrast(self))
+            }
+        }
+    }
+}
+
+impl Thumb {
+    /// The most pixels in a row.
+    pub const MAX_WIDTH: usize = 32;
+    /// The most rows.
+    pub const MAX_HEIGHT: usize = 24;
+
+    /// The picture of a document's logit differences. Where cells outnumber pixels, a pixel is
+    /// the mean of its cells.
+    pub fn of(document: &Document) -> Self {
+        let grid = &document.patching_results;
+        let (n_layers, n_columns) = (document.num_layers, document.token_labels.len());
+        let (width, height) = (n_columns.min(Self::MAX_WIDTH), n_layers.min(Self::MAX_HEIGHT));
+        let part = |i: usize, n: usize, of: usize| i * of / n..(i + 1) * of / n;
+        let mean = |x: usize, y: usize| {
+            let rows = &grid[part(y, height, n_layers)];
+            let cells = rows.iter().flat_map(|row| &row[part(x, width, n_columns)]);
+            let values: Vec<f32> = cells.flatten().copied().filter(|v| v.is_finite()).collect();
+            (!values.is_empty()).then(|| values.iter().sum::<f32>() / values.len() as f32)
+        };
+        let pixels: Vec<_> = (0..height)
+            .flat_map(|y| (0..width).map(move |x| (x, y)))
+            .map(|(x, y)| mean(x, y))
+            .collect();
+        let (lo, hi) = stats::range(pixels.iter().copied()).unwrap_or_default();
+        let byte = |value: Option<f32>| match value {
+            Some(_) if hi <= lo => 127,
+            Some(value) => (254.0 * (value - lo) / (hi - lo)).round() as u8,
+            None => u8::MAX,
+        };
+        let bytes: Vec<u8> = pixels.into_iter().map(byte).collect();
+        Self { width, height, cells: STANDARD.encode(bytes) }
+    }
+
+    /// The pixels, row by row, from 0 to 1; `None` where there is no value. Nothing at all where
+    /// the picture is damaged.
+    pub fn pixels(&self) -> Vec<Option<f32>> {
+        let bytes = STANDARD.decode(&self.cells).unwrap_or_default();
+        if Some(bytes.len()) != self.width.checked_mul(self.height) {
+            return vec![];
+        }
+        bytes.into_iter().map(|b| (b != u8::MAX).then(|| f32::from(b) / 254.0)).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixture::{baselines, document, ramp};
+
+    #[test]
+    fn a_picture_spans_the_values_and_shrinks_large_grids() {
+        let small = Thumb::of(&document(&[&[Some(1.0), None], &[Some(3.0), Some(2.0)]]));
+        assert_eq!((small.width, small.height), (2, 2));
+        assert_eq!(small.pixels(), [Some(0.0), None, Some(1.0), Some(0.5)]);
+        let large = Thumb::of(&ramp(80, 200));
+        assert_eq!((large.width, large.height), (Thumb::MAX_WIDTH, Thumb::MAX_HEIGHT));
+        let pixels = large.pixels();
+        assert_eq!((pixels[0], pixels[pixels.len() - 1]), (Some(0.0), Some(1.0)));
+        let flat = Thumb::of(&document(&[&[Some(2.0)]]));
+        assert_eq!(flat.pixels(), [Some(0.5)]);
+        assert!(Thumb { width: 3, ..small }.pixels().is_empty());
+    }
+
+    #[test]
+    fn experiments_are_chosen_and_sorted() {
+        let mut documents: Vec<_> = ["Queen", "mayor", "King"]
+            .map(|entity| {
+                let mut document = document(&[&[Some(1.0)]]);
+                document.entity = entity.into();
+                document.id = entity.to_lowercase();
+                document
+            })
+            .into();
+        documents[0].model = "Other".into();
+        documents[1].baselines = Some(baselines(1.0, 4.0));
+        documents[2].baselines = Some(baselines(1.0, 0.5));
+        let gallery = Gallery::of(&documents);
+        let filter = Filter::default();
+        let cases: [(Filter, &[usize]); 6] = [
+            (Filter { sort: Sort::Entity, ..filter.clone() }, &[2, 1, 0]),
+            (Filter { sort: Sort::Contrast, ..filter.clone() }, &[1, 2, 0]),
+            (Filter { text: "COUNCIL kin".into(), ..filter.clone() }, &[2]),
+            (Filter { model: "tiny".into(), ..filter.clone() }, &[1, 2]),
+            (Filter { site: "mlp_out".into(), ..filter.clone() }, &[]),
+            (Filter { entity: "mayor".into(), text: "resid".into(), ..filter }, &[1]),
+        ];
+        for (filter, expected) in cases {
+            assert_eq!(gallery.select(&filter), expected, "{filter:?}");
+        }
+        let text = serde_json::to_string(&gallery).unwrap();
+        assert_eq!(serde_json::from_str::<Gallery>(&text).unwrap(), gallery);
+    }
+}

@@ -1,0 +1,266 @@
+//! The whole page: what it knows, how it moves between its parts, and what stands around them.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use leptos::ev;
+use leptos::prelude::*;
+use leptos::task::spawn_local;
+use shared::address::{Address, Page, Source, View};
+use shared::document::Document;
+use wasm_bindgen::JsCast;
+use web_sys::{FileList, HtmlInputElement};
+
+use crate::pages::{compare::ComparePage, experiment::ExperimentPage, index::IndexPage};
+use crate::{dom, source};
+
+/// How long the address bar may lag behind a pin that moves: browsers refuse to be written to at
+/// the rate of a key held down.
+const LAG: Duration = Duration::from_millis(200);
+
+/// What the whole page shares.
+#[derive(Clone, Copy)]
+pub struct Viewer {
+    /// Where the page is.
+    pub address: RwSignal<Address>,
+    /// Documents read so far, by id.
+    pub documents: RwSignal<BTreeMap<String, Arc<Document>>>,
+    /// What the reader should be told.
+    pub notices: RwSignal<Vec<String>>,
+    dark: RwSignal<bool>,
+    /// Whether all there is came with the page.
+    complete: StoredValue<bool>,
+    pending: StoredValue<Option<TimeoutHandle>>,
+}
+
+impl Viewer {
+    fn new() -> Self {
+        let viewer = Self {
+            address: RwSignal::new(Address::parse(&dom::fragment())),
+            documents: RwSignal::default(),
+            notices: RwSignal::default(),
+            dark: RwSignal::new(dom::prefers_dark()),
+            complete: StoredValue::new(false),
+            pending: StoredValue::new(None),
+        };
+        match source::embedded() {
+            None => {}
+            Some(Err(error)) => viewer.tell(error),
+            Some(Ok(documents)) => {
+                viewer.complete.set_value(true);
+                if let [document] = &*documents
+                    && dom::fragment().len() < 3
+                {
+                    let page = Page::Experiment(Source::Id(document.id.clone()));
+                    viewer.address.set(Address::of(page));
+                }
+                documents.into_iter().for_each(|document| viewer.keep(Arc::new(document)));
+            }
+        }
+        viewer
+    }
+
+    /// The viewer of the page.
+    pub fn get() -> Self {
+        expect_context()
+    }
+
+    /// A document read before.
+    pub fn opened(self, id: &str) -> Option<Arc<Document>> {
+        self.documents.with_untracked(|documents| documents.get(id).cloned())
+    }
+
+    /// Keeps a document for later.
+    pub fn keep(self, document: Arc<Document>) {
+        self.documents.update(|documents| {
+            documents.insert(document.id.clone(), document);
+        });
+    }
+
+    /// Whether the page came with its documents and has nowhere to fetch others.
+    pub fn is_complete(self) -> bool {
+        self.complete.get_value()
+    }
+
+    /// Tells the reader something.
+    pub fn tell(self, message: String) {
+        self.notices.update(|notices| notices.push(message));
+    }
+
+    /// Goes to an address, one step on in the history.
+    pub fn go(self, address: Address) {
+        self.settle();
+        dom::write_fragment(&address.fragment(), true);
+        self.address.set(address);
+    }
+
+    /// Changes the address in place.
+    pub fn amend(self, change: impl FnOnce(&mut Address)) {
+        self.address.update(change);
+        if let Some(Some(timer)) = self.pending.try_update_value(Option::take) {
+            timer.clear();
+        }
+        let timer = set_timeout_with_handle(move || self.settle(), LAG);
+        self.pending.set_value(timer.ok());
+    }
+
+    /// Changes how experiments are shown, one step on in the history.
+    pub fn show(self, change: impl FnOnce(&mut View)) {
+        let mut address = self.address.get_untracked();
+        change(&mut address.view);
+        self.go(address);
+    }
+
+    /// Writes what the address bar lags behind.
+    fn settle(self) {
+        if let Some(Some(timer)) = self.pending.try_update_value(Option::take) {
+            timer.clear();
+            dom::write_fragment(&self.address.get_untracked().fragment(), false);
+        }
+    }
+
+    /// Reads files and shows what is in them.
+    fn open(self, files: Option<FileList>) {
+        let files: Vec<_> =
+            files.iter().flat_map(|list| (0..list.length()).filter_map(|i| list.get(i))).collect();
+        spawn_local(async move {
+            let mut opened = Vec::new();
+            for file in files {
+                let read = dom::read(&file).await;
+                let documents = read
+                    .and_then(|bytes| Document::read(&bytes).map_err(|error| error.to_string()));
+                match documents {
+                    Ok(documents) => opened.extend(documents),
+                    Err(error) => {
+                        self.tell(format!("{}: {}", file.name(), source::sentence(&error)))
+                    }
+                }
+            }
+            let sources: Vec<_> = opened.iter().map(|d| Source::Id(d.id.clone())).collect();
+            opened.into_iter().for_each(|document| self.keep(Arc::new(document)));
+            match &*sources {
+                [] => {}
+                [one] => self.go(Address::of(Page::Experiment(one.clone()))),
+                _ => self.go(Address::default()),
+            }
+        });
+    }
+}
+
+/// The page.
+#[component]
+pub fn App() -> impl IntoView {
+    let viewer = Viewer::new();
+    provide_context(viewer);
+    Effect::new(move || dom::set_theme(viewer.dark.get()));
+    let moved = move || {
+        let address = Address::parse(&dom::fragment());
+        if address != viewer.address.get_untracked() {
+            viewer.address.set(address);
+        }
+    };
+    let _ = window_event_listener(ev::popstate, move |_| moved());
+    let _ = window_event_listener(ev::hashchange, move |_| moved());
+    let dragging = RwSignal::new(false);
+    let _ = window_event_listener(ev::dragover, move |event| {
+        event.prevent_default();
+        dragging.set(true);
+    });
+    let _ = window_event_listener(ev::dragleave, move |event| {
+        if event.related_target().is_none() {
+            dragging.set(false);
+        }
+    });
+    let _ = window_event_listener(ev::drop, move |event| {
+        event.prevent_default();
+        dragging.set(false);
+        viewer.open(event.data_transfer().and_then(|data| data.files()));
+    });
+    // How a page shows its experiment is its own business; here it only matters which page it is.
+    let page = Memo::new(move |_| match viewer.address.with(|a| a.page.clone()) {
+        Page::Index(_) => Page::default(),
+        page => page,
+    });
+    let home = move |event: ev::MouseEvent| {
+        event.prevent_default();
+        viewer.go(Address::default());
+    };
+    let theme = move |_| {
+        viewer.dark.update(|dark| *dark = !*dark);
+        dom::remember_theme(viewer.dark.get_untracked());
+    };
+    view! {
+        <header class="bar">
+            <a class="brand" href="#/" on:click=home>
+                <span class="brand-mark" aria-hidden="true"></span>
+                "Patchboard"
+            </a>
+            <OpenButton />
+            <button class="quiet" on:click=theme>
+                {move || if viewer.dark.get() { "Light" } else { "Dark" }}
+            </button>
+        </header>
+        <div class="notices" role="alert">
+            {move || {
+                let notices = viewer.notices.get().into_iter().enumerate();
+                notices
+                    .map(|(i, text)| {
+                        let close = move |_| viewer.notices.update(|n| drop(n.remove(i)));
+                        view! {
+                            <p class="notice">
+                                <span>{text}</span>
+                                <button class="quiet" on:click=close>"Dismiss"</button>
+                            </p>
+                        }
+                    })
+                    .collect_view()
+            }}
+        </div>
+        <main>
+            {move || match page.get() {
+                Page::Index(_) => view! { <IndexPage /> }.into_any(),
+                Page::Experiment(source) => view! { <ExperimentPage source /> }.into_any(),
+                Page::Compare(sources) => view! { <ComparePage sources /> }.into_any(),
+                Page::Unknown(path) => view! {
+                    <Problem text=format!("There is no page at “{path}”.") />
+                }.into_any(),
+            }}
+        </main>
+        <div class="drop" class:shown=move || dragging.get() aria-hidden="true">
+            <p>"Drop result documents to open them"</p>
+        </div>
+    }
+}
+
+/// Lets the reader choose files.
+#[component]
+pub fn OpenButton() -> impl IntoView {
+    let viewer = Viewer::get();
+    let chosen = move |event: ev::Event| {
+        let input = event.target().and_then(|t| t.dyn_into::<HtmlInputElement>().ok());
+        if let Some(input) = input {
+            viewer.open(input.files());
+            // So that the same file can be chosen again.
+            input.set_value("");
+        }
+    };
+    view! {
+        <label class="button">
+            "Open files…"
+            <input type="file" multiple accept=".json,application/json" on:change=chosen />
+        </label>
+    }
+}
+
+/// Something that cannot be shown, and why.
+#[component]
+pub fn Problem(text: String) -> impl IntoView {
+    view! {
+        <section class="card page-problem" role="alert">
+            <h1>"This cannot be shown"</h1>
+            <p>{text}</p>
+            <p><a href="#/">"All experiments"</a></p>
+        </section>
+    }
+}

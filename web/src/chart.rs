@@ -1,0 +1,139 @@
+//! A profile: one row or column of the grid as a line, with the baselines to hold it against.
+
+use leptos::prelude::*;
+use shared::metric::Metric;
+use shared::numbers;
+
+const WIDTH: f64 = 320.0;
+const HEIGHT: f64 = 132.0;
+const LEFT: f64 = 44.0;
+const RIGHT: f64 = 8.0;
+const TOP: f64 = 10.0;
+const BOTTOM: f64 = 20.0;
+
+/// What a profile shows.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Profile {
+    /// The values along it.
+    pub values: Vec<Option<f32>>,
+    /// The value under the pointer.
+    pub at: usize,
+    /// What is written at the two ends of the axis.
+    pub ends: (String, String),
+    /// Values of the unpatched runs, where the metric has them: source and base.
+    pub references: [Option<f32>; 2],
+    /// The smallest and largest value of the whole grid, so that profiles can be compared.
+    pub range: (f32, f32),
+    /// What the values are.
+    pub metric: Metric,
+}
+
+/// The places of a profile's parts in the picture.
+struct Places {
+    n: usize,
+    lo: f64,
+    hi: f64,
+}
+
+impl Places {
+    fn of(profile: &Profile) -> Self {
+        let references = profile.references.iter().flatten();
+        let lo = references.clone().fold(profile.range.0, |a, b| a.min(*b));
+        let hi = references.fold(profile.range.1, |a, b| a.max(*b));
+        let (lo, hi) = (f64::from(lo), f64::from(hi));
+        let (lo, hi) = if hi > lo { (lo, hi) } else { (lo - 0.5, lo + 0.5) };
+        Self { n: profile.values.len(), lo, hi }
+    }
+
+    fn x(&self, i: usize) -> f64 {
+        let steps = self.n.saturating_sub(1).max(1) as f64;
+        LEFT + (WIDTH - LEFT - RIGHT) * i as f64 / steps
+    }
+
+    fn y(&self, value: f32) -> f64 {
+        let part = (f64::from(value) - self.lo) / (self.hi - self.lo);
+        TOP + (HEIGHT - TOP - BOTTOM) * (1.0 - part.clamp(0.0, 1.0))
+    }
+
+    /// The line as an SVG path, which begins anew after a missing value.
+    fn path(&self, values: &[Option<f32>]) -> String {
+        let mut path = String::new();
+        let mut pen_is_down = false;
+        for (i, value) in values.iter().enumerate() {
+            if let Some(value) = value {
+                let command = if pen_is_down { 'L' } else { 'M' };
+                path.push_str(&format!("{command}{:.1} {:.1}", self.x(i), self.y(*value)));
+            }
+            pen_is_down = value.is_some();
+        }
+        path
+    }
+}
+
+/// Draws a profile.
+#[component]
+pub fn Chart(
+    /// What it shows; nothing where no cell is under the pointer.
+    #[prop(into)]
+    profile: Signal<Option<Profile>>,
+) -> impl IntoView {
+    let view_box = format!("0 0 {WIDTH} {HEIGHT}");
+    move || {
+        let profile = profile.get()?;
+        let places = Places::of(&profile);
+        let right = WIDTH - RIGHT;
+        let axis = [places.hi, places.lo].map(|v| v as f32).map(|value| {
+            let y = places.y(value);
+            view! {
+                <line class="chart-grid" x1=LEFT x2=right y1=y y2=y />
+                <text class="chart-tick" x=LEFT - 6.0 y=y + 3.5 text-anchor="end">
+                    {numbers::value(profile.metric, Some(value))}
+                </text>
+            }
+        });
+        let [source, base] = profile.references;
+        let references = [(source, "source"), (base, "base")].map(|(value, name)| {
+            value.map(|value| {
+                let y = places.y(value);
+                view! {
+                    <line class=format!("chart-reference {name}") x1=LEFT x2=right y1=y y2=y />
+                    <text class="chart-name" x=right y=y - 3.0 text-anchor="end">{name}</text>
+                }
+            })
+        });
+        let value = profile.values.get(profile.at).copied().flatten();
+        let x = places.x(profile.at);
+        let ends = profile.ends.clone();
+        Some(view! {
+            <svg class="chart" viewBox=view_box.clone() aria-hidden="true">
+                {axis.to_vec()}
+                {references.into_iter().collect_view()}
+                <line class="chart-at" x1=x x2=x y1=TOP y2=HEIGHT - BOTTOM />
+                <path class="chart-line" d=places.path(&profile.values) />
+                {value.map(|v| view! { <circle class="chart-dot" cx=x cy=places.y(v) r="3.5" /> })}
+                <text class="chart-tick" x=LEFT y=HEIGHT - 5.0>{ends.0}</text>
+                <text class="chart-tick" x=right y=HEIGHT - 5.0 text-anchor="end">{ends.1}</text>
+            </svg>
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_begins_anew_after_a_gap_and_reaches_both_ends() {
+        let profile = Profile {
+            values: vec![Some(0.0), Some(1.0), None, Some(0.5)],
+            at: 0,
+            ends: (String::new(), String::new()),
+            references: [Some(2.0), None],
+            range: (0.0, 1.0),
+            metric: Metric::LogitDiff,
+        };
+        let places = Places::of(&profile);
+        assert_eq!(places.path(&profile.values), "M44.0 112.0L133.3 61.0M312.0 86.5");
+        assert_eq!((places.y(2.0), places.y(9.0)), (TOP, TOP));
+    }
+}

@@ -1,0 +1,140 @@
+//! What the page asks of the browser.
+
+use js_sys::{Array, Uint8Array};
+use leptos::prelude::{document, window};
+use wasm_bindgen::{JsCast, JsValue};
+use wasm_bindgen_futures::JsFuture;
+use web_sys::{Blob, BlobPropertyBag, HtmlAnchorElement, HtmlElement, Url};
+
+/// Where the page goes.
+pub fn root() -> HtmlElement {
+    let found = document().get_element_by_id("app").and_then(|e| e.dyn_into().ok());
+    found.or_else(|| document().body()).expect("a page has a body")
+}
+
+/// Tells the shell that the viewer runs.
+pub fn started() {
+    set_attribute("data-state", "running");
+}
+
+/// A panic leaves the page dead: say so on it, as well as in the console.
+pub fn report_panics() {
+    std::panic::set_hook(Box::new(|info| {
+        let message = info.to_string();
+        js_sys::Reflect::get(&window(), &"console".into())
+            .and_then(|console| js_sys::Reflect::get(&console, &"error".into()))
+            .and_then(|f| {
+                f.unchecked_into::<js_sys::Function>().call1(&JsValue::NULL, &message.into())
+            })
+            .ok();
+        set_attribute("data-state", "failed");
+    }));
+}
+
+fn set_attribute(name: &str, value: &str) {
+    if let Some(html) = document().document_element() {
+        html.set_attribute(name, value).ok();
+    }
+}
+
+/// Device pixels in a pixel of the page.
+pub fn pixel_ratio() -> f64 {
+    let ratio = window().device_pixel_ratio();
+    if ratio.is_finite() && ratio > 0.0 { ratio } else { 1.0 }
+}
+
+/// Whether the page is dark: as the reader chose before, otherwise as the system has it.
+pub fn prefers_dark() -> bool {
+    let chosen = window().local_storage().ok().flatten().and_then(|s| s.get_item("theme").ok()?);
+    match chosen.as_deref() {
+        Some("dark") => true,
+        Some("light") => false,
+        _ => {
+            let query = window().match_media("(prefers-color-scheme: dark)").ok().flatten();
+            query.is_some_and(|query| query.matches())
+        }
+    }
+}
+
+/// Puts the theme on the page.
+pub fn set_theme(dark: bool) {
+    set_attribute("data-theme", if dark { "dark" } else { "light" });
+}
+
+/// Remembers the reader's choice of theme. Some pages, e.g. in a notebook, have no storage.
+pub fn remember_theme(dark: bool) {
+    if let Ok(Some(storage)) = window().local_storage() {
+        storage.set_item("theme", if dark { "dark" } else { "light" }).ok();
+    }
+}
+
+/// The fragment of the address, with its `#` if there is one.
+pub fn fragment() -> String {
+    window().location().hash().unwrap_or_default()
+}
+
+/// The address of the page with another fragment.
+pub fn link_to(fragment: &str) -> String {
+    let href = window().location().href().unwrap_or_default();
+    format!("{}#{fragment}", href.split('#').next().unwrap_or_default())
+}
+
+/// Writes the fragment to the address bar, as a new step of the history or in place of the
+/// present one. Where a page has no address, e.g. in a notebook's frame, nothing happens.
+pub fn write_fragment(fragment: &str, is_new_step: bool) {
+    let Ok(history) = window().history() else { return };
+    let url = format!("#{fragment}");
+    let written = if is_new_step {
+        history.push_state_with_url(&JsValue::NULL, "", Some(&url))
+    } else {
+        history.replace_state_with_url(&JsValue::NULL, "", Some(&url))
+    };
+    written.ok();
+}
+
+/// Puts text on the clipboard.
+///
+/// # Errors
+/// Why it did not: pages that are not served over https have no clipboard.
+pub async fn copy(text: &str) -> Result<(), String> {
+    const REFUSED: &str = "the browser did not let the page write to the clipboard";
+    let navigator = window().navigator();
+    let clipboard = js_sys::Reflect::get(&navigator, &"clipboard".into()).unwrap_or_default();
+    if clipboard.is_undefined() {
+        return Err(REFUSED.into());
+    }
+    JsFuture::from(navigator.clipboard().write_text(text)).await.map_err(|_| REFUSED)?;
+    Ok(())
+}
+
+/// Hands the reader a file.
+pub fn download(name: &str, kind: &str, bytes: &[u8]) {
+    let options = BlobPropertyBag::new();
+    options.set_type(kind);
+    let parts = Array::of1(&Uint8Array::from(bytes));
+    if let Ok(blob) = Blob::new_with_u8_array_sequence_and_options(&parts, &options) {
+        download_blob(name, &blob);
+    }
+}
+
+/// Hands the reader a file.
+pub fn download_blob(name: &str, blob: &Blob) {
+    let Ok(url) = Url::create_object_url_with_blob(blob) else { return };
+    if let Ok(link) = document().create_element("a") {
+        let link: HtmlAnchorElement = link.unchecked_into();
+        link.set_href(&url);
+        link.set_download(name);
+        link.click();
+    }
+    Url::revoke_object_url(&url).ok();
+}
+
+/// The content of a file that the reader opened.
+///
+/// # Errors
+/// The browser could not read it.
+pub async fn read(file: &Blob) -> Result<Vec<u8>, String> {
+    let buffer = JsFuture::from(file.array_buffer()).await;
+    let buffer = buffer.map_err(|_| "the browser could not read the file".to_string())?;
+    Ok(Uint8Array::new(&buffer).to_vec())
+}

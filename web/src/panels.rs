@@ -1,0 +1,109 @@
+//! What stands around the heatmap: baselines, warnings, provenance.
+
+use std::sync::Arc;
+
+use leptos::prelude::*;
+use shared::document::{Baseline, Document};
+use shared::figure::text;
+use shared::metric::Metric;
+use shared::numbers;
+
+use crate::source::sentence;
+
+/// The unpatched runs.
+#[component]
+pub fn Baselines(document: Arc<Document>) -> impl IntoView {
+    let baselines = document.baselines.clone()?;
+    let row = |name: &'static str, run: &Baseline| {
+        view! {
+            <tr>
+                <th scope="row">{name}</th>
+                <td>{numbers::value(Metric::LogitDiff, Some(run.logit_diff))}</td>
+                <td>{numbers::probability(Some(run.p_true))}</td>
+                <td>{numbers::probability(Some(run.p_false))}</td>
+                <td><span class="tip-token">{text::token(&run.top_token.text)}</span></td>
+            </tr>
+        }
+    };
+    Some(view! {
+        <section class="card" aria-label="Baselines">
+            <h2>"Baselines"</h2>
+            <div class="scroll">
+                <table class="numbers">
+                    <thead><tr>
+                        <th></th>
+                        <th scope="col">"Logit diff."</th>
+                        <th scope="col">{Metric::PTrue.title(&document)}</th>
+                        <th scope="col">{Metric::PFalse.title(&document)}</th>
+                        <th scope="col">"Top"</th>
+                    </tr></thead>
+                    <tbody>{row("source", &baselines.source)}{row("base", &baselines.base)}</tbody>
+                </table>
+            </div>
+        </section>
+    })
+}
+
+/// What a reader should know before trusting the picture.
+#[component]
+pub fn Warnings(document: Arc<Document>) -> impl IntoView {
+    let mut warnings = document.warnings();
+    let (n_source, n_base) = (document.source_tokens.len(), document.base_tokens.len());
+    let padded =
+        |tokens: &[shared::document::Token]| tokens.len() > 1 && tokens[0].id == tokens[1].id;
+    if n_source != n_base {
+        warnings.push(format!(
+            "unequal lengths: the source has {n_source} tokens and the base {n_base}, aligned at \
+             their right ends"
+        ));
+    } else if padded(&document.source_tokens) || padded(&document.base_tokens) {
+        warnings.push(
+            "unequal lengths: the shorter prompt is padded on the left, and the padding is \
+             attended to"
+                .to_string(),
+        );
+    }
+    let items = warnings.iter().map(|warning| view! { <li>{sentence(warning)}</li> });
+    (!warnings.is_empty()).then(|| {
+        view! {
+            <ul class="warnings" aria-label="Warnings">{items.collect_view()}</ul>
+        }
+    })
+}
+
+/// What made the numbers.
+#[component]
+pub fn Provenance(document: Arc<Document>) -> impl IntoView {
+    let mut facts = vec![("Document", document.id.clone())];
+    if let Some(p) = &document.provenance {
+        facts.extend([
+            ("Engine", p.engine.clone()),
+            ("Architecture", p.architecture.clone()),
+            ("Fingerprint", p.model_fingerprint.clone()),
+            ("Weights", p.weights_dtype.clone()),
+            ("Computed in", format!("{} on {}", p.dtype, p.device)),
+            ("Time", format!("{:.1} s, {:.2e} operations", p.wall_secs, p.operations)),
+            ("Finished", p.finished_at.clone()),
+        ]);
+    }
+    if let Some(v) = &document.verification {
+        facts.push((
+            "Verified",
+            format!("{} cells, largest difference {:.1e} nats", v.n_cells, v.max_abs_diff),
+        ));
+    }
+    facts.extend([
+        ("Alignment", document.align.to_string()),
+        ("Direction", document.direction.to_string()),
+        ("Template", document.template.clone().unwrap_or_default()),
+    ]);
+    let rows = facts.into_iter().filter(|(_, value)| !value.is_empty());
+    view! {
+        <section class="card" aria-label="Provenance">
+            <h2>"Provenance"</h2>
+            <dl class="provenance">
+                {rows.map(|(name, value)| view! { <dt>{name}</dt><dd>{value}</dd> }).collect_view()}
+            </dl>
+        </section>
+    }
+}

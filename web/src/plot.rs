@@ -1,0 +1,88 @@
+//! Draws a figure on a canvas.
+
+use leptos::prelude::document;
+use plotters::drawing::IntoDrawingArea;
+use plotters_canvas::CanvasBackend;
+use shared::document::Document;
+use shared::figure::{Figure, FigureOptions, PixelRect, TextUnit};
+use wasm_bindgen::JsCast;
+use web_sys::HtmlCanvasElement;
+
+/// The figure's own heading says what the page says already, so the page shows the figure from
+/// this far above the plot, in pixels at scale 1.
+const ABOVE_PLOT: f64 = 8.0;
+
+/// A figure fit for a screen.
+#[derive(Debug)]
+pub struct Plot {
+    /// The figure, in device pixels.
+    pub figure: Figure,
+    /// Device pixels in a pixel of the page.
+    pub ratio: f64,
+    /// Pixels of the page that are cut off on top.
+    pub crop: f64,
+}
+
+impl Plot {
+    /// The figure of a document, as wide as `width` pixels of the page where that leaves it
+    /// between its usual size and half as large again.
+    ///
+    /// # Errors
+    /// Why there is no such figure, for the reader.
+    pub fn new(
+        document: &Document,
+        options: &FigureOptions,
+        width: f64,
+        ratio: f64,
+    ) -> Result<Self, String> {
+        let at = |scale| {
+            Figure::new(document, &FigureOptions { scale: Some(scale), ..*options })
+                .map_err(|error| error.to_string())
+        };
+        let usual = f64::from(at(1.0)?.size().0);
+        let zoom = (width / usual).clamp(1.0, 1.5);
+        let figure = at(zoom * ratio)?;
+        let top = f64::from(figure.layout().plot().top) / ratio;
+        Ok(Self { crop: (top - ABOVE_PLOT * zoom).max(0.0).floor(), figure, ratio })
+    }
+
+    /// Width and height in pixels of the page, heading included.
+    pub fn size(&self) -> (f64, f64) {
+        let (width, height) = self.figure.size();
+        (f64::from(width) / self.ratio, f64::from(height) / self.ratio)
+    }
+
+    /// The cell at a point of the canvas, in pixels of the page.
+    pub fn cell_at(&self, x: f64, y: f64) -> Option<(usize, usize)> {
+        self.figure.layout().cell_at(x * self.ratio, y * self.ratio)
+    }
+
+    /// Left, top, width and height of a rectangle in pixels of the page, as the canvas is shown.
+    pub fn on_page(&self, rect: PixelRect) -> [f64; 4] {
+        let px = |n: i32| f64::from(n) / self.ratio;
+        [
+            px(rect.left),
+            px(rect.top) - self.crop,
+            px(rect.right - rect.left),
+            px(rect.bottom - rect.top),
+        ]
+    }
+}
+
+/// Draws `figure` and makes the canvas as large as it is.
+///
+/// # Errors
+/// Why it could not be drawn.
+pub fn draw(canvas: &HtmlCanvasElement, figure: &Figure) -> Result<(), String> {
+    let (width, height) = figure.size();
+    canvas.set_width(width);
+    canvas.set_height(height);
+    let backend = CanvasBackend::with_canvas_object(canvas.clone())
+        .ok_or("the browser gives no canvas to draw on")?;
+    figure.draw(&backend.into_drawing_area(), TextUnit::Em).map_err(|error| error.to_string())
+}
+
+/// A canvas that is not on the page.
+pub fn offscreen() -> Option<HtmlCanvasElement> {
+    document().create_element("canvas").ok()?.dyn_into().ok()
+}

@@ -1,0 +1,100 @@
+//! Where documents come from: the page itself, files beside it, files of the reader, links.
+
+use std::sync::Arc;
+
+use gloo_net::http::Request;
+use leptos::prelude::document;
+use shared::address::Source;
+use shared::document::Document;
+use shared::gallery::{self, Gallery};
+use shared::permalink;
+
+use crate::app::Viewer;
+
+/// The element that holds documents within the page.
+const EMBEDDED: &str = "patchboard-data";
+
+/// The documents within the page; `None` where there is no place for them.
+///
+/// # Errors
+/// What is wrong with them.
+pub fn embedded() -> Option<Result<Vec<Document>, String>> {
+    let text = document().get_element_by_id(EMBEDDED)?.text_content().unwrap_or_default();
+    Some(Document::read(text.as_bytes()).map_err(|error| error.to_string()))
+}
+
+/// The document of `source`.
+///
+/// # Errors
+/// What was found instead, for the reader.
+pub async fn load(viewer: Viewer, source: &Source) -> Result<Arc<Document>, String> {
+    match source {
+        Source::Id(id) => {
+            if let Some(document) = viewer.opened(id) {
+                return Ok(document);
+            }
+            if viewer.is_complete() {
+                return Err(format!("The page holds no result with the id {id}."));
+            }
+            let document = Arc::new(fetch(&format!("data/{id}.json")).await.map_err(|error| {
+                format!(
+                    "{error} If the result was opened from a file before, open that file again; \
+                     to send a result to others, use its self-contained link."
+                )
+            })?);
+            viewer.keep(document.clone());
+            Ok(document)
+        }
+        Source::File(path) => Ok(Arc::new(fetch(path).await?)),
+        Source::Link(text) => {
+            let document = permalink::decode(text).map_err(|error| sentence(&error.to_string()))?;
+            Ok(Arc::new(document))
+        }
+    }
+}
+
+/// The list of the site's experiments; `None` where there is none.
+///
+/// # Errors
+/// A list that this viewer cannot read.
+pub async fn gallery() -> Result<Option<Gallery>, String> {
+    let Ok(response) = Request::get("data/index.json").send().await else { return Ok(None) };
+    // A host may answer any address with a page of its own.
+    let is_json = response.headers().get("content-type").is_none_or(|kind| !kind.contains("html"));
+    if !response.ok() || !is_json {
+        return Ok(None);
+    }
+    let bytes = response.binary().await.map_err(|error| error.to_string())?;
+    let list: Gallery = serde_json::from_slice(&bytes)
+        .map_err(|error| format!("data/index.json is no list of experiments: {error}"))?;
+    if list.schema != gallery::SCHEMA {
+        return Err(format!(
+            "data/index.json has the schema `{}`, and this viewer reads `{}`.",
+            list.schema,
+            gallery::SCHEMA
+        ));
+    }
+    Ok(Some(list))
+}
+
+async fn fetch(path: &str) -> Result<Document, String> {
+    let failed = |why: String| format!("{path} could not be loaded: {why}.");
+    let response = Request::get(path).send().await.map_err(|error| failed(error.to_string()))?;
+    if !response.ok() {
+        return Err(failed(format!("the host answered {}", response.status())));
+    }
+    let bytes = response.binary().await.map_err(|error| failed(error.to_string()))?;
+    let documents = Document::read(&bytes).map_err(|error| format!("{path}: {error}."))?;
+    documents.into_iter().next().ok_or_else(|| failed("it is empty".into()))
+}
+
+/// A message as a sentence.
+pub fn sentence(message: &str) -> String {
+    let mut chars = message.chars();
+    let first = chars.next().into_iter().flat_map(char::to_uppercase);
+    let mut text: String = first.chain(chars).collect();
+    if !text.ends_with(['.', '!', '?']) {
+        text.push('.');
+    }
+    text
+}
