@@ -470,6 +470,18 @@ fn an_interrupted_table_is_continued() {
     assert_eq!(names(Path::new(&out)).len(), 40);
 }
 
+/// The test build has no viewer in it.
+#[test]
+fn a_build_without_the_viewer_says_so() {
+    let place = Place::new();
+    let out = place.path("out");
+    let expected = "this patchboard was built without the viewer: run `scripts/build-web.sh`";
+    for command in ["site", "report"] {
+        fails(&[command, "x.json", "--out", &out], 1, expected);
+    }
+    assert!(!Path::new(&out).exists());
+}
+
 #[test]
 fn models_are_described() {
     let said = succeed(&["models", &tiny("tiny-llama3").display().to_string()]);

@@ -4,4 +4,5 @@ pub mod cli;
 pub mod experiment;
 pub mod export;
 pub mod model;
+pub mod site;
 pub mod sweep;

@@ -57,6 +57,20 @@ impl Folder {
     }
 }
 
+/// Reads all documents in `files`.
+///
+/// # Errors
+/// A file that cannot be read or is no result.
+pub fn read_documents(files: &[PathBuf]) -> Result<Vec<Document>> {
+    let mut documents = Vec::with_capacity(files.len());
+    for file in files {
+        let bytes =
+            std::fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
+        documents.extend(Document::read(&bytes).with_context(|| file.display().to_string())?);
+    }
+    Ok(documents)
+}
+
 /// A short name for files: letters and digits in lower case, anything else a hyphen.
 fn slug(text: &str) -> String {
     const MAX_CHARS: usize = 40;

@@ -7,6 +7,7 @@ mod inputs;
 mod interrupt;
 mod models;
 mod output;
+mod publish;
 mod report;
 mod sweep;
 mod transfer;
@@ -32,6 +33,10 @@ enum Command {
     Import(transfer::ImportArgs),
     /// Write result documents as CSV tables and figures.
     Export(transfer::ExportArgs),
+    /// Write a static site: the viewer with these results, for any file host.
+    Site(publish::SiteArgs),
+    /// Write one HTML file with the viewer and these results inside.
+    Report(publish::ReportArgs),
     /// Measure the sweep against the naive engine and against this machine's matrix products.
     Bench(bench::BenchArgs),
 }
@@ -46,6 +51,8 @@ pub fn run(cli: Cli) -> Result<()> {
         Command::Models(args) => models::run(args),
         Command::Import(args) => transfer::import(args),
         Command::Export(args) => transfer::export(args),
+        Command::Site(args) => publish::site(&args),
+        Command::Report(args) => publish::report(&args),
         Command::Bench(args) => bench::run(args),
     }
 }

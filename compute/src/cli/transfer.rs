@@ -3,14 +3,13 @@
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::Args;
 use shared::colour::{Preset, Range};
-use shared::document::Document;
 use shared::figure::{FigureOptions, LabelStyle, Origin};
 use shared::metric::Metric;
 
-use super::files::Folder;
+use super::files::{Folder, read_documents};
 use super::output;
 use crate::export::Format;
 
@@ -121,17 +120,12 @@ fn write_all(
     formats: &[Format],
     options: &FigureOptions,
 ) -> Result<()> {
-    let documents: Vec<_> = files.iter().map(|file| read(file)).collect::<Result<_>>()?;
+    let documents = read_documents(files)?;
     let folder = Folder::open(out)?;
-    for document in documents.iter().flatten() {
+    for document in &documents {
         for path in folder.write(document, formats, options)? {
             output::line(&path.display().to_string())?;
         }
     }
     Ok(())
-}
-
-fn read(file: &Path) -> Result<Vec<Document>> {
-    let bytes = std::fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
-    Document::read(&bytes).with_context(|| file.display().to_string())
 }
