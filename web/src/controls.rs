@@ -24,7 +24,7 @@ pub fn Controls(
     };
     let metrics: Vec<_> = Metric::ALL
         .iter()
-        .map(|metric| (*metric, metric_name(*metric), metric.grid(&document).is_ok()))
+        .map(|metric| (*metric, metric_name(*metric, &document), metric.grid(&document).is_ok()))
         .collect();
     let ranged = document.clone();
     let ends = Memo::new(move |_| {
@@ -106,13 +106,12 @@ pub fn Controls(
     }
 }
 
-fn metric_name(metric: Metric) -> &'static str {
+fn metric_name(metric: Metric, document: &Document) -> String {
     match metric {
-        Metric::LogitDiff => "Logit difference",
-        Metric::Recovery => "Recovery",
-        Metric::PTrue => "P(TRUE)",
-        Metric::PFalse => "P(FALSE)",
-        Metric::Change => "Change from base",
+        Metric::LogitDiff => "Logit difference".into(),
+        Metric::Recovery => "Recovery".into(),
+        Metric::PTrue | Metric::PFalse => metric.title(document),
+        Metric::Change => "Change from base".into(),
     }
 }
 

@@ -14,16 +14,20 @@ use crate::source::sentence;
 #[component]
 pub fn Baselines(document: Arc<Document>) -> impl IntoView {
     let baselines = document.baselines.clone()?;
-    let row = |name: &'static str, run: &Baseline| {
+    // A column a run: answers and top tokens may be long, and the panel is narrow.
+    let row = |name: String, value: &dyn Fn(&Baseline) -> AnyView| {
         view! {
             <tr>
                 <th scope="row">{name}</th>
-                <td>{numbers::value(Metric::LogitDiff, Some(run.logit_diff))}</td>
-                <td>{numbers::probability(Some(run.p_true))}</td>
-                <td>{numbers::probability(Some(run.p_false))}</td>
-                <td><span class="tip-token">{text::token(&run.top_token.text)}</span></td>
+                <td>{value(&baselines.source)}</td>
+                <td>{value(&baselines.base)}</td>
             </tr>
         }
+    };
+    let difference =
+        |run: &Baseline| numbers::value(Metric::LogitDiff, Some(run.logit_diff)).into_any();
+    let top = |run: &Baseline| {
+        view! { <span class="tip-token">{text::token(&run.top_token.text)}</span> }.into_any()
     };
     Some(view! {
         <section class="card" aria-label="Baselines">
@@ -32,12 +36,22 @@ pub fn Baselines(document: Arc<Document>) -> impl IntoView {
                 <table class="numbers">
                     <thead><tr>
                         <th></th>
-                        <th scope="col">"Logit diff."</th>
-                        <th scope="col">{Metric::PTrue.title(&document)}</th>
-                        <th scope="col">{Metric::PFalse.title(&document)}</th>
-                        <th scope="col">"Top"</th>
+                        <th scope="col">"source"</th>
+                        <th scope="col">"base"</th>
                     </tr></thead>
-                    <tbody>{row("source", &baselines.source)}{row("base", &baselines.base)}</tbody>
+                    <tbody>
+                        {row("Logit difference".into(), &difference)}
+                        {row(Metric::PTrue.title(&document), &|run| {
+                            numbers::probability(Some(run.p_true)).into_any()
+                        })}
+                        {row(Metric::PFalse.title(&document), &|run| {
+                            numbers::probability(Some(run.p_false)).into_any()
+                        })}
+                        {row("Top token".into(), &top)}
+                        {row("P(top token)".into(), &|run| {
+                            numbers::probability(Some(run.p_top)).into_any()
+                        })}
+                    </tbody>
                 </table>
             </div>
         </section>
