@@ -15,7 +15,7 @@ need_tools() {
     if ! python3 -m pip --version >/dev/null 2>&1; then
         if command -v apt-get >/dev/null && [ "$(id -u)" = 0 ]; then
             say "Installing pip"
-            apt-get update -qq && apt-get install -y -qq python3-pip
+            apt-get update -qq && apt-get install -y -qq --no-install-recommends python3-pip
         else
             fail "pip is missing: install it (Debian: sudo apt-get install python3-pip)"
         fi
