@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use clap::Args;
 
-use super::output;
+use super::{interrupt, output};
 use crate::model::{ARCHITECTURE, DEFAULT_MODEL, Model};
 
 /// Which models to show.
@@ -27,6 +27,7 @@ pub fn run(args: ModelsArgs) -> Result<()> {
     let default = DEFAULT_MODEL.path()?;
     let mut is_there = DEFAULT_MODEL.is_whole(&default);
     if args.fetch && !is_there {
+        interrupt::listen()?;
         DEFAULT_MODEL.fetch(&default)?;
         is_there = true;
     }

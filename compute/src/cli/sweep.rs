@@ -104,6 +104,8 @@ pub fn run(args: &SweepArgs) -> Result<()> {
     let pairs = args.pairs.read()?;
     let folder = if args.dry_run { None } else { Some(Folder::open(&args.out)?) };
     let says = !args.quiet && !args.json;
+    // Before the model is fetched, so that an interruption there cleans up behind itself.
+    interrupt::listen()?;
     let begin = Instant::now();
     let model = open_model(args.model.as_deref(), !says)?;
     if says {
@@ -130,7 +132,6 @@ pub fn run(args: &SweepArgs) -> Result<()> {
     let prepared = prepare(&model, &pairs, &settings, args.memory)?;
     let Some(folder) = folder else { return dry_run(args, &model, &prepared) };
 
-    interrupt::listen()?;
     let n_pairs = prepared.len();
     let (mut n_done, mut n_skipped) = (0, 0);
     for (i, (experiment, plan)) in prepared.iter().enumerate() {
@@ -301,6 +302,9 @@ fn tell(args: &SweepArgs, experiment: &Experiment, outcome: &Outcome) -> Result<
 /// Shows what would be run.
 fn dry_run(args: &SweepArgs, model: &Model, prepared: &[(Experiment, Plan)]) -> Result<()> {
     for (i, (experiment, plan)) in prepared.iter().enumerate() {
+        if interrupt::check().is_break() {
+            bail!("interrupted");
+        }
         let alignment = &experiment.request.alignment;
         let read = |tokens: &[u32]| {
             let reading = naive::baseline(&model.network, tokens, &experiment.request);
