@@ -10,18 +10,16 @@ use anyhow::{Context, Result};
 use bytesize::ByteSize;
 use candle_core::{Device, Tensor};
 use clap::Args;
-use rand::SeedableRng;
-use rand::rngs::StdRng;
-use rand::seq::index::sample;
 use serde::Serialize;
 use shared::pairs::Pair;
 use shared::template::Template;
 
-use super::inputs::{NOTEBOOK, open_model};
+use super::inputs::{NOTEBOOK, n_bytes, open_model};
 use super::output;
+use super::report::passes;
 use crate::experiment::{Experiment, Settings};
 use crate::model::Config;
-use crate::sweep::{Cell, Plan, naive, plan, wavefront};
+use crate::sweep::{Plan, naive, plan, verify, wavefront};
 
 /// What to measure.
 #[derive(Debug, Args)]
@@ -97,18 +95,11 @@ pub fn run(args: BenchArgs) -> Result<()> {
     let settings = Settings { template, readout: true, ..Settings::default() };
     let experiment = Experiment::prepare(&model, &pair, &settings)?;
     let request = &experiment.request;
-    let allowed =
-        usize::try_from(args.memory.as_u64()).context("that is more memory than there is")?;
-    let plan = Plan::new(config, request, allowed)?;
+    let plan = Plan::new(config, request, n_bytes(args.memory)?)?;
     let columns = request.positions();
     let n_cells = config.n_layers * columns.len();
     let activations = naive::source_activations(&model.network, request)?;
-    let drawn =
-        sample(&mut StdRng::seed_from_u64(1), n_cells, (args.naive_cells as usize).min(n_cells));
-    let drawn: Vec<_> = drawn
-        .iter()
-        .map(|i| Cell { layer: i / columns.len(), position: columns.start + i % columns.len() })
-        .collect();
+    let drawn = verify::draw_cells(config, request, args.naive_cells as usize, 1);
 
     let (mut peak, mut wavefront_secs, mut naive_secs) = (0.0f64, f64::INFINITY, f64::INFINITY);
     // Interleaved, so that a machine whose speed wanders is measured alike.
@@ -172,11 +163,7 @@ impl Figures {
             self.n_cells,
             self.n_cells_computed,
             self.wavefront_secs,
-            if self.n_passes == 1 {
-                "one pass".into()
-            } else {
-                format!("{} passes", self.n_passes)
-            },
+            passes(self.n_passes),
             self.naive_secs_per_cell,
             self.speedup_over_naive,
             self.useful_operations / 1e9,

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use anyhow::{Context, Result, anyhow, bail};
+use bytesize::ByteSize;
 use clap::Args;
 use shared::pairs::{self, Columns, Pair, TableFormat};
 use shared::template::Template;
@@ -191,6 +192,14 @@ impl FromStr for AnswerWords {
         let parse = |word| Template::parse(word).map_err(|e| e.to_string());
         Ok(Self([parse(true_answer)?, parse(false_answer)?]))
     }
+}
+
+/// A size from the command line.
+///
+/// # Errors
+/// More than this machine can address.
+pub fn n_bytes(size: ByteSize) -> Result<usize> {
+    usize::try_from(size.as_u64()).context("that is more memory than there is")
 }
 
 /// Opens the model at `path`, or the default model, which is fetched first if need be.

@@ -90,14 +90,15 @@ pub fn plan(experiment: &Experiment, n_layers: usize, plan: &Plan) -> String {
          most {} MiB beyond the weights",
         n_all,
         n_all - plan.n_cells(),
-        if plan.passes.len() == 1 {
-            "one pass".into()
-        } else {
-            format!("{} passes", plan.passes.len())
-        },
+        passes(plan.passes.len()),
         plan.operations.done / 1e9,
         plan.peak_bytes.div_ceil(1 << 20)
     )
+}
+
+/// `one pass`, `2 passes`.
+pub fn passes(n: usize) -> String {
+    if n == 1 { "one pass".into() } else { format!("{n} passes") }
 }
 
 /// `1 pair`, `2 pairs`.

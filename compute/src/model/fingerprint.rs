@@ -28,7 +28,12 @@ pub fn fingerprint(paths: &[impl AsRef<Path>]) -> Result<String, ModelError> {
         sample(path, &mut hash)
             .map_err(|e| ModelError::file(path, format!("cannot read the model: {e}")))?;
     }
-    Ok(hash.finalize().iter().take(16).map(|byte| format!("{byte:02x}")).collect())
+    Ok(hex(&hash.finalize()[..16]))
+}
+
+/// Bytes as hexadecimal digits.
+pub(super) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn sample(path: &Path, hash: &mut Sha256) -> std::io::Result<()> {

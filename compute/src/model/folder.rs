@@ -12,7 +12,7 @@ use safetensors::tensor::Metadata;
 
 use super::error::ModelError;
 use super::names::Weight;
-use super::weights::{Weights, widened};
+use super::weights::{Weights, prevailing_dtype, widened};
 
 /// The safetensors files of a folder, opened and their headers checked.
 pub struct Folder {
@@ -91,12 +91,10 @@ impl Folder {
 
     /// How most of the numbers are stored, e.g. `BF16`.
     pub fn dtype(&self) -> String {
-        let mut sizes: HashMap<String, usize> = HashMap::new();
-        for info in self.files.iter().flat_map(|file| file.metadata.tensors().into_values()) {
-            *sizes.entry(format!("{:?}", info.dtype)).or_default() +=
-                info.shape.iter().product::<usize>();
-        }
-        sizes.into_iter().max_by_key(|(_, n)| *n).map_or_else(String::new, |(dtype, _)| dtype)
+        let tensors = self.files.iter().flat_map(|file| file.metadata.tensors().into_values());
+        prevailing_dtype(
+            tensors.map(|info| (format!("{:?}", info.dtype), info.shape.iter().product())),
+        )
     }
 }
 

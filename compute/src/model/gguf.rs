@@ -11,7 +11,7 @@ use candle_core::{Device, Tensor};
 use super::config::{ARCHITECTURE, Config, Rope, RopeScaling};
 use super::error::ModelError;
 use super::names::Weight;
-use super::weights::{Weights, widened};
+use super::weights::{Weights, prevailing_dtype, widened};
 
 /// An opened GGUF file.
 pub struct Gguf {
@@ -65,13 +65,12 @@ impl Gguf {
 
     /// How most of the numbers are stored, e.g. `Q4_1`.
     pub fn dtype(&self) -> String {
-        let mut sizes: HashMap<String, usize> = HashMap::new();
-        for info in self.content.tensor_infos.values() {
-            *sizes.entry(format!("{:?}", info.ggml_dtype)).or_default() += info.shape.elem_count();
-        }
-        let dtype = sizes.into_iter().max_by_key(|(_, n)| *n).map(|(dtype, _)| dtype);
+        let tensors = self.content.tensor_infos.values();
+        let dtype = prevailing_dtype(
+            tensors.map(|info| (format!("{:?}", info.ggml_dtype), info.shape.elem_count())),
+        );
         // candle's names differ from those that people know by the underscore alone.
-        match dtype.unwrap_or_default() {
+        match dtype {
             name if name.starts_with('Q') && name.len() == 3 => {
                 format!("{}_{}", &name[..2], &name[2..])
             }

@@ -37,6 +37,16 @@ pub(super) fn widened(
     widened.map_err(|e| ModelError::file(path, format!("the weight `{name}` cannot be read: {e}")))
 }
 
+/// The name of the type in which most numbers are stored; `tensors` gives each tensor's type and
+/// count.
+pub(super) fn prevailing_dtype(tensors: impl Iterator<Item = (String, usize)>) -> String {
+    let mut counts: HashMap<String, usize> = HashMap::new();
+    for (dtype, n) in tensors {
+        *counts.entry(dtype).or_default() += n;
+    }
+    counts.into_iter().max_by_key(|(_, n)| *n).map_or_else(String::new, |(dtype, _)| dtype)
+}
+
 /// Weights in memory, by their Hugging Face names.
 impl Weights for HashMap<String, Tensor> {
     fn load(&mut self, weight: Weight, dims: &[usize]) -> Result<Tensor, ModelError> {

@@ -8,7 +8,7 @@ use rand::seq::index::sample;
 
 use super::wavefront::Progress;
 use super::{Cell, Request, Sweep, SweepError, naive};
-use crate::model::Network;
+use crate::model::{Config, Network};
 
 /// What the oracle says of a sweep.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -22,6 +22,16 @@ pub struct Verified {
 /// Which cells are drawn is fixed, so that the same request gives the same document.
 const SEED: u64 = 0x70_61_74_63_68;
 
+/// Draws `n` different cells of the grid at random; all of them if there are fewer.
+pub fn draw_cells(config: &Config, request: &Request, n: usize, seed: u64) -> Vec<Cell> {
+    let columns = request.positions();
+    let n_all = config.n_layers * columns.len();
+    sample(&mut StdRng::seed_from_u64(seed), n_all, n.min(n_all))
+        .into_iter()
+        .map(|i| Cell { layer: i / columns.len(), position: columns.start + i % columns.len() })
+        .collect()
+}
+
 /// Runs `n` cells drawn at random again by the naive engine; all of them if there are fewer.
 ///
 /// # Errors
@@ -33,15 +43,14 @@ pub fn verify(
     n: usize,
     progress: &mut Progress,
 ) -> Result<Verified, SweepError> {
-    let columns = request.positions();
-    let n_all = network.config.n_layers * columns.len();
+    let start = request.positions().start;
     let activations = naive::source_activations(network, request)?;
-    let mut verified = Verified { n_cells: n.min(n_all), max_abs_diff: 0.0 };
-    for index in sample(&mut StdRng::seed_from_u64(SEED), n_all, verified.n_cells) {
-        let (layer, column) = (index / columns.len(), index % columns.len());
-        let cell = Cell { layer, position: columns.start + column };
+    let cells = draw_cells(&network.config, request, n, SEED);
+    let mut verified = Verified { n_cells: cells.len(), max_abs_diff: 0.0 };
+    for cell in cells {
         let again = naive::cell(network, request, &activations, cell)?;
-        let difference = (again.logit_diff - sweep.cells[layer][column].logit_diff).abs();
+        let swept = sweep.cells[cell.layer][cell.position - start];
+        let difference = (again.logit_diff - swept.logit_diff).abs();
         // A comparison with NaN must not pass unseen.
         if difference.is_nan() || difference > verified.max_abs_diff {
             verified.max_abs_diff = difference;
