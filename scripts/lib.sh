@@ -21,3 +21,9 @@ need_tools() {
         fi
     fi
 }
+
+# What compiles the viewer.
+need_wasm() {
+    rustup target list --installed | grep -qx wasm32-unknown-unknown ||
+        rustup target add wasm32-unknown-unknown
+}

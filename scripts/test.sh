@@ -7,8 +7,7 @@ need_tools
 for component in rustfmt clippy; do
     cargo "${component/rustfmt/fmt}" --version >/dev/null 2>&1 || rustup component add "$component"
 done
-wasm=wasm32-unknown-unknown
-rustup target list --installed | grep -qx "$wasm" || rustup target add "$wasm"
+need_wasm
 
 # One selection of packages throughout: another one would turn features on and off and rebuild
 # the dependencies.
@@ -17,7 +16,7 @@ cargo fmt --all --check
 say "Lints, native"
 cargo clippy --workspace --all-targets -- -D warnings
 say "Lints, WebAssembly"
-cargo clippy --package web --target "$wasm" -- -D warnings
+cargo clippy --package web --target wasm32-unknown-unknown -- -D warnings
 say "Tests"
 cargo test --workspace
 say "Documentation"

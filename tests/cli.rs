@@ -107,7 +107,7 @@ fn sweep_writes_documents_and_figures_and_does_not_run_twice() {
         "tiny-llama3: 4 layers of width 48, weights in BF16 computed in f32",
         "[1/2] The king",
         "answers  TRUE (\" TRUE\" 282,",
-        "note     the prompts differ in length: the shorter is padded on the left by",
+        "warning  unequal lengths: the source has ",
         "source   log P(TRUE) - log P(FALSE) = ",
         "verified 5 cells by the naive engine: largest difference",
         "2 swept: ",

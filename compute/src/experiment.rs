@@ -282,6 +282,8 @@ impl Experiment {
             direction: self.direction,
             source_tokens: tokens(&self.request.alignment.source),
             base_tokens,
+            source_padding: self.request.alignment.source_padding,
+            base_padding: self.request.alignment.base_padding,
             answers: Some(self.answers.clone()),
             baselines: baselines(model, &sweep),
             readout: readout(model, &sweep),

@@ -105,7 +105,7 @@ pub fn render(
         Format::Svg => svg(&Figure::new(document, options)?),
         Format::Png => {
             let scale = options.scale.or(Some(PNG_SCALE));
-            let options = FigureOptions { scale, ..*options };
+            let options = FigureOptions { scale, ..options.clone() };
             png(&Figure::new(document, &options)?, options.scale())
         }
     }
@@ -224,10 +224,14 @@ mod tests {
         let document = document();
         let plain = FigureOptions::default();
         let cases = [
-            (plain, 2.0, 7874),
-            (FigureOptions { scale: Some(1.0), origin: Origin::Bottom, ..plain }, 1.0, 3937),
-            (FigureOptions { scale: Some(3.3), transpose: true, ..plain }, 3.3, 12992),
-            (FigureOptions { preset: Preset::Viridis, ..plain }, 2.0, 7874),
+            (plain.clone(), 2.0, 7874),
+            (
+                FigureOptions { scale: Some(1.0), origin: Origin::Bottom, ..plain.clone() },
+                1.0,
+                3937,
+            ),
+            (FigureOptions { scale: Some(3.3), transpose: true, ..plain.clone() }, 3.3, 12992),
+            (FigureOptions { preset: Preset::Viridis, ..plain.clone() }, 2.0, 7874),
         ];
         for (options, scale, density) in cases {
             let bytes = render(&document, Format::Png, &options).unwrap();
@@ -236,7 +240,7 @@ mod tests {
             reader.next_frame(&mut pixels).unwrap();
             let info = reader.info();
 
-            let options = FigureOptions { scale: Some(scale), ..options };
+            let options = FigureOptions { scale: Some(scale), ..options.clone() };
             let figure = Figure::new(&document, &options).unwrap();
             assert_eq!((info.width, info.height), figure.size(), "{options:?}");
             assert_eq!(info.pixel_dims.unwrap().xppu, density, "{options:?}");
@@ -247,7 +251,7 @@ mod tests {
             for (layer, row) in document.patching_results.iter().enumerate() {
                 for (column, value) in row.iter().enumerate() {
                     let Some(value) = value else { continue };
-                    let cell = figure.layout().cell(layer, column);
+                    let cell = figure.layout().cell(layer, column).unwrap();
                     let expected = colour_at(options.preset, value / 5.0);
                     for (x, y) in [
                         ((cell.left + cell.right) / 2, (cell.top + cell.bottom) / 2),

@@ -149,12 +149,7 @@ pub fn report(documents: &[Document]) -> Result<String, SiteError> {
     replace_element(&mut page, "<link rel=\"icon\"", ">", "")?;
     replace_element(&mut page, "<link rel=\"stylesheet\"", ">", &style)?;
     replace_element(&mut page, "<script src=\"boot.js\"", "</script>", &boot)?;
-    replace_element(
-        &mut page,
-        "<script type=\"module\" id=\"patchboard-start\"",
-        "</script>",
-        &start,
-    )?;
+    replace_element(&mut page, "<script type=\"module\" src=\"start.js\"", "</script>", &start)?;
     Ok(page)
 }
 

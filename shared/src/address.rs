@@ -4,6 +4,7 @@
 //! ```text
 //! #/                                  all experiments
 //! #/?q=guards&model=…&sort=contrast   some of them
+//! #/?pick=SOURCE,SOURCE               all, with some picked to be compared
 //! #/e/SOURCE                          one experiment
 //! #/c/SOURCE,SOURCE                   two or more side by side
 //! ```
@@ -94,6 +95,8 @@ pub struct Filter {
     pub site: String,
     /// The order.
     pub sort: Sort,
+    /// What was picked to be compared, whether it is listed or not.
+    pub picked: Vec<Source>,
 }
 
 /// A cell by what stays the same however it is drawn.
@@ -106,9 +109,9 @@ pub struct Pin {
 }
 
 /// How an experiment is shown.
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct View {
-    /// The figure; its scale is the page's business and not in the address.
+    /// The figure; its scale and theme are the page's business and not in the address.
     pub figure: FigureOptions,
     /// The cell that is held.
     pub pin: Option<Pin>,
@@ -127,14 +130,13 @@ impl Address {
         let fragment = fragment.trim_start_matches('#');
         let (path, query) = fragment.split_once('?').unwrap_or((fragment, ""));
         let path = path.trim_start_matches('/');
-        let sources = |text: &str| text.split(',').filter_map(Source::parse).collect::<Vec<_>>();
         let page = match path.split_once('/') {
             None if path.is_empty() => Page::Index(Filter::parse(query)),
             Some(("e", source)) => match Source::parse(source) {
                 Some(source) => Page::Experiment(source),
                 None => Page::Unknown(path.to_string()),
             },
-            Some(("c", list)) => Page::Compare(sources(list)),
+            Some(("c", list)) => Page::Compare(Source::parse_all(list)),
             _ => Page::Unknown(path.to_string()),
         };
         Self { page, view: View::parse(query) }
@@ -150,7 +152,7 @@ impl Address {
             }
             Page::Experiment(source) => format!("e/{}", source.path()),
             Page::Compare(sources) => {
-                format!("c/{}", sources.iter().map(Source::path).collect::<Vec<_>>().join(","))
+                format!("c/{}", Source::paths(sources))
             }
             Page::Unknown(path) => path.clone(),
         };
@@ -171,6 +173,15 @@ impl Source {
             None if is_id(&text) => Some(Source::Id(text.into_owned())),
             _ => None,
         }
+    }
+
+    /// The sources of a list; what is none is left out.
+    fn parse_all(list: &str) -> Vec<Self> {
+        list.split(',').filter_map(Source::parse).collect()
+    }
+
+    fn paths(sources: &[Source]) -> String {
+        sources.iter().map(Source::path).collect::<Vec<_>>().join(",")
     }
 
     fn path(&self) -> String {
@@ -204,6 +215,7 @@ impl Filter {
                 "entity" => filter.entity = value.into_owned(),
                 "site" => filter.site = value.into_owned(),
                 "sort" => read(&mut filter.sort, &value),
+                "pick" => filter.picked = Source::parse_all(&value),
                 _ => {}
             }
         }
@@ -211,12 +223,14 @@ impl Filter {
     }
 
     fn write(&self, query: &mut Serializer<'_, String>) {
+        let picked = Source::paths(&self.picked);
         let texts = [
             ("q", &*self.text),
             ("model", &self.model),
             ("entity", &self.entity),
             ("site", &self.site),
             ("sort", if self.sort == Sort::default() { "" } else { self.sort.name() }),
+            ("pick", &picked),
         ];
         query.extend_pairs(texts.iter().filter(|(_, value)| !value.is_empty()));
     }
@@ -242,6 +256,7 @@ impl View {
                 "origin" => read(&mut figure.origin, &value),
                 "transpose" => figure.transpose = value == "1",
                 "labels" => read(&mut figure.labels, &value),
+                "hide" => figure.hidden = value.parse().unwrap_or_default(),
                 "pin" => {
                     view.pin = value.split_once(',').and_then(|(layer, position)| {
                         Some(Pin { layer: layer.parse().ok()?, position: position.parse().ok()? })
@@ -256,7 +271,7 @@ impl View {
 
     fn write(&self, query: &mut Serializer<'_, String>) {
         let plain = FigureOptions::default();
-        let FigureOptions { metric, preset, range, origin, transpose, labels, scale: _ } =
+        let FigureOptions { metric, preset, range, origin, transpose, labels, ref hidden, .. } =
             self.figure;
         let mut say = |key: &str, value: &str, is_default: bool| {
             if !is_default {
@@ -271,6 +286,7 @@ impl View {
         say("origin", origin.name(), origin == plain.origin);
         say("transpose", "1", !transpose);
         say("labels", labels.name(), labels == plain.labels);
+        say("hide", &hidden.to_string(), hidden.is_empty());
         if let Some(Pin { layer, position }) = self.pin {
             say("pin", &format!("{layer},{position}"), false);
         }
@@ -298,12 +314,13 @@ mod tests {
         let cases = [
             ("/", Address::default()),
             (
-                "/?q=a+%26+b&model=x%2Fy&site=mlp_out&sort=contrast",
+                "/?q=a+%26+b&model=x%2Fy&site=mlp_out&sort=contrast&pick=0a1b%2Cf%3Aa%252Cb.json",
                 Address::of(Page::Index(Filter {
                     text: "a & b".into(),
                     model: "x/y".into(),
                     site: "mlp_out".into(),
                     sort: Sort::Contrast,
+                    picked: vec![Source::Id("0a1b".into()), Source::File("a,b.json".into())],
                     ..Filter::default()
                 })),
             ),
@@ -314,7 +331,7 @@ mod tests {
             ),
             (
                 "/c/0a1b,l:1.AB-_?metric=recovery&colours=rdbu&range=-1%2C2.5&origin=bottom\
-                 &transpose=1&labels=token_index&pin=4%2C26&table=1",
+                 &transpose=1&labels=token_index&hide=3-5%2C9&pin=4%2C26&table=1",
                 Address {
                     page: Page::Compare(vec![
                         Source::Id("0a1b".into()),
@@ -328,7 +345,8 @@ mod tests {
                             origin: Origin::Bottom,
                             transpose: true,
                             labels: LabelStyle::TokenIndex,
-                            scale: None,
+                            hidden: "3-5,9".parse().unwrap(),
+                            ..FigureOptions::default()
                         },
                         pin: Some(Pin { layer: 4, position: 26 }),
                         table: true,
@@ -344,7 +362,7 @@ mod tests {
 
     #[test]
     fn what_is_not_understood_is_left_out_and_nothing_leads_elsewhere() {
-        let odd = "/e/0a?metric=score&range=2,1&range=a&pin=x,1&colours=";
+        let odd = "/e/0a?metric=score&range=2,1&range=a&pin=x,1&colours=&hide=a";
         let address = Address::parse(odd);
         assert_eq!(address.view, View::default());
         for path in [

@@ -68,6 +68,12 @@ pub struct Document {
     /// The base run's tokens, likewise.
     #[serde(default)]
     pub base_tokens: Vec<Token>,
+    /// How many of [`Self::source_tokens`] are padding on the left.
+    #[serde(default)]
+    pub source_padding: usize,
+    /// How many of [`Self::base_tokens`] are padding on the left.
+    #[serde(default)]
+    pub base_padding: usize,
     /// The answers that the metric compares; `null` where unknown.
     #[serde(default)]
     pub answers: Option<Answers>,
@@ -318,6 +324,22 @@ impl Document {
                 ));
             }
         }
+        let (source, base) = (
+            self.source_tokens.len().saturating_sub(self.source_padding),
+            self.base_tokens.len().saturating_sub(self.base_padding),
+        );
+        if source != base {
+            let how = match self.align {
+                Align::Pad => {
+                    "the shorter prompt is padded on the left, and the padding is attended to, as \
+                     in the notebook (`--align right` does without)"
+                }
+                Align::Right => "they are aligned at their right ends",
+            };
+            warnings.push(format!(
+                "unequal lengths: the source has {source} tokens and the base {base}; {how}"
+            ));
+        }
         for answer in self.answers.iter().flat_map(|a| [&a.true_answer, &a.false_answer]) {
             // Other variants are bound to be dropped; this is the one that a model would write.
             if answer.dropped.contains(&format!(" {}", answer.word)) {
@@ -486,6 +508,17 @@ mod tests {
         assert!(warnings[1].starts_with("low answer mass: the answers get 4.0 %"));
         assert!(
             warnings[2].starts_with("the answer \"TRUE\" is more than one token as it is written")
+        );
+        document.answers = None;
+        let token = |id| Token { id, text: "x".into() };
+        document.source_tokens = vec![token(0), token(0), token(1)];
+        document.base_tokens = vec![token(2), token(3), token(1)];
+        document.source_padding = 2;
+        assert_eq!(
+            document.warnings()[2],
+            "unequal lengths: the source has 1 tokens and the base 3; the shorter prompt is padded \
+             on the left, and the padding is attended to, as in the notebook (`--align right` does \
+             without)"
         );
     }
 }

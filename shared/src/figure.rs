@@ -8,6 +8,8 @@ mod layout;
 #[cfg(test)]
 mod tests;
 pub mod text;
+mod theme;
+mod values;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -23,9 +25,12 @@ use serde::{Deserialize, Serialize};
 
 use self::layout::{Anchor, Text};
 pub use self::layout::{Layout, PixelRect};
+pub use self::theme::Theme;
+use self::values::Values;
 use crate::colour::{BadRange, ColourScale, MISSING, MISSING_HATCH, Preset, Range, Rgb, colour_at};
 use crate::document::{Document, Grid};
 use crate::metric::{Metric, MetricError};
+use crate::positions::Positions;
 use crate::vocabulary::{UnknownWord, named};
 
 named! {
@@ -51,7 +56,7 @@ named! {
 }
 
 /// What a figure shows, and how. The default is the notebook's figure.
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct FigureOptions {
     /// What a cell shows.
     pub metric: Metric,
@@ -65,6 +70,10 @@ pub struct FigureOptions {
     pub transpose: bool,
     /// What stands at a token's column or row.
     pub labels: LabelStyle,
+    /// Positions that are left out. The range of colours is that of what remains.
+    pub hidden: Positions,
+    /// The colours around the data.
+    pub theme: Theme,
     /// Multiplies everything, fonts and strokes included; kept within 0.25 to 8. At 1 a pixel is
     /// that of a page on a screen. `None` is 1, or what a format prefers.
     pub scale: Option<f64>,
@@ -74,6 +83,13 @@ impl FigureOptions {
     /// The scale within its limits, 1 where none is set.
     pub fn scale(&self) -> f64 {
         self.scale.filter(|s| !s.is_nan()).unwrap_or(1.0).clamp(0.25, 8.0)
+    }
+
+    /// The columns of `document` that are shown, in order.
+    pub fn columns(&self, document: &Document) -> Vec<usize> {
+        let position = |column: usize| document.sentence_start.saturating_add(column);
+        let all = 0..document.token_labels.len();
+        all.filter(|column| !self.hidden.contains(position(*column))).collect()
     }
 }
 
@@ -86,6 +102,15 @@ pub enum FigureError {
     /// The range set by the user does not go up.
     #[error(transparent)]
     Range(#[from] BadRange),
+    /// Nothing is left to show.
+    #[error("all {0} columns are hidden: show at least one of them")]
+    AllHidden(usize),
+    /// Grids that cannot be subtracted.
+    #[error(
+        "the grids do not match: {} layers by {} tokens, and {} by {}",
+        .0[0].0, .0[0].1, .0[1].0, .0[1].1
+    )]
+    Shapes([(usize, usize); 2]),
     /// The backend failed.
     #[error("the figure could not be drawn: {0}")]
     Backend(String),
@@ -112,14 +137,37 @@ impl Figure {
     /// Takes the values that `options` ask for and lays them out.
     ///
     /// # Errors
-    /// [`FigureError`] where the document does not hold the metric, or the range does not go up.
+    /// [`FigureError`] where the document does not hold the metric, the range does not go up or
+    /// every column is hidden.
     pub fn new(document: &Document, options: &FigureOptions) -> Result<Self, FigureError> {
-        let grid = options.metric.grid(document)?;
-        let centre = options.metric.base_value(document);
-        let values = grid.iter().flatten().copied();
-        let colours = ColourScale::new(options.preset, options.range, values, centre)?;
-        let layout = Layout::new(document, options, &grid, colours.as_ref());
-        Ok(Self { grid, colours, layout })
+        Self::of(document, Values::of(document, options.metric)?, options)
+    }
+
+    /// The same of `document`'s values less those of `less`.
+    ///
+    /// # Errors
+    /// As for [`Self::new`], and where the grids do not match.
+    pub fn difference(
+        document: &Document,
+        less: &Document,
+        options: &FigureOptions,
+    ) -> Result<Self, FigureError> {
+        Self::of(document, Values::difference(document, less, options.metric)?, options)
+    }
+
+    fn of(
+        document: &Document,
+        values: Values,
+        options: &FigureOptions,
+    ) -> Result<Self, FigureError> {
+        let columns = options.columns(document);
+        if columns.is_empty() {
+            return Err(FigureError::AllHidden(document.token_labels.len()));
+        }
+        let shown = values.grid.iter().flat_map(|row| columns.iter().map(|column| row[*column]));
+        let colours = ColourScale::new(options.preset, options.range, shown, values.centre)?;
+        let layout = Layout::new(document, options, columns, &values, colours.as_ref());
+        Ok(Self { grid: values.grid, colours, layout })
     }
 
     /// Width and height in pixels.
@@ -152,7 +200,7 @@ impl Figure {
         unit: TextUnit,
     ) -> Result<(), FigureError> {
         let pen = Pen { root, layout: &self.layout, unit };
-        root.fill(&RGBColor(255, 255, 255)).map_err(backend_error)?;
+        root.fill(&plotters_colour(self.layout.palette.ground)).map_err(backend_error)?;
         self.draw_cells(&pen)?;
         self.draw_bar(&pen)?;
         for &line in &self.layout.lines {
@@ -223,6 +271,19 @@ impl Figure {
     }
 }
 
+/// The range of colours that the figures of all `documents` have in common, so that they can be
+/// compared; [`Range::Auto`] where none of them has one.
+pub fn common_range<'a>(
+    documents: impl IntoIterator<Item = &'a Document>,
+    options: &FigureOptions,
+) -> Range {
+    let figures = documents.into_iter().filter_map(|document| Figure::new(document, options).ok());
+    let scales = figures.filter_map(|figure| figure.colours);
+    let ends = scales.map(|scale| (scale.lo as f32, scale.hi as f32));
+    let ends = ends.reduce(|(lo, hi), (other_lo, other_hi)| (lo.min(other_lo), hi.max(other_hi)));
+    ends.map_or(Range::Auto, |(lo, hi)| Range::Set(lo, hi))
+}
+
 /// The size in pixels that the figure of `document` will have.
 ///
 /// # Errors
@@ -230,9 +291,6 @@ impl Figure {
 pub fn size(document: &Document, options: &FigureOptions) -> Result<(u32, u32), FigureError> {
     Ok(Figure::new(document, options)?.size())
 }
-
-/// Axes, frames and ticks.
-const AXIS: Rgb = Rgb(0x44, 0x44, 0x44);
 
 /// What baselines are below the top of a text in every backend, in em.
 const TOP_TO_BASELINE: f64 = 0.76;
@@ -261,7 +319,7 @@ impl<DB: DrawingBackend> Pen<'_, DB> {
         let mut rect = self.layout.pixels(line);
         rect.right = rect.right.max(rect.left + 1);
         rect.bottom = rect.bottom.max(rect.top + 1);
-        self.fill(rect, AXIS)
+        self.fill(rect, self.layout.palette.axis)
     }
 
     /// A thin line around `inner`, which stays uncovered.
@@ -279,7 +337,7 @@ impl<DB: DrawingBackend> Pen<'_, DB> {
             PixelRect { left: left - thin, top, right: left, bottom },
             PixelRect { left: right, top, right: right + thin, bottom },
         ] {
-            self.fill(rect, AXIS)?;
+            self.fill(rect, self.layout.palette.axis)?;
         }
         Ok(())
     }

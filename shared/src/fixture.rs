@@ -25,6 +25,8 @@ pub fn document(cells: &[&[Option<f32>]]) -> Document {
         direction: Default::default(),
         source_tokens: vec![],
         base_tokens: vec![],
+        source_padding: 0,
+        base_padding: 0,
         answers: None,
         baselines: None,
         readout: None,

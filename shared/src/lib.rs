@@ -15,6 +15,7 @@ pub mod metric;
 pub mod numbers;
 pub mod pairs;
 pub mod permalink;
+pub mod positions;
 pub mod stats;
 pub mod template;
 pub mod vocabulary;

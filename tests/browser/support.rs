@@ -92,6 +92,7 @@ impl Site {
             "index.html",
             "style.css",
             "boot.js",
+            "start.js",
             "icon.svg",
             "patchboard.js",
             "patchboard_bg.wasm",

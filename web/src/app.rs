@@ -9,6 +9,7 @@ use leptos::prelude::*;
 use leptos::task::spawn_local;
 use shared::address::{Address, Page, Source, View};
 use shared::document::Document;
+use shared::figure::Theme;
 use wasm_bindgen::JsCast;
 use web_sys::{FileList, HtmlInputElement};
 
@@ -28,7 +29,8 @@ pub struct Viewer {
     pub documents: RwSignal<BTreeMap<String, Arc<Document>>>,
     /// What the reader should be told.
     pub notices: RwSignal<Vec<String>>,
-    dark: RwSignal<bool>,
+    /// The colours of page and figures.
+    pub theme: RwSignal<Theme>,
     /// Whether all there is came with the page.
     complete: StoredValue<bool>,
     pending: StoredValue<Option<TimeoutHandle>>,
@@ -40,7 +42,7 @@ impl Viewer {
             address: RwSignal::new(Address::parse(&dom::fragment())),
             documents: RwSignal::default(),
             notices: RwSignal::default(),
-            dark: RwSignal::new(dom::prefers_dark()),
+            theme: RwSignal::new(dom::preferred_theme()),
             complete: StoredValue::new(false),
             pending: StoredValue::new(None),
         };
@@ -153,7 +155,7 @@ impl Viewer {
 pub fn App() -> impl IntoView {
     let viewer = Viewer::new();
     provide_context(viewer);
-    Effect::new(move || dom::set_theme(viewer.dark.get()));
+    Effect::new(move || dom::set_theme(viewer.theme.get()));
     let moved = move || {
         let address = Address::parse(&dom::fragment());
         if address != viewer.address.get_untracked() {
@@ -187,8 +189,8 @@ pub fn App() -> impl IntoView {
         viewer.go(Address::default());
     };
     let theme = move |_| {
-        viewer.dark.update(|dark| *dark = !*dark);
-        dom::remember_theme(viewer.dark.get_untracked());
+        viewer.theme.update(|theme| *theme = other(*theme));
+        dom::remember_theme(viewer.theme.get_untracked());
     };
     view! {
         <header class="bar">
@@ -198,7 +200,10 @@ pub fn App() -> impl IntoView {
             </a>
             <OpenButton />
             <button class="quiet" on:click=theme>
-                {move || if viewer.dark.get() { "Light" } else { "Dark" }}
+                {move || match other(viewer.theme.get()) {
+                    Theme::Light => "Light theme",
+                    Theme::Dark => "Dark theme",
+                }}
             </button>
         </header>
         <div class="notices" role="alert">
@@ -230,6 +235,13 @@ pub fn App() -> impl IntoView {
         <div class="drop" class:shown=move || dragging.get() aria-hidden="true">
             <p>"Drop result documents to open them"</p>
         </div>
+    }
+}
+
+fn other(theme: Theme) -> Theme {
+    match theme {
+        Theme::Light => Theme::Dark,
+        Theme::Dark => Theme::Light,
     }
 }
 

@@ -109,30 +109,30 @@ mod tests {
     #[test]
     fn keys_move_on_the_page_however_the_grid_is_turned() {
         let plain = FigureOptions::default();
-        let bottom = FigureOptions { origin: Origin::Bottom, ..plain };
-        let turned = FigureOptions { transpose: true, ..plain };
-        let both = FigureOptions { transpose: true, ..bottom };
+        let bottom = FigureOptions { origin: Origin::Bottom, ..plain.clone() };
+        let turned = FigureOptions { transpose: true, ..plain.clone() };
+        let both = FigureOptions { transpose: true, ..bottom.clone() };
         let columns = [0, 2, 3];
         // (options, from (layer, column), step, to)
         let cases = [
-            (plain, None, Step::Down, (0, 0)),
-            (bottom, None, Step::Down, (1, 0)),
-            (both, None, Step::Right, (0, 3)),
-            (plain, Some((0, 0)), Step::Right, (0, 2)),
-            (plain, Some((0, 0)), Step::Left, (0, 0)),
-            (plain, Some((0, 2)), Step::Down, (1, 2)),
-            (plain, Some((1, 2)), Step::Down, (1, 2)),
-            (bottom, Some((0, 2)), Step::Up, (1, 2)),
-            (turned, Some((0, 2)), Step::Right, (1, 2)),
-            (turned, Some((0, 2)), Step::Down, (0, 3)),
-            (both, Some((0, 2)), Step::Up, (0, 3)),
-            (plain, Some((1, 0)), Step::End, (1, 3)),
-            (plain, Some((1, 3)), Step::Home, (1, 0)),
-            (plain, Some((1, 1)), Step::Left, (0, 0)),
+            (&plain, None, Step::Down, (0, 0)),
+            (&bottom, None, Step::Down, (1, 0)),
+            (&both, None, Step::Right, (0, 3)),
+            (&plain, Some((0, 0)), Step::Right, (0, 2)),
+            (&plain, Some((0, 0)), Step::Left, (0, 0)),
+            (&plain, Some((0, 2)), Step::Down, (1, 2)),
+            (&plain, Some((1, 2)), Step::Down, (1, 2)),
+            (&bottom, Some((0, 2)), Step::Up, (1, 2)),
+            (&turned, Some((0, 2)), Step::Right, (1, 2)),
+            (&turned, Some((0, 2)), Step::Down, (0, 3)),
+            (&both, Some((0, 2)), Step::Up, (0, 3)),
+            (&plain, Some((1, 0)), Step::End, (1, 3)),
+            (&plain, Some((1, 3)), Step::Home, (1, 0)),
+            (&plain, Some((1, 1)), Step::Left, (0, 0)),
         ];
         for (options, from, key, (layer, column)) in cases {
             let cell = |(layer, column)| Cell { layer, column };
-            let to = step(from.map(cell), key, 2, &columns, &options);
+            let to = step(from.map(cell), key, 2, &columns, options);
             assert_eq!(to, Some(cell((layer, column))), "{options:?} {from:?} {key:?}");
         }
         assert_eq!(step(None, Step::Up, 2, &[], &plain), None);

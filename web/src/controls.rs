@@ -7,16 +7,20 @@ use std::sync::Arc;
 use leptos::prelude::*;
 use shared::colour::{Preset, Range};
 use shared::document::Document;
-use shared::figure::{Figure, FigureOptions, LabelStyle, Origin};
+use shared::figure::{FigureOptions, LabelStyle, Origin};
 use shared::metric::Metric;
 
 use crate::app::Viewer;
+use crate::columns::ColumnMenu;
 
 /// The controls above a heatmap.
 #[component]
 pub fn Controls(
     document: Arc<Document>,
     #[prop(into)] options: Signal<FigureOptions>,
+    /// The values of the first and last colour.
+    #[prop(into)]
+    ends: Signal<Option<(f32, f32)>>,
 ) -> impl IntoView {
     let viewer = Viewer::get();
     let set = move |change: &dyn Fn(&mut FigureOptions)| {
@@ -26,11 +30,6 @@ pub fn Controls(
         .iter()
         .map(|metric| (*metric, metric_name(*metric, &document), metric.grid(&document).is_ok()))
         .collect();
-    let ranged = document.clone();
-    let ends = Memo::new(move |_| {
-        let figure = Figure::new(&ranged, &options.get()).ok()?;
-        figure.colours().map(|colours| (colours.lo as f32, colours.hi as f32))
-    });
     let is_set = move || options.get().range != Range::Auto;
     let toggle_range = move |_| {
         let range = match (is_set(), ends.get_untracked()) {
@@ -82,6 +81,9 @@ pub fn Controls(
                         prop:value=move || shown(false) on:change=move |e| end(e, false) />
                 </span>
             </div>
+            <ColumnMenu document=document.clone() options on_hide=move |hidden| set(&|o| {
+                o.hidden = hidden.clone();
+            }) />
             {choice("Labels", LabelStyle::ALL, move || options.get().labels, move |v| set(&|o| o.labels = v))}
             <label class="check">
                 <input

@@ -2,6 +2,7 @@
 
 use js_sys::{Array, Uint8Array};
 use leptos::prelude::{document, window};
+use shared::figure::Theme;
 use wasm_bindgen::{JsCast, JsValue};
 use wasm_bindgen_futures::JsFuture;
 use web_sys::{Blob, BlobPropertyBag, HtmlAnchorElement, HtmlElement, Url};
@@ -43,28 +44,31 @@ pub fn pixel_ratio() -> f64 {
     if ratio.is_finite() && ratio > 0.0 { ratio } else { 1.0 }
 }
 
-/// Whether the page is dark: as the reader chose before, otherwise as the system has it.
-pub fn prefers_dark() -> bool {
+/// The theme that the reader chose before, otherwise the system's.
+pub fn preferred_theme() -> Theme {
     let chosen = window().local_storage().ok().flatten().and_then(|s| s.get_item("theme").ok()?);
-    match chosen.as_deref() {
-        Some("dark") => true,
-        Some("light") => false,
-        _ => {
-            let query = window().match_media("(prefers-color-scheme: dark)").ok().flatten();
-            query.is_some_and(|query| query.matches())
-        }
-    }
+    chosen.and_then(|name| name.parse().ok()).unwrap_or_else(|| {
+        let query = window().match_media("(prefers-color-scheme: dark)").ok().flatten();
+        if query.is_some_and(|query| query.matches()) { Theme::Dark } else { Theme::Light }
+    })
 }
 
 /// Puts the theme on the page.
-pub fn set_theme(dark: bool) {
-    set_attribute("data-theme", if dark { "dark" } else { "light" });
+pub fn set_theme(theme: Theme) {
+    set_attribute("data-theme", theme.name());
+}
+
+/// Notes in the browser's performance timeline that a heatmap was drawn, for whoever measures.
+pub fn mark_heatmap() {
+    if let Some(performance) = window().performance() {
+        performance.mark("patchboard-heatmap").ok();
+    }
 }
 
 /// Remembers the reader's choice of theme. Some pages, e.g. in a notebook, have no storage.
-pub fn remember_theme(dark: bool) {
+pub fn remember_theme(theme: Theme) {
     if let Ok(Some(storage)) = window().local_storage() {
-        storage.set_item("theme", if dark { "dark" } else { "light" }).ok();
+        storage.set_item("theme", theme.name()).ok();
     }
 }
 

@@ -33,7 +33,7 @@ impl Kind {
 pub fn save(document: &Document, options: &FigureOptions, kind: Kind) -> Result<(), String> {
     let id: String = document.id.chars().filter(char::is_ascii_alphanumeric).take(12).collect();
     let figure = |scale| {
-        let options = FigureOptions { scale: Some(scale), ..*options };
+        let options = FigureOptions { scale: Some(scale), ..options.clone() };
         Figure::new(document, &options).map_err(|error| error.to_string())
     };
     match kind {

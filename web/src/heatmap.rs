@@ -8,6 +8,7 @@ use leptos::prelude::*;
 use shared::document::Document;
 use shared::figure::FigureOptions;
 
+use crate::app::Viewer;
 use crate::cells::{self, Cell, Step};
 use crate::dom;
 use crate::plot::{self, Plot};
@@ -21,6 +22,9 @@ const TOOLTIP_WIDTH: f64 = 270.0;
 pub fn Heatmap(
     /// What is shown.
     document: Arc<Document>,
+    /// What is subtracted from it.
+    #[prop(optional)]
+    less: Option<Arc<Document>>,
     /// How it is shown.
     #[prop(into)]
     options: Signal<FigureOptions>,
@@ -43,12 +47,15 @@ pub fn Heatmap(
     let listener = window_event_listener(ev::resize, move |_| resized.update(|n| *n += 1));
     on_cleanup(move || listener.remove());
 
-    let drawn = document.clone();
+    let viewer = Viewer::get();
+    let (drawn, drawn_less) = (document.clone(), less.clone());
     let plot: Memo<Option<Arc<Result<Plot, String>>>> = Memo::new_with_compare(
         move |_| {
             resized.track();
             let width = f64::from(outer.get()?.client_width());
-            Some(Arc::new(Plot::new(&drawn, &options.get(), width, dom::pixel_ratio())))
+            let options = FigureOptions { theme: viewer.theme.get(), ..options.get() };
+            let less = drawn_less.as_deref();
+            Some(Arc::new(Plot::new(&drawn, less, &options, width, dom::pixel_ratio())))
         },
         |_, _| true,
     );
@@ -62,7 +69,7 @@ pub fn Heatmap(
     Effect::new(move || {
         let (Some(canvas), Some(plot)) = (canvas.get(), plot.get()) else { return };
         let result = match &*plot {
-            Ok(plot) => plot::draw(&canvas, &plot.figure),
+            Ok(plot) => plot::draw(&canvas, &plot.figure).inspect(|()| dom::mark_heatmap()),
             Err(error) => Err(error.clone()),
         };
         problem.set(result.err());
@@ -96,10 +103,10 @@ pub fn Heatmap(
                 on_pin.run(None);
             }
             (_, Some(step)) => {
-                let columns: Vec<usize> = (0..keyed.token_labels.len()).collect();
+                let options = options.get_untracked();
+                let columns = options.columns(&keyed);
                 let held = pin.get_untracked();
                 let from = hover.get_untracked().or(held);
-                let options = options.get_untracked();
                 let to = cells::step(from, step, keyed.num_layers, &columns, &options);
                 on_hover.run(to);
                 if held.is_some() {
@@ -114,7 +121,7 @@ pub fn Heatmap(
     // Everything above the canvas is placed by these; the canvas stays as it is.
     let area = move |cell: Option<Cell>| {
         let cell = cell?;
-        with_plot(&|plot| Some(plot.on_page(plot.figure.layout().cell(cell.layer, cell.column))))
+        with_plot(&|plot| Some(plot.on_page(plot.figure.layout().cell(cell.layer, cell.column)?)))
     };
     let whole = move || with_plot(&|plot| Some(plot.on_page(plot.figure.layout().plot())));
     let place = move |rect: Option<[f64; 4]>| match rect {
@@ -159,9 +166,16 @@ pub fn Heatmap(
         };
         format!("transform:translate({left}px,{top}px)")
     };
-    let (told, spoken) = (document.clone(), document.clone());
-    let tip = move || hover.get().map(|cell| tooltip(&Readout::of(&told, cell)));
-    let spoken = move || active.get().map(|cell| Readout::of(&spoken, cell).sentence());
+    let told = document.clone();
+    let readout = Memo::new(move |_| {
+        let cell = active.get()?;
+        Some(match &less {
+            Some(less) => Readout::difference(&told, less, options.get().metric, cell),
+            None => Readout::of(&told, cell),
+        })
+    });
+    let tip = move || hover.get().and_then(|_| readout.get()).as_ref().map(tooltip);
+    let spoken = move || readout.get().map(|readout| readout.sentence());
     let label = format!(
         "Heatmap of {} layers by {} tokens. Arrow keys move, Enter pins, Escape clears.",
         document.num_layers,

@@ -10,6 +10,7 @@
 //! | `index.html` | the shell, with a message for browsers that cannot run the rest |
 //! | `style.css` | all styles |
 //! | `boot.js` | tells the reader when the page cannot start, and sets the theme before it paints |
+//! | `start.js` | starts the viewer |
 //! | `icon.svg` | the icon |
 //! | `patchboard.js` | the glue made by wasm-bindgen, an ES module with a default `init` |
 //! | `patchboard_bg.wasm` | the viewer |
@@ -32,7 +33,7 @@
 //!
 //! Take `index.html` and put `style.css` into a `<style>` and `boot.js` into a `<script>` in place
 //! of the elements that name them, leave the icon out, and replace the element
-//! `<script type="module" id="patchboard-start">` by the data element and
+//! `<script type="module" src="start.js">` by the data element and
 //! `<script type="module">`, the text of `patchboard.js`, and
 //! `__wbg_init({ module_or_path: bytes })`, where `bytes` is a `Uint8Array` of the wasm, e.g. from
 //! base64. Nothing else is loaded.
@@ -40,6 +41,7 @@
 mod app;
 mod cells;
 mod chart;
+mod columns;
 mod controls;
 mod dom;
 mod export;

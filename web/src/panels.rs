@@ -61,22 +61,7 @@ pub fn Baselines(document: Arc<Document>) -> impl IntoView {
 /// What a reader should know before trusting the picture.
 #[component]
 pub fn Warnings(document: Arc<Document>) -> impl IntoView {
-    let mut warnings = document.warnings();
-    let (n_source, n_base) = (document.source_tokens.len(), document.base_tokens.len());
-    let padded =
-        |tokens: &[shared::document::Token]| tokens.len() > 1 && tokens[0].id == tokens[1].id;
-    if n_source != n_base {
-        warnings.push(format!(
-            "unequal lengths: the source has {n_source} tokens and the base {n_base}, aligned at \
-             their right ends"
-        ));
-    } else if padded(&document.source_tokens) || padded(&document.base_tokens) {
-        warnings.push(
-            "unequal lengths: the shorter prompt is padded on the left, and the padding is \
-             attended to"
-                .to_string(),
-        );
-    }
+    let warnings = document.warnings();
     let items = warnings.iter().map(|warning| view! { <li>{sentence(warning)}</li> });
     (!warnings.is_empty()).then(|| {
         view! {

@@ -24,20 +24,25 @@ pub struct Plot {
 }
 
 impl Plot {
-    /// The figure of a document, as wide as `width` pixels of the page where that leaves it
+    /// The figure of a document, less another where there is one, as wide as `width` pixels of the page where that leaves it
     /// between its usual size and half as large again.
     ///
     /// # Errors
     /// Why there is no such figure, for the reader.
     pub fn new(
         document: &Document,
+        less: Option<&Document>,
         options: &FigureOptions,
         width: f64,
         ratio: f64,
     ) -> Result<Self, String> {
         let at = |scale| {
-            Figure::new(document, &FigureOptions { scale: Some(scale), ..*options })
-                .map_err(|error| error.to_string())
+            let options = FigureOptions { scale: Some(scale), ..options.clone() };
+            let figure = match less {
+                Some(less) => Figure::difference(document, less, &options),
+                None => Figure::new(document, &options),
+            };
+            figure.map_err(|error| error.to_string())
         };
         let usual = f64::from(at(1.0)?.size().0);
         let zoom = (width / usual).clamp(1.0, 1.5);

@@ -4,28 +4,31 @@ use std::sync::Arc;
 
 use leptos::prelude::*;
 use shared::document::Document;
+use shared::figure::FigureOptions;
 use shared::figure::text;
-use shared::metric::Metric;
 use shared::numbers;
 
-/// The values of `metric`, a row per layer.
+/// The values of the columns that are shown, a row per layer.
 #[component]
-pub fn Table(document: Arc<Document>, metric: Metric) -> impl IntoView {
+pub fn Table(document: Arc<Document>, options: FigureOptions) -> impl IntoView {
+    let metric = options.metric;
+    let columns = options.columns(&document);
     let grid = match metric.grid(&document) {
         Ok(grid) => grid,
         Err(error) => return view! { <p class="problem">{error.to_string()}</p> }.into_any(),
     };
     let start = document.sentence_start;
-    let heads = document.token_labels.iter().enumerate().map(|(column, label)| {
+    let heads = columns.iter().map(|&column| {
         view! {
             <th scope="col">
-                {text::token(label)}
+                {text::token(&document.token_labels[column])}
                 <span class="position">{start.saturating_add(column)}</span>
             </th>
         }
     });
     let rows = grid.into_iter().enumerate().map(|(layer, row)| {
-        let cells = row.into_iter().map(|v| view! { <td>{numbers::value(metric, v)}</td> });
+        let cells = columns.iter().map(|column| numbers::value(metric, row[*column]));
+        let cells = cells.map(|value| view! { <td>{value}</td> });
         view! { <tr><th scope="row">{layer}</th>{cells.collect_view()}</tr> }
     });
     view! {

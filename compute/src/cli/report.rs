@@ -17,7 +17,7 @@ pub fn experiment(model: &Model, experiment: &Experiment) -> String {
     };
     let columns = experiment.request.positions();
     let from = |ids: &[u32]| tokens(&ids[ids.len() - columns.len()..]);
-    let mut lines = vec![
+    let lines = [
         format!("source   {:?}", experiment.source_prompt),
         format!("base     {:?}", experiment.base_prompt),
         format!("answers  {}", answers(&experiment.answers)),
@@ -32,21 +32,26 @@ pub fn experiment(model: &Model, experiment: &Experiment) -> String {
         format!("         source {}", from(&alignment.source)),
         format!("         base   {}", from(&alignment.base)),
     ];
+    lines.join("\n")
+}
+
+/// What becomes of prompts of unequal length, before there is a document that warns of them;
+/// `None` where both have the same.
+pub fn lengths(experiment: &Experiment) -> Option<String> {
+    let alignment = &experiment.request.alignment;
     let n_padding = alignment.source_padding.max(alignment.base_padding);
     if n_padding > 0 {
-        lines.push(format!(
+        return Some(format!(
             "note     the prompts differ in length: the shorter is padded on the left by {}, and \
              the padding is attended to, as in the notebook (--align right does without)",
             counted(n_padding, "token")
         ));
-    } else if experiment.align == Align::Right && alignment.source.len() != alignment.base.len() {
-        lines.push(
-            "note     the prompts differ in length: positions correspond by their distance from \
-             the end"
-                .to_string(),
-        );
     }
-    lines.join("\n")
+    let differ = experiment.align == Align::Right && alignment.source.len() != alignment.base.len();
+    differ.then(|| {
+        "note     the prompts differ in length: positions correspond by their distance from the end"
+            .to_string()
+    })
 }
 
 fn answers(answers: &Answers) -> String {

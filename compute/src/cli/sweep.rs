@@ -333,6 +333,9 @@ fn dry_run(args: &SweepArgs, model: &Model, prepared: &[(Experiment, Plan)]) -> 
         } else if !args.quiet {
             output::line(&format!("\n[{}/{}] {}", i + 1, prepared.len(), experiment.entity))?;
             output::line(&report::experiment(model, experiment))?;
+            if let Some(note) = report::lengths(experiment) {
+                output::line(&note)?;
+            }
             output::line(&report::baselines(&experiment.answers, &baselines))?;
             output::line(&report::plan(experiment, model.network.config.n_layers, plan))?;
         }

@@ -6,8 +6,9 @@ use std::str::FromStr;
 use anyhow::Result;
 use clap::Args;
 use shared::colour::{Preset, Range};
-use shared::figure::{FigureOptions, LabelStyle, Origin};
+use shared::figure::{FigureOptions, LabelStyle, Origin, Theme};
 use shared::metric::Metric;
+use shared::positions::Positions;
 
 use super::files::{Folder, read_documents};
 use super::output;
@@ -64,6 +65,14 @@ pub struct ExportArgs {
     #[arg(long, default_value_t)]
     labels: LabelStyle,
 
+    /// Positions to leave out of figures, e.g. `3-5,9`.
+    #[arg(long, value_name = "POSITIONS", default_value = "", hide_default_value = true)]
+    hide: Positions,
+
+    /// A figure's ground: light, or dark.
+    #[arg(long, default_value_t)]
+    theme: Theme,
+
     /// Enlarges everything. Default: 2 for PNG, 1 for SVG.
     #[arg(long)]
     scale: Option<f64>,
@@ -108,6 +117,8 @@ pub fn export(args: ExportArgs) -> Result<()> {
         origin: args.origin,
         transpose: args.transpose,
         labels: args.labels,
+        hidden: args.hide,
+        theme: args.theme,
         scale: args.scale,
     };
     write_all(&args.files, &args.out, &args.format, &options)

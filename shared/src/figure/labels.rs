@@ -1,14 +1,12 @@
 //! What is written beside the grid: axis labels, the colour bar's ticks and title, the note.
 
+use super::LabelStyle;
 use super::axis::ticks;
-use super::layout::{EM, INK, SMALL_EM};
+use super::layout::{EM, SMALL_EM};
 use super::text::{printable, shorten, token, width, wrap};
-use super::{FigureOptions, LabelStyle};
+use super::theme::Palette;
 use crate::colour::{ColourScale, Rgb};
 use crate::document::{Document, Grid};
-
-/// Labels of columns where source and base read the same token; 4.5 to 1 on white.
-const SAME: Rgb = Rgb(0x76, 0x76, 0x76);
 
 /// The longest label in pixels at scale 1.
 const MAX_LABEL: f64 = 120.0;
@@ -43,17 +41,7 @@ pub(super) struct Bar {
 }
 
 impl Bar {
-    pub fn new(
-        document: &Document,
-        options: &FigureOptions,
-        colours: &ColourScale,
-        height: f64,
-    ) -> Self {
-        let metric = options.metric;
-        let title = match metric.unit() {
-            Some(unit) => format!("{} ({unit})", metric.title(document)),
-            None => metric.title(document),
-        };
+    pub fn new(title: &str, colours: &ColourScale, height: f64) -> Self {
         let n = (height / 30.0).clamp(3.0, 8.0) as usize;
         let ticks: Vec<_> = ticks(colours.lo, colours.hi, n)
             .into_iter()
@@ -61,18 +49,24 @@ impl Bar {
             .collect();
         let label_width = ticks.iter().map(|(_, t)| width(t, SMALL_EM)).fold(0.0, f64::max);
         // Where it takes several lines, they do not begin with the P.
-        let title = printable(&title).replace("log P", "log\u{a0}P");
+        let title = printable(title).replace("log P", "log\u{a0}P");
         Self { title: wrap(&title, EM, height, 3), ticks, label_width }
     }
 }
 
-pub(super) fn layer_labels(n_layers: usize) -> Labels {
-    let texts = (0..n_layers).map(|layer| (layer.to_string(), INK)).collect();
+pub(super) fn layer_labels(n_layers: usize, palette: &Palette) -> Labels {
+    let texts = (0..n_layers).map(|layer| (layer.to_string(), palette.ink)).collect();
     Labels { title: "Layer", texts, em: SMALL_EM, are_numbers: true, step: 1 }
 }
 
-pub(super) fn token_labels(document: &Document, style: LabelStyle) -> Labels {
-    let texts = document.token_labels.iter().enumerate().map(|(column, text)| {
+pub(super) fn token_labels(
+    document: &Document,
+    columns: &[usize],
+    style: LabelStyle,
+    palette: &Palette,
+) -> Labels {
+    let texts = columns.iter().map(|&column| {
+        let text = &document.token_labels[column];
         let index = match style {
             LabelStyle::Token => String::new(),
             LabelStyle::TokenIndex => {
@@ -80,7 +74,7 @@ pub(super) fn token_labels(document: &Document, style: LabelStyle) -> Labels {
             }
         };
         let text = shorten(&token(text), SMALL_EM, MAX_LABEL - width(&index, SMALL_EM)) + &index;
-        (text, if reads_the_same(document, column) { SAME } else { INK })
+        (text, if reads_the_same(document, column) { palette.same } else { palette.ink })
     });
     Labels { title: "Token", texts: texts.collect(), em: SMALL_EM, are_numbers: false, step: 1 }
 }
@@ -96,18 +90,27 @@ fn reads_the_same(document: &Document, column: usize) -> bool {
 }
 
 /// What a reader of the picture alone must be told; empty where there is nothing.
-pub(super) fn note(document: &Document, grid: &Grid<f32>, colours: Option<&ColourScale>) -> String {
+pub(super) fn note(
+    document: &Document,
+    columns: &[usize],
+    grid: &Grid<f32>,
+    colours: Option<&ColourScale>,
+) -> String {
     let mut notes = Vec::new();
-    if (0..document.token_labels.len()).any(|column| reads_the_same(document, column)) {
-        notes.push("Grey tokens are the same in source and base.");
+    if columns.iter().any(|column| reads_the_same(document, *column)) {
+        notes.push("Grey tokens are the same in source and base.".to_string());
     }
-    let mut values = grid.iter().flatten();
-    if values.any(Option::is_none) {
-        notes.push("Hatched cells have no value.");
+    let values = || grid.iter().flat_map(|row| columns.iter().map(|column| row[*column]));
+    if values().any(|value| value.is_none()) {
+        notes.push("Hatched cells have no value.".into());
     }
-    let beyond = |v: &f32| colours.is_some_and(|c| f64::from(*v) < c.lo || f64::from(*v) > c.hi);
-    if grid.iter().flatten().flatten().any(beyond) {
-        notes.push("Values beyond the colour bar take the colour of its end.");
+    let beyond = |v: f32| colours.is_some_and(|c| f64::from(v) < c.lo || f64::from(v) > c.hi);
+    if values().flatten().any(beyond) {
+        notes.push("Values beyond the colour bar take the colour of its end.".into());
+    }
+    let n_all = document.token_labels.len();
+    if columns.len() < n_all {
+        notes.push(format!("{} of {n_all} tokens are hidden.", n_all - columns.len()));
     }
     notes.join(" ")
 }

@@ -6,9 +6,11 @@
 use super::axis::{cell_extent, label_step};
 use super::labels::{Bar, Labels, layer_labels, note, token_labels};
 use super::text::{printable, wrap};
+use super::theme::Palette;
+use super::values::Values;
 use super::{FigureOptions, Origin};
 use crate::colour::{ColourScale, Rgb};
-use crate::document::{Document, Grid};
+use crate::document::Document;
 
 /// The em of the title, of labels, and of small print.
 const TITLE_EM: f64 = 13.0;
@@ -34,9 +36,6 @@ const MIN_WIDTH: f64 = 360.0;
 const MIN_PLOT_HEIGHT: f64 = 90.0;
 const MAX_PLOT_WIDTH: f64 = 1600.0;
 const MAX_PLOT_HEIGHT: f64 = 1000.0;
-
-pub(super) const INK: Rgb = Rgb(0x1a, 0x1a, 0x1a);
-const QUIET: Rgb = Rgb(0x5c, 0x5c, 0x5c);
 
 /// A rectangle in pixels of the drawing area; right and bottom are excluded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -94,6 +93,9 @@ pub struct Layout {
     pub(super) lines: Vec<Area>,
     /// Width and height at scale 1.
     full: (f64, f64),
+    pub(super) palette: Palette,
+    /// The document's columns that are shown.
+    columns: Vec<usize>,
     n_rows: usize,
     n_cols: usize,
     first_row_on_top: bool,
@@ -101,15 +103,18 @@ pub struct Layout {
 }
 
 impl Layout {
-    /// Lays out the figure of `grid`, the values that `options` ask of `document`.
+    /// Lays out the figure of `columns` of `values`, which belong to `document`.
     pub(super) fn new(
         document: &Document,
         options: &FigureOptions,
-        grid: &Grid<f32>,
+        columns: Vec<usize>,
+        values: &Values,
         colours: Option<&ColourScale>,
     ) -> Self {
-        let layers = layer_labels(document.num_layers);
-        let tokens = token_labels(document, options.labels);
+        let palette = options.theme.palette();
+        let layers = layer_labels(document.num_layers, &palette);
+        let tokens = token_labels(document, &columns, options.labels, &palette);
+        let note = note(document, &columns, &values.grid, colours);
         let (mut rows, mut cols) =
             if options.transpose { (tokens, layers) } else { (layers, tokens) };
         let (n_rows, n_cols) = (rows.texts.len(), cols.texts.len());
@@ -124,7 +129,7 @@ impl Layout {
 
         // Widths, from left to right.
         let row_labels = EM * LEADING + PAD + rows.widest() + PAD + TICK;
-        let bar = colours.map(|colours| Bar::new(document, options, colours, plot_height));
+        let bar = colours.map(|colours| Bar::new(&values.title, colours, plot_height));
         let group = row_labels + plot_width + bar.as_ref().map_or(0.0, bar_width);
         let content = group.max(MIN_WIDTH).ceil();
         let left = MARGIN + ((content - group) / 2.0).floor();
@@ -136,6 +141,8 @@ impl Layout {
             texts: Vec::new(),
             lines: Vec::new(),
             full: (content + 2.0 * MARGIN, 0.0),
+            palette,
+            columns,
             n_rows,
             n_cols,
             first_row_on_top: options.origin == Origin::Top,
@@ -149,10 +156,9 @@ impl Layout {
         if let Some(bar) = bar {
             layout.place_bar(&bar);
         }
-        let note = note(document, grid, colours);
         for (i, line) in wrap(&note, SMALL_EM, content, 3).into_iter().enumerate() {
             bottom += SMALL_EM * LEADING + if i == 0 { PAD } else { 0.0 };
-            layout.text(line, SMALL_EM, QUIET, Anchor::Start, (MARGIN, bottom));
+            layout.text(line, SMALL_EM, palette.quiet, Anchor::Start, (MARGIN, bottom));
         }
         layout.full.1 = (bottom + MARGIN).ceil();
         layout
@@ -173,10 +179,12 @@ impl Layout {
         })
     }
 
-    /// The pixels of one cell.
-    pub fn cell(&self, layer: usize, column: usize) -> PixelRect {
-        let (row, col) = if self.transpose { (column, layer) } else { (layer, column) };
-        self.pixels_at(if self.first_row_on_top { row } else { self.n_rows - 1 - row }, col)
+    /// The pixels of one cell; `None` where its column is hidden or there is no such cell.
+    pub fn cell(&self, layer: usize, column: usize) -> Option<PixelRect> {
+        let shown = self.columns.binary_search(&column).ok()?;
+        let (row, col) = if self.transpose { (shown, layer) } else { (layer, shown) };
+        let row = if self.first_row_on_top { row } else { self.n_rows.checked_sub(row + 1)? };
+        (row < self.n_rows && col < self.n_cols).then(|| self.pixels_at(row, col))
     }
 
     /// The (layer, column) of the cell at a point of the drawing area, in pixels; `None` beside
@@ -194,7 +202,7 @@ impl Layout {
     /// The (layer, column) shown in a row from the top and a column from the left.
     fn shown_at(&self, row: usize, col: usize) -> (usize, usize) {
         let row = if self.first_row_on_top { row } else { self.n_rows - 1 - row };
-        if self.transpose { (col, row) } else { (row, col) }
+        if self.transpose { (col, self.columns[row]) } else { (row, self.columns[col]) }
     }
 
     fn pixels_at(&self, row: usize, col: usize) -> PixelRect {
@@ -251,11 +259,12 @@ impl Layout {
             what.push(provenance.dtype.clone());
         }
         what.retain(|part| !part.is_empty());
+        let Palette { ink, quiet, .. } = self.palette;
         let parts = [
-            (printable(entity), TITLE_EM, INK),
-            (printable(&what.join(" · ")), EM, QUIET),
-            (printable(&format!("Source: {}", document.source_sentence)), SMALL_EM, QUIET),
-            (printable(&format!("Base: {}", document.base_sentence)), SMALL_EM, QUIET),
+            (printable(entity), TITLE_EM, ink),
+            (printable(&what.join(" · ")), EM, quiet),
+            (printable(&format!("Source: {}", document.source_sentence)), SMALL_EM, quiet),
+            (printable(&format!("Base: {}", document.base_sentence)), SMALL_EM, quiet),
         ];
         // The capitals of the title begin at the margin.
         let mut baseline = MARGIN + TITLE_EM * (CAP_HEIGHT - LEADING);
@@ -280,7 +289,7 @@ impl Layout {
             self.text(text.clone(), rows.em, *colour, Anchor::End, at);
         }
         let at = (left + EM * CAP_HEIGHT, y + height / 2.0);
-        self.upright(rows.title.to_string(), EM, INK, Anchor::Middle, at);
+        self.upright(rows.title.to_string(), EM, self.palette.ink, Anchor::Middle, at);
     }
 
     /// Returns where the axis ends below.
@@ -302,7 +311,7 @@ impl Layout {
         let labels = if cols.are_numbers { cols.em * CAP_HEIGHT } else { cols.widest() };
         let title = (below + TICK + PAD + labels + 6.0 + EM * CAP_HEIGHT).round();
         let at = (x + plot_width / 2.0, title);
-        self.text(cols.title.to_string(), EM, INK, Anchor::Middle, at);
+        self.text(cols.title.to_string(), EM, self.palette.ink, Anchor::Middle, at);
         title + 3.0
     }
 
@@ -315,13 +324,13 @@ impl Layout {
             let at = y + height * (1.0 - part);
             self.line(right, (at - 0.5).floor().clamp(y, y + height - 1.0), TICK, 1.0);
             let at = (right + TICK + PAD, at + SMALL_EM * CAP_HEIGHT / 2.0);
-            self.text(text.clone(), SMALL_EM, INK, Anchor::Start, at);
+            self.text(text.clone(), SMALL_EM, self.palette.ink, Anchor::Start, at);
         }
         let mut baseline = right + TICK + PAD + bar.label_width + 2.0 * PAD;
         for line in &bar.title {
             baseline += EM * LEADING;
             let at = ((baseline - EM * (LEADING - CAP_HEIGHT) / 2.0).round(), y + height / 2.0);
-            self.upright(line.clone(), EM, INK, Anchor::Middle, at);
+            self.upright(line.clone(), EM, self.palette.ink, Anchor::Middle, at);
         }
     }
 }

@@ -46,11 +46,16 @@ fn every_cell_has_its_colour_at_its_place_up_to_its_edges() {
     document.patching_results[2][1] = None;
     let plain = FigureOptions::default();
     let cases = [
-        plain,
-        FigureOptions { origin: Origin::Bottom, ..plain },
-        FigureOptions { transpose: true, preset: Preset::Viridis, ..plain },
-        FigureOptions { transpose: true, origin: Origin::Bottom, scale: Some(1.37), ..plain },
-        FigureOptions { range: Range::Set(1.0, 3.0), preset: Preset::RdBu, ..plain },
+        plain.clone(),
+        FigureOptions { origin: Origin::Bottom, ..plain.clone() },
+        FigureOptions { transpose: true, preset: Preset::Viridis, ..plain.clone() },
+        FigureOptions {
+            transpose: true,
+            origin: Origin::Bottom,
+            scale: Some(1.37),
+            ..plain.clone()
+        },
+        FigureOptions { range: Range::Set(1.0, 3.0), preset: Preset::RdBu, ..plain.clone() },
     ];
     for options in cases {
         let figure = Figure::new(&document, &options).unwrap();
@@ -77,7 +82,7 @@ fn every_cell_has_its_colour_at_its_place_up_to_its_edges() {
                     (share(plot.left, plot.right, x, n_x), share(plot.top, plot.bottom, y, n_y));
                 assert_eq!(figure.layout().cell_at(centre.0, centre.1), Some((layer, column)));
 
-                let cell = figure.layout().cell(layer, column);
+                let cell = figure.layout().cell(layer, column).unwrap();
                 let corners = [
                     (centre.0 as i32, centre.1 as i32),
                     (cell.left, cell.top),
@@ -92,7 +97,7 @@ fn every_cell_has_its_colour_at_its_place_up_to_its_edges() {
         assert_eq!(figure.layout().cell_at(beside.0, beside.1), None);
         // The frame is right beside the outermost cells.
         let around = [(plot.left - 1, plot.top), (plot.right, plot.bottom - 1)];
-        assert_eq!(fills(&svg, &around), [AXIS.to_string(), AXIS.to_string()]);
+        assert_eq!(fills(&svg, &around), ["#444444", "#444444"]);
     }
 }
 
@@ -128,6 +133,66 @@ fn labels_tell_where_source_and_base_differ() {
     assert!(
         labels(LabelStyle::TokenIndex).into_iter().eq(expected(["t0 (3)", "t1 (4)", "t2 (5)"]))
     );
+}
+
+#[test]
+fn hidden_columns_leave_no_gap_and_no_trace_in_the_range() {
+    let document = ramp(3, 5);
+    for transpose in [false, true] {
+        // The columns 0, 2 and 4: positions count from 3.
+        let hidden = "3,5,7".parse().unwrap();
+        let options = FigureOptions { hidden, transpose, ..FigureOptions::default() };
+        let figure = Figure::new(&document, &options).unwrap();
+        let layout = figure.layout();
+        let columns = (0..5).filter(|column| layout.cell(1, *column).is_some());
+        assert_eq!(columns.collect::<Vec<_>>(), [1, 3]);
+        for (layer, column, cell) in layout.cells() {
+            assert_eq!(layout.cell(layer, column), Some(cell));
+            let middle = ((cell.left + cell.right) / 2, (cell.top + cell.bottom) / 2);
+            let found = layout.cell_at(f64::from(middle.0), f64::from(middle.1));
+            assert_eq!(found, Some((layer, column)));
+        }
+        let plot = layout.plot();
+        let (first, last) = (layout.cell(0, 1).unwrap(), layout.cell(2, 3).unwrap());
+        assert_eq!((first.left, first.top), (plot.left, plot.top));
+        assert_eq!((last.right, last.bottom), (plot.right, plot.bottom));
+        let colours = figure.colours().unwrap();
+        assert_eq!((colours.lo, colours.hi), (0.25, 3.25));
+        let svg = svg(&document, &options);
+        assert!(svg.contains("3 of 5 tokens are hidden."), "{svg}");
+        assert!(svg.contains("\nt1\n") && !svg.contains("\nt2\n"), "{svg}");
+    }
+    let all = FigureOptions { hidden: "0-9".parse().unwrap(), ..FigureOptions::default() };
+    let error = Figure::new(&document, &all).unwrap_err().to_string();
+    assert_eq!(error, "all 5 columns are hidden: show at least one of them");
+}
+
+#[test]
+fn themes_change_the_ground_and_no_data() {
+    let document = ramp(2, 2);
+    let dark = FigureOptions { theme: Theme::Dark, ..FigureOptions::default() };
+    let figure = Figure::new(&document, &dark).unwrap();
+    let cell = figure.layout().cell(1, 1).unwrap();
+    let points = [(0, 0), (cell.left, cell.top)];
+    assert_eq!(fills(&svg(&document, &dark), &points), ["#1a2125", "#156082"]);
+    assert_eq!(fills(&svg(&document, &FigureOptions::default()), &points), ["#ffffff", "#156082"]);
+}
+
+#[test]
+fn differences_are_subtracted_where_the_grids_match() {
+    let options = FigureOptions { preset: Preset::RdBu, ..FigureOptions::default() };
+    let first = document(&[&[Some(1.0), Some(2.0), None]]);
+    let second = document(&[&[Some(3.0), None, Some(1.0)]]);
+    let figure = Figure::difference(&second, &first, &options).unwrap();
+    assert_eq!(figure.grid(), &[[Some(2.0), None, None]]);
+    let colours = figure.colours().unwrap();
+    assert_eq!((colours.lo, colours.hi), (-2.0, 2.0));
+    let error = Figure::difference(&ramp(1, 2), &first, &options).unwrap_err().to_string();
+    assert_eq!(error, "the grids do not match: 1 layers by 2 tokens, and 1 by 3");
+    let recovery = FigureOptions { metric: Metric::Recovery, ..options.clone() };
+    let error = Figure::difference(&second, &first, &recovery).unwrap_err().to_string();
+    assert!(error.starts_with("the result has no baselines"), "{error}");
+    assert_eq!(common_range([&first, &second], &FigureOptions::default()), Range::Set(1.0, 3.0));
 }
 
 #[test]
@@ -252,11 +317,11 @@ fn whatever_the_document_nothing_is_clipped_or_written_over() {
         document.baselines = Some(baselines(f32::MAX, -3.0));
         document.readout = Some(readout(&document));
         for options in [
-            plain,
-            FigureOptions { transpose: true, labels: LabelStyle::TokenIndex, ..plain },
-            FigureOptions { preset: Preset::RdBu, metric: Metric::Change, ..plain },
-            FigureOptions { metric: Metric::PTrue, scale: Some(f64::INFINITY), ..plain },
-            FigureOptions { range: Range::Set(-0.001, 1e30), scale: Some(0.0), ..plain },
+            plain.clone(),
+            FigureOptions { transpose: true, labels: LabelStyle::TokenIndex, ..plain.clone() },
+            FigureOptions { preset: Preset::RdBu, metric: Metric::Change, ..plain.clone() },
+            FigureOptions { metric: Metric::PTrue, scale: Some(f64::INFINITY), ..plain.clone() },
+            FigureOptions { range: Range::Set(-0.001, 1e30), scale: Some(0.0), ..plain.clone() },
         ] {
             let figure = Figure::new(&document, &options).unwrap();
             let (width, height) = figure.size();

@@ -3,11 +3,10 @@
 use std::sync::Arc;
 
 use leptos::prelude::*;
-use shared::address::{Address, Page, Source};
+use shared::address::{Address, Filter, Page, Source};
 use shared::colour::{Preset, Range};
 use shared::document::Document;
-use shared::figure::FigureOptions;
-use shared::metric::Metric;
+use shared::figure::{self, FigureOptions};
 
 use crate::app::{Problem, Viewer};
 use crate::cells::{self, Cell};
@@ -23,35 +22,49 @@ pub fn ComparePage(sources: Vec<Source>) -> impl IntoView {
     let loaded: Vec<_> = sources.iter().map(|s| load(viewer, s.clone())).collect();
     // The cell under the pointer, and whose it is.
     let hover = RwSignal::new(None::<(Cell, Arc<Document>)>);
-    let options = Memo::new(move |_| viewer.address.with(|a| a.view.figure));
-    let first = loaded.first().copied();
-    let controls = move || {
-        let document = first?.get()?.ok()?;
-        Some(view! { <Controls document options /> })
+    let ready = loaded.clone();
+    let documents = Memo::new(move |_| {
+        ready.iter().filter_map(|loaded| loaded.get()?.ok()).collect::<Vec<_>>()
+    });
+    // Colours mean the same in all panes.
+    let options = Memo::new(move |_| {
+        let mut options = viewer.address.with(|a| a.view.figure.clone());
+        if options.range == Range::Auto {
+            options.range = documents.with(|documents| {
+                figure::common_range(documents.iter().map(Arc::as_ref), &options)
+            });
+        }
+        options
+    });
+    let chosen = Memo::new(move |_| viewer.address.with(|a| a.view.figure.clone()));
+    let ends = move || match options.get().range {
+        Range::Set(lo, hi) => Some((lo, hi)),
+        Range::Auto => None,
     };
-    let pair = loaded.clone();
-    let difference_pane = move || {
-        let [a, b] = &*pair else { return None };
-        let document = Arc::new(difference(&*a.get()?.ok()?, &*b.get()?.ok()?)?);
+    let controls = move || {
+        let document = documents.with(|documents| documents.first().cloned())?;
+        Some(view! { <Controls document options=chosen ends=Signal::derive(ends) /> })
+    };
+    let difference = move || {
+        let documents = documents.get();
+        let [first, second] = &*documents else { return None };
+        let (document, less) = (second.clone(), first.clone());
+        let options =
+            move || FigureOptions { preset: Preset::RdBu, range: Range::Auto, ..options.get() };
         let (own, of_hover) = (document.clone(), document.clone());
-        let options = move || FigureOptions {
-            metric: Metric::LogitDiff,
-            preset: Preset::RdBu,
-            range: Range::Auto,
-            ..options.get()
-        };
-        let ignore = |_: Option<Cell>| {};
         let cell = Memo::new(move |_| {
             let (cell, of) = hover.get()?;
             cells::counterpart(cell, &of, &own)
         });
         let on_hover = move |cell: Option<Cell>| hover.set(cell.map(|c| (c, of_hover.clone())));
+        let ignore = |_: Option<Cell>| {};
         Some(view! {
             <section class="card pane">
                 <h2>"Difference"</h2>
-                <p class="facts">"Logit difference of the second less that of the first"</p>
+                <p class="facts">"The second less the first, in the metric that is shown"</p>
                 <Heatmap
                     document
+                    less
                     options=Signal::derive(options)
                     hover=cell
                     on_hover
@@ -60,6 +73,11 @@ pub fn ComparePage(sources: Vec<Source>) -> impl IntoView {
                 />
             </section>
         })
+    };
+    let picked = sources.clone();
+    let add = move |_| {
+        let filter = Filter { picked: picked.clone(), ..Filter::default() };
+        viewer.go(Address::of(Page::Index(filter)));
     };
     let panes = loaded.into_iter().zip(sources).map(|(loaded, source)| {
         move || match loaded.get() {
@@ -102,49 +120,12 @@ pub fn ComparePage(sources: Vec<Source>) -> impl IntoView {
     });
     view! {
         <article>
-            <h1>"Compare"</h1>
+            <div class="title-row">
+                <h1>"Compare"</h1>
+                <button on:click=add>"Add or remove…"</button>
+            </div>
             {controls}
-            <div class="panes">{panes.collect_view()}{difference_pane}</div>
+            <div class="panes">{panes.collect_view()}{difference}</div>
         </article>
-    }
-}
-
-/// The second less the first, as a result of its own; `None` where the grids do not match.
-fn difference(first: &Document, second: &Document) -> Option<Document> {
-    let is_same = first.num_layers == second.num_layers
-        && first.token_labels.len() == second.token_labels.len();
-    let rows = first.patching_results.iter().zip(&second.patching_results);
-    let cells = rows.map(|(first, second)| {
-        let cells = first.iter().zip(second);
-        cells.map(|(first, second)| Some((*second)? - (*first)?)).collect()
-    });
-    is_same.then(|| Document {
-        patching_results: cells.collect(),
-        baselines: None,
-        readout: None,
-        ..second.clone()
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn grids_are_subtracted_where_they_match() {
-        let document = |cells: &str| {
-            let text = format!(
-                r#"{{"model":"m","entity":"","source_prompt":"","base_prompt":"",
-                "source_sentence":"","base_sentence":"","sentence_start":0,
-                "token_labels":["a","b"],"num_layers":1,"patching_results":[{cells}]}}"#
-            );
-            Document::read(text.as_bytes()).unwrap().remove(0)
-        };
-        let (first, second) = (document("[1.0,2.0]"), document("[3.0,null]"));
-        let found = difference(&first, &second).unwrap();
-        assert_eq!(found.patching_results, [[Some(2.0), None]]);
-        let mut longer = second;
-        longer.token_labels.push("c".into());
-        assert!(difference(&first, &longer).is_none());
     }
 }

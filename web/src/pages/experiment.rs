@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use leptos::prelude::*;
 use leptos::task::spawn_local;
-use shared::address::{Address, Page, Source};
+use shared::address::{Address, Filter, Page, Source};
+use shared::colour::Range;
 use shared::document::Document;
-use shared::figure::FigureOptions;
+use shared::figure::{self, FigureOptions};
 use shared::metric::Metric;
 use shared::{permalink, stats};
 
@@ -53,7 +54,14 @@ pub fn ExperimentPage(source: Source) -> impl IntoView {
 #[component]
 fn Experiment(document: Arc<Document>, source: Source) -> impl IntoView {
     let viewer = Viewer::get();
-    let options = Memo::new(move |_| viewer.address.with(|a| a.view.figure));
+    let options = Memo::new(move |_| viewer.address.with(|a| a.view.figure.clone()));
+    let ranged = document.clone();
+    let ends = Memo::new(move |_| {
+        match options.with(|options| figure::common_range([&*ranged], options)) {
+            Range::Set(lo, hi) => Some((lo, hi)),
+            Range::Auto => None,
+        }
+    });
     let hover = RwSignal::new(None::<Cell>);
     let held = document.clone();
     let pin = Memo::new(move |_| viewer.address.with(|a| cells::pinned(&held, &a.view)));
@@ -64,10 +72,8 @@ fn Experiment(document: Arc<Document>, source: Source) -> impl IntoView {
         viewer.amend(|address| address.view.pin = pin);
     };
     let (layers, tokens) = (document.clone(), document.clone());
-    let over_layers =
-        Memo::new(move |_| profile(&layers, options.get().metric, active.get()?, true));
-    let over_tokens =
-        Memo::new(move |_| profile(&tokens, options.get().metric, active.get()?, false));
+    let over_layers = Memo::new(move |_| profile(&layers, &options.get(), active.get()?, true));
+    let over_tokens = Memo::new(move |_| profile(&tokens, &options.get(), active.get()?, false));
     let read = document.clone();
     let readout = move || match active.get() {
         Some(cell) => tooltip(&Readout::of(&read, cell)).into_any(),
@@ -99,7 +105,7 @@ fn Experiment(document: Arc<Document>, source: Source) -> impl IntoView {
                     <h1>{title}</h1>
                     <p class="facts">{facts.join(" · ")}</p>
                 </div>
-                <Actions document=document.clone() options />
+                <Actions document=document.clone() options source=source.clone() />
             </div>
             {is_link.then(|| view! {
                 <p class="note">
@@ -108,7 +114,7 @@ fn Experiment(document: Arc<Document>, source: Source) -> impl IntoView {
                 </p>
             })}
             <Warnings document=document.clone() />
-            <Controls document=document.clone() options />
+            <Controls document=document.clone() options ends />
             <div class="columns">
                 <section class="card map-card" aria-label="Heatmap">
                     <Heatmap
@@ -149,8 +155,7 @@ fn Experiment(document: Arc<Document>, source: Source) -> impl IntoView {
                     {move || if is_table.get() { "Hide the table" } else { "Show as a table" }}
                 </button>
                 {move || is_table.get().then(|| {
-                    let metric = options.get().metric;
-                    view! { <Table document=tabled.clone() metric /> }
+                    view! { <Table document=tabled.clone() options=options.get() /> }
                 })}
             </section>
             <Provenance document />
@@ -159,9 +164,18 @@ fn Experiment(document: Arc<Document>, source: Source) -> impl IntoView {
 }
 
 /// The row or column of the grid through a cell; `None` where the document lacks the metric.
-fn profile(document: &Document, metric: Metric, cell: Cell, over_layers: bool) -> Option<Profile> {
+fn profile(
+    document: &Document,
+    options: &FigureOptions,
+    cell: Cell,
+    over_layers: bool,
+) -> Option<Profile> {
+    let metric = options.metric;
+    let columns = options.columns(document);
+    let shown = columns.binary_search(&cell.column).ok()?;
     let grid = metric.grid(document).ok()?;
-    let range = stats::range(grid.iter().flatten().copied())?;
+    let values = grid.iter().flat_map(|row| columns.iter().map(|column| row[*column]));
+    let range = stats::range(values)?;
     let baselines = document.baselines.as_ref();
     let references = [baselines.map(|b| &b.source), baselines.map(|b| &b.base)].map(|run| {
         let (run, base) = (run?, &baselines?.base);
@@ -177,17 +191,20 @@ fn profile(document: &Document, metric: Metric, cell: Cell, over_layers: bool) -
         let values = grid.iter().map(|row| row[cell.column]).collect();
         (values, cell.layer, ("0".into(), (document.num_layers - 1).to_string()))
     } else {
-        let label =
-            |label: Option<&String>| shared::figure::text::token(label.map_or("", String::as_str));
-        let labels = &document.token_labels;
-        (grid[cell.layer].clone(), cell.column, (label(labels.first()), label(labels.last())))
+        let label = |column: &usize| figure::text::token(&document.token_labels[*column]);
+        let values = columns.iter().map(|column| grid[cell.layer][*column]).collect();
+        (values, shown, (label(columns.first()?), label(columns.last()?)))
     };
     Some(Profile { values, at, ends, references, range, metric })
 }
 
 /// What can be done with an experiment.
 #[component]
-fn Actions(document: Arc<Document>, #[prop(into)] options: Signal<FigureOptions>) -> impl IntoView {
+fn Actions(
+    document: Arc<Document>,
+    #[prop(into)] options: Signal<FigureOptions>,
+    source: Source,
+) -> impl IntoView {
     let viewer = Viewer::get();
     let done = RwSignal::new(String::new());
     let copy = move |link: String, what: &'static str| {
@@ -202,12 +219,16 @@ fn Actions(document: Arc<Document>, #[prop(into)] options: Signal<FigureOptions>
     let text = permalink::encode(&document);
     let size = format!("Copy self-contained link ({:.1} KB)", text.len() as f64 / 1000.0);
     let whole = move |_| {
-        let view = viewer.address.with_untracked(|a| a.view);
+        let view = viewer.address.with_untracked(|a| a.view.clone());
         let page = Page::Experiment(Source::Link(text.clone()));
         copy(dom::link_to(&Address { page, view }.fragment()), "Self-contained link");
     };
     let here = move |_| {
         copy(dom::link_to(&viewer.address.get_untracked().fragment()), "Link");
+    };
+    let compare = move |_| {
+        let filter = Filter { picked: vec![source.clone()], ..Filter::default() };
+        viewer.go(Address::of(Page::Index(filter)));
     };
     let saves = Kind::ALL.map(|(kind, name)| {
         let document = document.clone();
@@ -222,6 +243,7 @@ fn Actions(document: Arc<Document>, #[prop(into)] options: Signal<FigureOptions>
         <div class="actions">
             <button on:click=here>"Copy link"</button>
             <button on:click=whole id="copy-whole">{size}</button>
+            <button on:click=compare>"Compare with…"</button>
             <span class="downloads">"Download" {saves.into_iter().collect_view()}</span>
             <p class="done" role="status">{move || done.get()}</p>
         </div>

@@ -55,11 +55,7 @@ pub fn IndexPage() -> impl IntoView {
         filter.track();
         n_shown.set(BATCH);
     });
-    let picked = RwSignal::new(BTreeSet::<String>::new());
-    let compare = move |_| {
-        let sources = picked.get_untracked().into_iter().map(Source::Id).collect();
-        viewer.go(Address::of(Page::Compare(sources)));
-    };
+    let picked = Memo::new(move |_| filter.get().picked);
     let shown = Memo::new(move |_| {
         chosen.with(|chosen| chosen.iter().copied().take(n_shown.get()).collect::<Vec<_>>())
     });
@@ -79,7 +75,7 @@ pub fn IndexPage() -> impl IntoView {
                 <ul class="cards">
                     <For each=move || shown.get() key=|i| *i children=move |i| {
                         let entry = gallery.with_untracked(|g| g.as_ref()?.experiments.get(i).cloned());
-                        entry.map(|entry| view! { <Card entry picked /> })
+                        entry.map(|entry| view! { <Card entry picked=picked /> })
                     } />
                 </ul>
                 <button
@@ -87,16 +83,40 @@ pub fn IndexPage() -> impl IntoView {
                     class:hidden=move || chosen.with(Vec::len) <= n_shown.get()
                     on:click=move |_| n_shown.update(|n| *n += 4 * BATCH)
                 >"Show more"</button>
-                <p class="compare-bar" class:hidden=move || picked.with(BTreeSet::len) < 2>
-                    <button class="primary" on:click=compare>
-                        {move || format!("Compare {}", picked.with(BTreeSet::len))}
-                    </button>
-                </p>
+                <PickedBar picked />
             </article>
         }
         .into_any(),
     }
     }
+}
+
+/// What becomes of the experiments that were picked.
+#[component]
+fn PickedBar(#[prop(into)] picked: Signal<Vec<Source>>) -> impl IntoView {
+    let viewer = Viewer::get();
+    let n = move || picked.with(Vec::len);
+    let compare = move |_| viewer.go(Address::of(Page::Compare(picked.get_untracked())));
+    let clear = move |_| pick(viewer, Vec::clear);
+    view! {
+        <div class="picked-bar card" class:hidden=move || n() == 0>
+            <span role="status">{move || match n() {
+                1 => "1 picked: pick another to compare".to_string(),
+                n => format!("{n} picked"),
+            }}</span>
+            <button class="primary" disabled=move || n() < 2 on:click=compare>"Compare"</button>
+            <button class="quiet" on:click=clear>"Clear"</button>
+        </div>
+    }
+}
+
+/// Changes what is picked.
+fn pick(viewer: Viewer, change: impl FnOnce(&mut Vec<Source>)) {
+    viewer.amend(|address| {
+        if let Page::Index(filter) = &mut address.page {
+            change(&mut filter.picked);
+        }
+    });
 }
 
 #[component]
@@ -168,7 +188,8 @@ fn Filters(
 }
 
 #[component]
-fn Card(entry: Entry, picked: RwSignal<BTreeSet<String>>) -> impl IntoView {
+fn Card(entry: Entry, #[prop(into)] picked: Signal<Vec<Source>>) -> impl IntoView {
+    let viewer = Viewer::get();
     let address = Address::of(Page::Experiment(Source::Id(entry.id.clone())));
     let canvas = NodeRef::<html::Canvas>::new();
     let thumb = entry.thumb.clone();
@@ -177,14 +198,15 @@ fn Card(entry: Entry, picked: RwSignal<BTreeSet<String>>) -> impl IntoView {
             draw(&canvas, &thumb);
         }
     });
-    let id = entry.id.clone();
-    let pick = move |event: leptos::ev::Event| {
+    let source = Source::Id(entry.id.clone());
+    let ticked = source.clone();
+    let is_picked = move || picked.with(|picked| picked.contains(&ticked));
+    let tick = move |event: leptos::ev::Event| {
         let is_picked = event_target_checked(&event);
-        picked.update(|picked| {
+        pick(viewer, |picked| {
+            picked.retain(|other| *other != source);
             if is_picked {
-                picked.insert(id.clone());
-            } else {
-                picked.remove(&id);
+                picked.push(source.clone());
             }
         });
     };
@@ -205,7 +227,7 @@ fn Card(entry: Entry, picked: RwSignal<BTreeSet<String>>) -> impl IntoView {
                 <span class="facts">{ends}</span>
             </a>
             <label class="pick">
-                <input type="checkbox" on:change=pick />
+                <input type="checkbox" prop:checked=is_picked on:change=tick />
                 "Compare"
             </label>
         </li>

@@ -1,0 +1,134 @@
+//! Which columns of the grid are shown.
+
+use std::sync::Arc;
+
+use leptos::ev;
+use leptos::html;
+use leptos::prelude::*;
+use shared::document::Document;
+use shared::figure::{FigureOptions, text};
+use shared::positions::Positions;
+use wasm_bindgen::JsCast;
+use web_sys::Node;
+
+use crate::strips::{Place, places};
+
+/// A menu of all columns.
+#[component]
+pub fn ColumnMenu(
+    document: Arc<Document>,
+    #[prop(into)] options: Signal<FigureOptions>,
+    /// Called with the positions to hide.
+    on_hide: impl Fn(Positions) + Copy + Send + Sync + 'static,
+) -> impl IntoView {
+    let start = document.sentence_start;
+    let n_all = document.token_labels.len();
+    let hidden = move || options.with(|options| options.hidden.clone());
+    let shown = document.clone();
+    let summary = move || match options.with(|options| options.columns(&shown).len()) {
+        n if n == n_all => format!("All {n_all} columns"),
+        n => format!("{n} of {n_all} columns"),
+    };
+    let choices = choices(&document).into_iter().map(|(name, hidden)| {
+        view! { <button on:click=move |_| on_hide(hidden.clone())>{name}</button> }
+    });
+    let boxes = document.token_labels.iter().enumerate().map(|(column, label)| {
+        let position = start.saturating_add(column);
+        let changed = move |event: ev::Event| {
+            let mut hidden = hidden();
+            hidden.set(position, !event_target_checked(&event));
+            on_hide(hidden);
+        };
+        view! {
+            <label class="check">
+                <input
+                    type="checkbox"
+                    prop:checked=move || !hidden().contains(position)
+                    on:change=changed
+                />
+                <span class="position">{position}</span>
+                <span class="tip-token">{text::token(label)}</span>
+            </label>
+        }
+    });
+    let menu = NodeRef::<html::Details>::new();
+    let close = move || {
+        if let Some(menu) = menu.get_untracked() {
+            menu.set_open(false);
+        }
+    };
+    let left = move |event: ev::FocusEvent| {
+        let to = event.related_target().and_then(|target| target.dyn_into::<Node>().ok());
+        if to.is_some_and(|to| menu.get_untracked().is_some_and(|m| !m.contains(Some(&to)))) {
+            close();
+        }
+    };
+    let key = move |event: ev::KeyboardEvent| {
+        if event.key() == "Escape" {
+            close();
+        }
+    };
+    // A press anywhere else closes the menu, as with the menus of the system.
+    let pressed = window_event_listener(ev::pointerdown, move |event| {
+        let on = event.target().and_then(|target| target.dyn_into::<Node>().ok());
+        if menu.get_untracked().is_some_and(|menu| !menu.contains(on.as_ref())) {
+            close();
+        }
+    });
+    on_cleanup(move || pressed.remove());
+    view! {
+        <details class="menu" node_ref=menu on:focusout=left on:keydown=key>
+            <summary class="button">{summary}</summary>
+            <div class="menu-panel" role="group" aria-label="Columns">
+                <div class="menu-choices">{choices.collect_view()}</div>
+                <div class="menu-list">{boxes.collect_view()}</div>
+            </div>
+        </details>
+    }
+}
+
+/// What can be chosen at once, as the positions that it hides.
+fn choices(document: &Document) -> Vec<(&'static str, Positions)> {
+    let start = document.sentence_start;
+    let mut choices = vec![("All", Positions::default())];
+    let swept: Vec<(usize, bool)> = places(document)
+        .into_iter()
+        .filter_map(|Place { column, differs, source, .. }| {
+            Some((column?, differs && source.is_some()))
+        })
+        .collect();
+    if let Some(first) = swept.iter().find(|(_, differs)| *differs).map(|(column, _)| *column) {
+        let hide = |keep: &dyn Fn(usize, bool) -> bool| {
+            let hidden = swept.iter().filter(|(column, differs)| !keep(*column, *differs));
+            hidden.map(|(column, _)| start.saturating_add(*column)).collect()
+        };
+        choices.push(("From the first difference", hide(&|column, _| column >= first)));
+        choices.push(("Differing tokens", hide(&|_, differs| differs)));
+    }
+    choices
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn choices_keep_what_they_say() {
+        let text = r#"{"model":"m","entity":"","source_prompt":"","base_prompt":"",
+            "source_sentence":"","base_sentence":"","sentence_start":1,
+            "token_labels":[" a"," b"," c"," d"],
+            "num_layers":1,"patching_results":[[1.0,1.0,1.0,1.0]],
+            "source_tokens":[{"id":0,"text":"x"},{"id":1,"text":"a"},{"id":9,"text":"b"},
+                {"id":3,"text":"c"},{"id":8,"text":"d"}],
+            "base_tokens":[{"id":0,"text":"x"},{"id":1,"text":"a"},{"id":2,"text":"b"},
+                {"id":3,"text":"c"},{"id":4,"text":"d"}]}"#;
+        let mut document = Document::read(text.as_bytes()).unwrap().remove(0);
+        let written = |document: &Document| {
+            let written = choices(document).into_iter();
+            written.map(|(_, hidden)| hidden.to_string()).collect::<Vec<_>>()
+        };
+        assert_eq!(written(&document), ["", "1", "1,3"]);
+        document.source_tokens.clear();
+        assert_eq!(written(&document), [""]);
+    }
+}
