@@ -8,4 +8,4 @@ need_wasm
 cargo build --locked --package web --target wasm32-unknown-unknown --profile wasm-release
 cargo run --locked --release --package bundle -- \
     "${CARGO_TARGET_DIR:-target}/wasm32-unknown-unknown/wasm-release/web.wasm" static/web "$dist"
-wc -c "$dist"/patchboard*
+wc -c "$dist"/web*

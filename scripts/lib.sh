@@ -27,3 +27,15 @@ need_wasm() {
     rustup target list --installed | grep -qx wasm32-unknown-unknown ||
         rustup target add wasm32-unknown-unknown
 }
+
+# The browser in which the viewer is tested.
+need_browser() {
+    if ! command -v chromedriver >/dev/null || ! command -v chromium >/dev/null; then
+        if command -v apt-get >/dev/null && [ "$(id -u)" = 0 ]; then
+            say "Installing a browser"
+            apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium chromium-driver
+        else
+            fail "chromium and chromedriver are missing: install them (Debian: sudo apt-get install chromium chromium-driver)"
+        fi
+    fi
+}

@@ -134,8 +134,8 @@ fn preview(document: &Document, address: Option<&str>) -> String {
 /// [`SiteError::NoViewer`] or [`SiteError::DamagedViewer`].
 pub fn report(documents: &[Document]) -> Result<String, SiteError> {
     let mut page = viewer_text("index.html")?.to_string();
-    let script = viewer_text("patchboard.js")?;
-    let wasm = STANDARD.encode(viewer_file("patchboard_bg.wasm")?);
+    let script = viewer_text("web.js")?;
+    let wasm = STANDARD.encode(viewer_file("web_bg.wasm")?);
     let data = serde_json::to_string(documents);
     let data = data.expect("a document has no map with odd keys").replace('<', "\\u003c");
     let style = format!("<style>\n{}</style>", viewer_text("style.css")?);

@@ -1,2 +1,2 @@
-import init from "./patchboard.js";
-init({ module_or_path: "./patchboard_bg.wasm" }).catch(window.patchboardFailed);
+import init from "./web.js";
+init({ module_or_path: "./web_bg.wasm" }).catch(window.patchboardFailed);

@@ -1,196 +1,301 @@
-//! What a reader does, in a real browser.
-//! What they measured is printed, for whoever wants to compare.
-#![expect(
-    clippy::print_stdout,
-    clippy::unwrap_used,
-    reason = "tests print measurements and may fail"
-)]
+//! What a reader does, in a real browser, with the results that ship as examples.
+#![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
-use std::time::Duration;
+use std::fs;
 
 use anyhow::Result;
-use browser_tests::{Browser, Site, smollm2};
+use browser_tests::{Browser, Site, example, examples, file_url, folder};
+use serde_json::json;
 use shared::document::Document;
-use shared::figure::{Figure, FigureOptions};
-use shared::gallery::{Entry, Gallery};
 use shared::metric::Metric;
 use shared::{numbers, permalink};
 use thirtyfour::prelude::*;
 
-/// The middle of a cell as parts of the whole figure.
-fn middle(document: &Document, layer: usize, column: usize) -> (f64, f64) {
-    let figure = Figure::new(document, &FigureOptions::default()).unwrap();
-    let cell = figure.layout().cell(layer, column);
-    let (width, height) = figure.size();
-    let part = |from: i32, to: i32, of: u32| f64::from(from + to) / 2.0 / f64::from(of);
-    (part(cell.left, cell.right, width), part(cell.top, cell.bottom, height))
+/// What the page must say of a cell: the document's own token, place and logit difference.
+fn facts(document: &Document, layer: usize, column: usize) -> [String; 3] {
+    [
+        numbers::value(Metric::LogitDiff, document.patching_results[layer][column]),
+        document.token_labels[column].replace(' ', "·"),
+        format!("layer {layer} · position {}", document.sentence_start + column),
+    ]
 }
 
-fn check_cell(shown: &str, document: &Document, layer: usize, column: usize) {
-    let value = numbers::value(Metric::LogitDiff, document.patching_results[layer][column]);
-    let token = document.token_labels[column].replace(' ', "·");
-    let position = document.sentence_start + column;
-    let place = format!("layer {layer} · position {position}");
-    for expected in [&value, &token, &place] {
-        assert!(shown.contains(expected.as_str()), "{expected} is not in {shown}");
+async fn check(
+    browser: &Browser,
+    css: &str,
+    document: &Document,
+    (layer, column): (usize, usize),
+) -> Result<()> {
+    for fact in facts(document, layer, column) {
+        browser.expect(css, &fact).await?;
     }
-}
-
-async fn press(browser: &Browser, keys: &[Key]) -> Result<()> {
-    let keys: String = keys.iter().map(Key::value).collect();
-    browser.driver.find(By::Css(".stage")).await?.send_keys(keys).await?;
-    tokio::time::sleep(Duration::from_millis(300)).await;
     Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn pointer_keys_and_links_show_the_documents_numbers() -> Result<()> {
-    let document = smollm2()?;
-    let site = Site::serve(std::slice::from_ref(&document), None)?;
+async fn pointing_at_cells_shows_the_documents_numbers() -> Result<()> {
+    let documents = examples()?;
+    let site = Site::serve(&documents)?;
     let browser = Browser::start().await?;
-    browser.driver.goto(format!("{}#/e/{}", site.url, document.id)).await?;
-    for (layer, column) in [(0, 0), (12, 3), (29, 11), (7, 6)] {
-        let (x, y) = middle(&document, layer, column);
-        browser.point(x, y).await?;
-        check_cell(&browser.text(".tooltip").await?, &document, layer, column);
+    for document in [&documents[0], &documents[3], &documents[5]] {
+        browser.open(&site.experiment(document, "")).await?;
+        browser.expect("main h1", &document.entity).await?;
+        let last = document.token_labels.len() - 1;
+        for cell in [(0, 0), (12, 3), (29, last), (7, 1)] {
+            browser.point(document, cell.0, cell.1).await?;
+            check(&browser, ".tooltip", document, cell).await?;
+            check(&browser, ".cell-card", document, cell).await?;
+        }
+        let drawn = browser.pixels().await?;
+        browser.point(document, 3, 2).await?;
+        check(&browser, ".tooltip", document, (3, 2)).await?;
+        assert_eq!(browser.pixels().await?, drawn, "hovering redraws nothing");
     }
+    browser.stop(&[]).await
+}
 
-    browser.driver.goto(format!("{}#/", site.url)).await?;
-    browser.driver.goto(format!("{}#/e/{}", site.url, document.id)).await?;
-    press(&browser, &[Key::Right, Key::Right]).await?;
-    press(&browser, &[Key::Down, Key::Down]).await?;
-    press(&browser, &[Key::Enter]).await?;
-    check_cell(&browser.text(".cell-card").await?, &document, 2, 1);
+#[tokio::test(flavor = "multi_thread")]
+async fn the_keyboard_alone_is_enough() -> Result<()> {
+    let document = example("Queen Elizabeth")?;
+    let site = Site::serve(std::slice::from_ref(&document))?;
+    let browser = Browser::start().await?;
+    browser.open(&site.url).await?;
+    browser.expect(".count", "1 of 1").await?;
+    let is_at = async |css: &str| {
+        let script = "return document.activeElement.matches(arguments[0])";
+        Ok::<_, anyhow::Error>(browser.run(script, vec![json!(css)]).await? == json!(true))
+    };
+    let tab_to = async |css: &str| {
+        for _ in 0..60 {
+            browser.keys(&[Key::Tab]).await?;
+            if is_at(css).await? {
+                return Ok(());
+            }
+        }
+        anyhow::bail!("Tab does not lead to {css}")
+    };
+    tab_to(".entry a").await?;
+    browser.keys(&[Key::Enter]).await?;
+    browser.expect("main h1", &document.entity).await?;
+    tab_to(".menu summary").await?;
+    browser.keys(&[Key::Enter, Key::Tab, Key::Tab]).await?;
+    browser.keys(&[Key::Enter]).await?;
+    browser.expect(".menu summary", "9 of 11 columns").await?;
+    browser.keys(&[Key::Escape]).await?;
+    tab_to(".stage").await?;
+    browser.keys(&[Key::Down, Key::Down, Key::Down, Key::Right]).await?;
+    check(&browser, ".tooltip", &document, (2, 3)).await?;
+    browser.keys(&[Key::Enter, Key::End]).await?;
+    check(&browser, ".cell-card", &document, (2, 10)).await?;
+    browser.keys(&[Key::Escape]).await?;
+    browser.expect(".cell-card", "Point at a cell").await?;
+    browser.stop(&[]).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_shared_link_shows_the_same_in_another_browser() -> Result<()> {
+    let document = example("the bishop")?;
+    let site = Site::serve(&examples()?)?;
+    let browser = Browser::start().await?;
+    browser.open(&site.experiment(&document, "")).await?;
+    browser.press("Recovery").await?;
+    let choose = async |name: &str, value: &str| {
+        let path = format!("//label[span='{name}']/select/option[@value='{value}']");
+        browser.driver.find(By::XPath(path)).await?.click().await
+    };
+    choose("Colours", "rdbu").await?;
+    choose("Labels", "token_index").await?;
+    for label in ["Transpose", "Layer 0 at the bottom"] {
+        let path = format!("//label[normalize-space()='{label}']");
+        browser.driver.find(By::XPath(path)).await?.click().await?;
+    }
+    browser.driver.find(By::Css(".menu summary")).await?.click().await?;
+    browser.press("From the first difference").await?;
+    browser.keys(&[Key::Escape]).await?;
+    browser.driver.find(By::Css(".stage")).await?.send_keys(Key::Down.value().to_string()).await?;
+    browser.keys(&[Key::Down, Key::Down, Key::Enter]).await?;
+    browser.press("Show as a table").await?;
+    browser.expect(".cell-card h2", "Pinned cell").await?;
+    browser.run("document.activeElement.blur()", vec![]).await?;
     let link = browser.driver.current_url().await?.to_string();
-    assert!(link.ends_with("pin=2%2C25"), "{link}");
-    browser.stop().await?;
+    for part in ["metric=recovery", "colours=rdbu", "origin=bottom", "transpose=1", "hide=", "pin="]
+    {
+        assert!(link.contains(part), "{part} is not in {link}");
+    }
+    let seen = async |browser: &Browser| {
+        let controls = "return [...document.querySelectorAll('.controls select, .controls input')]
+            .map((control) => control.type === 'checkbox' ? control.checked : control.value)";
+        browser.driver.find(By::Css(".grid-table")).await?;
+        Ok::<_, anyhow::Error>((
+            browser.pixels().await?,
+            browser.text(".cell-card .tip-values").await?,
+            browser.text("[aria-pressed=true]").await?,
+            browser.text(".grid-table").await?,
+            browser.run(controls, vec![]).await?,
+        ))
+    };
+    let here = seen(&browser).await?;
+    browser.stop(&[]).await?;
 
     let fresh = Browser::start().await?;
-    fresh.driver.goto(link.replace("?pin", "?metric=recovery&pin")).await?;
-    check_cell(&fresh.text(".cell-card").await?, &document, 2, 1);
-    let pressed = fresh.text("[aria-pressed=true]").await?;
-    assert_eq!(pressed, "Recovery");
+    fresh.open(&link).await?;
+    let there = seen(&fresh).await?;
+    assert!(here.0 == there.0, "the heatmap is another");
+    assert_eq!((here.1, here.2, here.3, here.4), (there.1, there.2, there.3, there.4));
 
-    fresh.driver.find(By::XPath("//button[text()='Change from base']")).await?.click().await?;
-    assert!(fresh.driver.current_url().await?.as_str().contains("metric=change"));
+    fresh.press("Change from base").await?;
+    fresh.expect("[aria-pressed=true]", "Change from base").await?;
     fresh.driver.back().await?;
-    tokio::time::sleep(Duration::from_millis(300)).await;
-    assert_eq!(fresh.text("[aria-pressed=true]").await?, "Recovery");
-    fresh.stop().await
+    fresh.expect("[aria-pressed=true]", "Recovery").await?;
+    fresh.driver.forward().await?;
+    fresh.expect("[aria-pressed=true]", "Change from base").await?;
+    fresh.stop(&[]).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_self_contained_link_needs_no_data_and_damage_is_told() -> Result<()> {
-    let document = smollm2()?;
-    let site = Site::serve(&[], None)?;
+    let document = example("the duchess")?;
+    let site = Site::serve(&[])?;
     let link = permalink::encode(&document);
-    println!("a self-contained link of 30 x 12 cells has {} characters", link.len());
     let browser = Browser::start().await?;
-    browser.driver.goto(format!("{}#/e/l:{link}?pin=12,27", site.url)).await?;
-    check_cell(&browser.text(".cell-card").await?, &document, 12, 3);
-    browser.driver.goto(format!("{}#/e/l:{}", site.url, &link[..link.len() / 2])).await?;
-    tokio::time::sleep(Duration::from_millis(500)).await;
-    let message = browser.text(".page-problem").await?;
-    assert!(message.contains("damaged, perhaps cut short"), "{message}");
-    browser.stop().await
+    browser.open(&format!("{}#/e/l:{link}?pin=12,135", site.url)).await?;
+    check(&browser, ".cell-card", &document, (12, 3)).await?;
+    browser.expect(".warnings", "Unequal lengths: the source has 145 tokens").await?;
+    browser.expect("#copy-whole", &format!("({:.1} KB)", link.len() as f64 / 1000.0)).await?;
+    for (damaged, message) in [
+        (&link[..link.len() / 2], "damaged, perhaps cut short"),
+        ("9.abc", "has version 9, and this viewer reads up to version 1"),
+        ("nonsense", "holds no result"),
+    ] {
+        browser.open("about:blank").await?;
+        browser.open(&format!("{}#/e/l:{damaged}", site.url)).await?;
+        browser.expect(".page-problem", message).await?;
+    }
+    browser.stop(&[]).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn files_are_opened_or_refused_with_the_reason() -> Result<()> {
-    let mut notebook = serde_json::to_value(smollm2()?)?;
-    let fields = notebook.as_object_mut().expect("a document is an object");
-    for ours in ["schema", "id", "source_tokens", "base_tokens", "baselines", "readout"] {
-        fields.remove(ours);
-    }
-    let site = Site::serve(&[], None)?;
-    let file = site.folder.path().join("patching_results.json");
-    std::fs::write(&file, notebook.to_string())?;
-    let wrong = site.folder.path().join("wrong.json");
-    std::fs::write(&wrong, r#"{"layers": 3}"#)?;
+    let document = example("the bishop")?;
+    let mut notebook = serde_json::to_value(&document)?;
+    let fields = notebook.as_object_mut().unwrap();
+    let theirs = [
+        "model",
+        "entity",
+        "source_prompt",
+        "base_prompt",
+        "source_sentence",
+        "base_sentence",
+        "sentence_start",
+        "token_labels",
+        "num_layers",
+        "patching_results",
+    ];
+    fields.retain(|name, _| theirs.contains(&name.as_str()));
+    let (_folder, path) = folder()?;
+    let file = path.join("patching_results.json");
+    fs::write(&file, notebook.to_string())?;
+    let wrong = path.join("wrong.json");
+    fs::write(&wrong, r#"{"layers": 3}"#)?;
+    let picture = path.join("picture.png");
+    fs::write(&picture, [0x89, b'P', b'N', b'G', 0, 0xff])?;
 
+    let site = Site::serve(&[])?;
     let browser = Browser::start().await?;
-    browser.driver.goto(&site.url).await?;
+    browser.open(&site.url).await?;
+    browser.expect(".welcome", "Open a result document").await?;
+    browser.drop_file(&wrong).await?;
+    browser.expect(".notice", "wrong.json: Expected a result document").await?;
+    browser.expect(".notice", "found a JSON object with `layers`").await?;
+    browser.press("Dismiss").await?;
     let input = browser.driver.find(By::Css(".bar input[type=file]")).await?;
-    input.send_keys(wrong.display().to_string()).await?;
-    let message = browser.text(".notice").await?;
-    assert!(message.contains("wrong.json: Expected a result document"), "{message}");
-    assert!(message.contains("found a JSON object with `layers`"), "{message}");
-    input.send_keys(file.display().to_string()).await?;
-    assert_eq!(browser.text("main article h1").await?, "The king");
-    browser.point(0.4, 0.5).await?;
-    assert!(browser.text(".tooltip").await?.contains("Logit difference"));
-    browser.stop().await
+    input.send_keys(picture.display().to_string()).await?;
+    browser.expect(".notice", "picture.png: Expected a result document in JSON").await?;
+    browser.press("Dismiss").await?;
+    browser.drop_file(&file).await?;
+    browser.expect("main h1", "the bishop").await?;
+    browser.point(&document, 9, 2).await?;
+    check(&browser, ".tooltip", &document, (9, 2)).await?;
+    browser.stop(&[]).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_thousand_experiments_are_filtered_at_once() -> Result<()> {
-    let mut gallery = Gallery::of([]);
-    let entry = Entry::of(&smollm2()?);
-    gallery.experiments = (0..1000)
-        .map(|i| Entry { id: format!("x{i}"), entity: format!("entity {i}"), ..entry.clone() })
-        .collect();
-    let site = Site::serve(&[], Some(&gallery))?;
+async fn a_report_opens_from_disk_alone() -> Result<()> {
+    let documents = examples()?;
+    let (_folder, path) = folder()?;
+    let one = path.join("one.html");
+    fs::write(&one, compute::site::report(&documents[..1])?)?;
+    let all = path.join("all.html");
+    fs::write(&all, compute::site::report(&documents)?)?;
     let browser = Browser::start().await?;
-    browser.driver.goto(&site.url).await?;
-    assert_eq!(browser.text(".count").await?, "1000 of 1000");
-    let script = "
-        const done = arguments[arguments.length - 1], input = document.getElementById('search');
-        const start = performance.now();
-        input.value = 'entity 77';
-        input.dispatchEvent(new Event('input', { bubbles: true }));
-        setTimeout(() => {
-            document.body.getBoundingClientRect();
-            done(performance.now() - start);
-        }, 0);";
-    let ms = browser.driver.execute_async(script, vec![]).await?.json().as_f64();
-    println!("filtering 1000 experiments took {:.1} ms", ms.unwrap_or(f64::NAN));
-    assert_eq!(browser.text(".count").await?, "19 of 1000");
-    browser.stop().await
+    browser.open(&file_url(&one)).await?;
+    browser.expect("main h1", &documents[0].entity).await?;
+    browser.point(&documents[0], 20, 2).await?;
+    check(&browser, ".tooltip", &documents[0], (20, 2)).await?;
+    browser.open(&file_url(&all)).await?;
+    browser.expect(".count", "6 of 6").await?;
+    // A notebook shows it in a frame without an address or storage of its own.
+    let framed = path.join("framed.html");
+    let report = fs::read_to_string(&one)?.replace('&', "&amp;").replace('"', "&quot;");
+    fs::write(
+        &framed,
+        format!(
+            "<iframe sandbox=\"allow-scripts\" width=\"1200\" height=\"1300\" \
+             srcdoc=\"{report}\"></iframe>"
+        ),
+    )?;
+    browser.open(&file_url(&framed)).await?;
+    browser.driver.find(By::Css("iframe")).await?.enter_frame().await?;
+    browser.expect("main h1", &documents[0].entity).await?;
+    browser.press("Recovery").await?;
+    browser.expect("[aria-pressed=true]", "Recovery").await?;
+    browser.stop(&[]).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn pointing_at_a_large_grid() -> Result<()> {
-    let mut document = smollm2()?;
-    let (n_layers, n_columns) = (80, 200);
-    document.id = "large".into();
-    document.readout = None;
-    document.source_tokens.clear();
-    document.base_tokens.clear();
-    document.num_layers = n_layers;
-    document.token_labels = (0..n_columns).map(|i| format!(" t{i}")).collect();
-    document.patching_results = (0..n_layers)
-        .map(|l| (0..n_columns).map(|c| Some(((l * c) as f32).sin())).collect())
-        .collect();
-    let site = Site::serve(std::slice::from_ref(&document), None)?;
+async fn experiments_are_found_picked_and_compared() -> Result<()> {
+    let site = Site::serve(&examples()?)?;
+    let [first, second] = [example("Japan / China")?, example("France / Italy")?];
     let browser = Browser::start().await?;
-    browser.driver.goto(format!("{}#/e/large", site.url)).await?;
-    browser.point(0.5, 0.5).await?;
-    let script = "
-        const done = arguments[arguments.length - 1];
-        const canvas = document.querySelector('.stage canvas'), times = [];
-        const rect = canvas.getBoundingClientRect();
-        const step = (i) => {
-            if (i === 200) return done(times.sort((a, b) => a - b));
-            const start = performance.now();
-            canvas.dispatchEvent(new PointerEvent('pointermove', {
-                bubbles: true,
-                clientX: rect.left + rect.width * (0.15 + 0.003 * i),
-                clientY: rect.top + rect.height * (0.3 + 0.002 * i),
-            }));
-            const channel = new MessageChannel();
-            channel.port1.onmessage = () => {
-                document.body.getBoundingClientRect();
-                times.push(performance.now() - start);
-                setTimeout(() => step(i + 1), 0);
-            };
-            channel.port2.postMessage(0);
-        };
-        step(0);";
-    let times = browser.driver.execute_async(script, vec![]).await?;
-    let times: Vec<f64> = serde_json::from_value(times.json().clone())?;
-    println!(
-        "a move over 80 x 200 cells: median {:.2} ms, 95 % within {:.2} ms, at most {:.2} ms",
-        times[100], times[190], times[199]
-    );
-    browser.stop().await
+    // From the page behind a link preview.
+    browser.open(&format!("{}e/{}.html", site.url, first.id)).await?;
+    browser.expect("main h1", &first.entity).await?;
+    browser.press("Compare with…").await?;
+    browser.expect(".picked-bar", "1 picked").await?;
+    let search = browser.driver.find(By::Css("#search")).await?;
+    search.send_keys("italy").await?;
+    browser.expect(".count", "1 of 6").await?;
+    browser.driver.find(By::Css(".pick")).await?.click().await?;
+    browser.expect(".picked-bar", "2 picked").await?;
+    browser.press("Compare").await?;
+    browser.expect(".pane:nth-child(3) h2", "Difference").await?;
+    browser.point(&first, 15, 3).await?;
+    let value = |value: f32| numbers::value(Metric::LogitDiff, Some(value));
+    let at = |document: &Document| document.patching_results[15][3].unwrap();
+    browser.expect(".pane:nth-child(1) .pane-cell", &value(at(&first))).await?;
+    browser.expect(".pane:nth-child(2) .pane-cell", &value(at(&second))).await?;
+    let difference = value(at(&second) - at(&first));
+    browser.expect(".pane:nth-child(3) .spoken", &format!("Difference {difference}")).await?;
+    let link = browser.driver.current_url().await?.to_string();
+    assert!(link.ends_with(&format!("#/c/{},{}", first.id, second.id)), "{link}");
+    browser.press("Add or remove…").await?;
+    browser.expect(".picked-bar", "2 picked").await?;
+    browser.stop(&[]).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_missing_is_told() -> Result<()> {
+    let site = Site::serve(&[])?;
+    let browser = Browser::start().await?;
+    browser.open(&format!("{}#/e/0123456789abcdef0123", site.url)).await?;
+    browser.expect(".page-problem", "the host answered 404").await?;
+    browser.open(&format!("{}#/nowhere", site.url)).await?;
+    browser.expect(".page-problem", "There is no page at “nowhere”").await?;
+    let without = json!({ "source": "delete window.WebAssembly" });
+    browser.command("Page.addScriptToEvaluateOnNewDocument", without).await?;
+    browser.open("about:blank").await?;
+    browser.open(&site.url).await?;
+    browser.expect(".boot-failed", "Patchboard cannot run here").await?;
+    browser.expect(".boot-failed", "WebAssembly").await?;
+    browser.stop(&["404", "WebAssembly"]).await
 }

@@ -1,11 +1,9 @@
-//! What the journeys of `journeys.rs` need: a site below a sub-path, a browser, documents.
+//! What the tests in a browser need: a site below a sub-path, a browser, documents.
 //!
 //! ```text
 //! scripts/build-web.sh
-//! cargo test -p browser-tests --features browser
+//! PATCHBOARD_VIEWER=dist cargo test -p browser-tests --features browser
 //! ```
-//!
-//! The viewer is taken from `dist/`, or from the folder that `PATCHBOARD_DIST` names.
 #![cfg(feature = "browser")]
 
 use std::fs;
@@ -14,64 +12,40 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
+use serde_json::{Value, json};
 use shared::document::Document;
-use shared::gallery::Gallery;
+use shared::figure::{Figure, FigureOptions};
+use thirtyfour::LoggingPrefsLogLevel;
 use thirtyfour::prelude::*;
 
 /// Where the site is on its host.
 const SUB_PATH: &str = "/some/where/";
 
-/// The folder of the repository.
-pub fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
-}
-
-/// A document with the numbers that Hugging Face's transformers gave for SmolLM2.
+/// The results that ship as examples: SmolLM2's, by the names of their files.
 ///
 /// # Errors
-/// The recorded file is missing or has another form.
-pub fn smollm2() -> Result<Document> {
-    let path = root().join("tests/oracle/fixtures/smollm2-king-equal-pad-resid_post.json");
-    let recorded: serde_json::Value = serde_json::from_slice(&fs::read(path)?)?;
-    let ids =
-        |name: &str| -> Result<Vec<u32>> { Ok(serde_json::from_value(recorded[name].clone())?) };
-    let tokens = |name: &str| -> Result<Vec<serde_json::Value>> {
-        let token = |id| serde_json::json!({ "id": id, "text": format!(" t{id}") });
-        Ok(ids(name)?.into_iter().map(token).collect())
-    };
-    let start = recorded["sentence_start"].as_u64().context("no start")? as usize;
-    let labels: Vec<String> =
-        ids("base_ids")?[start..].iter().map(|id| format!(" t{id}")).collect();
-    let tops: Vec<Vec<u32>> = serde_json::from_value(recorded["top_token"].clone())?;
-    let texts: std::collections::BTreeMap<_, _> =
-        tops.iter().flatten().map(|id| (id.to_string(), format!(" t{id}"))).collect();
-    let run = |name: &str| {
-        let run = &recorded[name];
-        serde_json::json!({
-            "logit_diff": run["logit_diff"], "p_true": run["p_true"], "p_false": run["p_false"],
-            "top_token": { "id": run["top_token"], "text": "\n" }, "p_top": run["top_prob"],
-        })
-    };
-    let document = serde_json::json!({
-        "schema": "patchboard/1", "id": "0123456789abcdef0123", "model": "SmolLM2-135M-Instruct",
-        "entity": recorded["entity"], "source_prompt": recorded["source_prompt"],
-        "base_prompt": recorded["base_prompt"], "source_sentence": recorded["source_sentence"],
-        "base_sentence": recorded["base_sentence"], "sentence_start": start,
-        "token_labels": labels, "num_layers": recorded["n_layers"],
-        "patching_results": recorded["logit_diff"], "template": recorded["template"],
-        "source_tokens": tokens("source_ids")?, "base_tokens": tokens("base_ids")?,
-        "baselines": { "source": run("source_baseline"), "base": run("base_baseline") },
-        "readout": {
-            "p_true": recorded["p_true"], "p_false": recorded["p_false"], "top_token": tops,
-            "top_token_labels": texts,
-        },
-    });
-    let mut documents = Document::read(document.to_string().as_bytes())?;
-    documents.pop().context("no document")
+/// They are missing or damaged.
+pub fn examples() -> Result<Vec<Document>> {
+    let folder =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join("static/examples/results");
+    let mut paths: Vec<_> =
+        fs::read_dir(folder)?.map(|entry| Ok(entry?.path())).collect::<Result<_>>()?;
+    paths.sort();
+    let documents = paths.iter().map(|path| Ok(Document::read(&fs::read(path)?)?));
+    Ok(documents.collect::<Result<Vec<_>>>()?.concat())
 }
 
-/// A built viewer with these documents, served by a plain file server below a sub-path.
+/// The example about `entity`.
+///
+/// # Errors
+/// There is none.
+pub fn example(entity: &str) -> Result<Document> {
+    let found = examples()?.into_iter().find(|document| document.entity == entity);
+    found.with_context(|| format!("no example about {entity}"))
+}
+
+/// A site as `patchboard site` writes it, served by a plain file server below a sub-path.
 pub struct Site {
     /// The address of the page, which ends in a slash.
     pub url: String,
@@ -80,36 +54,13 @@ pub struct Site {
 }
 
 impl Site {
-    /// Serves the viewer with `documents`; `gallery` is its list, if it has one.
+    /// Serves a site of `documents`.
     ///
     /// # Errors
     /// There is no built viewer.
-    pub fn serve(documents: &[Document], gallery: Option<&Gallery>) -> Result<Self> {
-        let dist =
-            std::env::var_os("PATCHBOARD_DIST").map_or_else(|| root().join("dist"), PathBuf::from);
+    pub fn serve(documents: &[Document]) -> Result<Self> {
         let folder = tempfile::tempdir()?;
-        for name in [
-            "index.html",
-            "style.css",
-            "boot.js",
-            "start.js",
-            "icon.svg",
-            "patchboard.js",
-            "patchboard_bg.wasm",
-        ] {
-            let built = dist.join(name);
-            fs::copy(&built, folder.path().join(name)).with_context(|| {
-                format!("{} is missing: run scripts/build-web.sh first", built.display())
-            })?;
-        }
-        let data = folder.path().join("data");
-        fs::create_dir(&data)?;
-        for document in documents {
-            fs::write(data.join(format!("{}.json", document.id)), document.to_json())?;
-        }
-        if let Some(gallery) = gallery {
-            fs::write(data.join("index.json"), serde_json::to_vec(gallery)?)?;
-        }
+        compute::site::write_site(folder.path(), documents, None)?;
         let server = tiny_http::Server::http("127.0.0.1:0").map_err(anyhow::Error::msg)?;
         let port = server.server_addr().to_ip().context("no port")?.port();
         let files = folder.path().to_path_buf();
@@ -127,6 +78,7 @@ impl Site {
                     Some("css") => "text/css",
                     Some("wasm") => "application/wasm",
                     Some("svg") => "image/svg+xml",
+                    Some("png") => "image/png",
                     _ => "application/json",
                 };
                 let header = tiny_http::Header::from_bytes("Content-Type", kind);
@@ -139,6 +91,11 @@ impl Site {
             }
         });
         Ok(Self { url: format!("http://127.0.0.1:{port}{SUB_PATH}"), folder })
+    }
+
+    /// The address of an experiment's page; `query` says how it is shown.
+    pub fn experiment(&self, document: &Document, query: &str) -> String {
+        format!("{}#/e/{}{query}", self.url, document.id)
     }
 }
 
@@ -188,9 +145,18 @@ impl Browser {
             capabilities.add_arg(flag)?;
         }
         capabilities.add_arg(&format!("--user-data-dir={}", profile.path().display()))?;
+        capabilities.set_browser_log_level(LoggingPrefsLogLevel::All)?;
         let driver = WebDriver::new(format!("http://127.0.0.1:{port}"), capabilities).await?;
         driver.set_implicit_wait_timeout(Duration::from_secs(10)).await?;
         Ok(Self { driver, chromedriver, _profile: profile })
+    }
+
+    /// Goes to an address.
+    ///
+    /// # Errors
+    /// The browser did not.
+    pub async fn open(&self, url: &str) -> Result<()> {
+        Ok(self.driver.goto(url).await?)
     }
 
     /// The text of the first element that `css` finds.
@@ -201,31 +167,149 @@ impl Browser {
         Ok(self.driver.find(By::Css(css)).await?.text().await?)
     }
 
-    /// Puts the pointer on a part of the heatmap: 0 to 1 from its left and its top.
+    /// Waits until the first element that `css` finds has a text with `expected` in it.
     ///
     /// # Errors
-    /// There is no heatmap.
-    pub async fn point(&self, x: f64, y: f64) -> Result<()> {
-        self.driver.find(By::Css(".stage canvas")).await?;
-        let script = "
-            const [x, y] = arguments, canvas = document.querySelector('.stage canvas');
-            const rect = canvas.getBoundingClientRect();
-            canvas.dispatchEvent(new PointerEvent('pointermove', {
-                bubbles: true,
-                clientX: rect.left + x * rect.width,
-                clientY: rect.top + y * rect.height,
-            }));";
-        self.driver.execute(script, vec![serde_json::json!(x), serde_json::json!(y)]).await?;
-        tokio::time::sleep(Duration::from_millis(100)).await;
+    /// It does not within ten seconds.
+    pub async fn expect(&self, css: &str, expected: &str) -> Result<String> {
+        let mut text = String::new();
+        for _ in 0..200 {
+            // The element may be replaced while it is read.
+            text = self.text(css).await.unwrap_or_default();
+            if text.contains(expected) {
+                return Ok(text);
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        bail!("{expected:?} is not in {css}: {text:?}")
+    }
+
+    /// Clicks on the button with this text.
+    ///
+    /// # Errors
+    /// There is none.
+    pub async fn press(&self, name: &str) -> Result<()> {
+        let path = format!("//button[normalize-space()='{name}']");
+        Ok(self.driver.find(By::XPath(path)).await?.click().await?)
+    }
+
+    /// Types keys to whatever has the focus.
+    ///
+    /// # Errors
+    /// The browser did not.
+    pub async fn keys(&self, keys: &[Key]) -> Result<()> {
+        let keys: String = keys.iter().map(Key::value).collect();
+        Ok(self.driver.action_chain().send_keys(keys).perform().await?)
+    }
+
+    /// Runs a script.
+    ///
+    /// # Errors
+    /// It failed.
+    pub async fn run(&self, script: &str, args: Vec<Value>) -> Result<Value> {
+        Ok(self.driver.execute(script, args).await?.json().clone())
+    }
+
+    /// Runs a script that ends by calling its last argument.
+    ///
+    /// # Errors
+    /// It failed.
+    pub async fn run_async(&self, script: &str) -> Result<Value> {
+        Ok(self.driver.execute_async(script, vec![]).await?.json().clone())
+    }
+
+    /// Sends a command of the browser's own protocol.
+    ///
+    /// # Errors
+    /// The browser refused it.
+    pub async fn command(&self, name: &str, args: Value) -> Result<Value> {
+        Ok(self.driver.cdp().send_raw(name, args).await?)
+    }
+
+    /// Lets the system prefer the dark theme, or the light one.
+    ///
+    /// # Errors
+    /// The browser refused it.
+    pub async fn prefer(&self, theme: &str) -> Result<()> {
+        let features = json!([{ "name": "prefers-color-scheme", "value": theme }]);
+        self.command("Emulation.setEmulatedMedia", json!({ "features": features })).await?;
         Ok(())
+    }
+
+    /// Makes the window a screen of this width with `ratio` device pixels a pixel.
+    ///
+    /// # Errors
+    /// The browser refused it.
+    pub async fn screen(&self, width: u32, ratio: f64) -> Result<()> {
+        let screen =
+            json!({ "width": width, "height": 900, "deviceScaleFactor": ratio, "mobile": false });
+        self.command("Emulation.setDeviceMetricsOverride", screen).await?;
+        Ok(())
+    }
+
+    /// Moves the pointer to a cell of the document's heatmap, as it is drawn by default.
+    ///
+    /// # Errors
+    /// There is no such cell.
+    pub async fn point(&self, document: &Document, layer: usize, column: usize) -> Result<()> {
+        let figure = Figure::new(document, &FigureOptions::default())?;
+        let cell = figure.layout().cell(layer, column).context("no such cell")?;
+        let (width, height) = figure.size();
+        let part = |from: i32, to: i32, of: u32| f64::from(from + to) / 2.0 / f64::from(of);
+        let (x, y) = (part(cell.left, cell.right, width), part(cell.top, cell.bottom, height));
+        self.driver.find(By::Css(".stage canvas")).await?;
+        let at = self
+            .run(
+                "const [x, y] = arguments;
+                const stage = document.querySelector('.stage');
+                stage.scrollIntoView({ block: 'nearest', behavior: 'instant' });
+                const rect = stage.querySelector('canvas').getBoundingClientRect();
+                return [rect.left + x * rect.width, rect.top + y * rect.height];",
+                vec![json!(x), json!(y)],
+            )
+            .await?;
+        let [x, y]: [f64; 2] = serde_json::from_value(at)?;
+        Ok(self.driver.action_chain().move_to(x as i64, y as i64).perform().await?)
+    }
+
+    /// Drops a file on the page, as from the system's file manager.
+    ///
+    /// # Errors
+    /// The browser refused it.
+    pub async fn drop_file(&self, path: &Path) -> Result<()> {
+        for kind in ["dragEnter", "dragOver", "drop"] {
+            let data = json!({ "items": [], "files": [path], "dragOperationsMask": 1 });
+            let args = json!({ "type": kind, "x": 300, "y": 300, "data": data });
+            self.command("Input.dispatchDragEvent", args).await?;
+        }
+        Ok(())
+    }
+
+    /// The heatmap's pixels.
+    ///
+    /// # Errors
+    /// There is none.
+    pub async fn pixels(&self) -> Result<String> {
+        self.driver.find(By::Css(".stage canvas")).await?;
+        let pixels =
+            self.run("return document.querySelector('.stage canvas').toDataURL()", vec![]).await?;
+        pixels.as_str().map(str::to_string).context("no pixels")
     }
 
     /// Ends the browser.
     ///
     /// # Errors
-    /// It did not answer.
-    pub async fn stop(self) -> Result<()> {
+    /// Its console has an error that does not contain one of `expected`.
+    pub async fn stop(self, expected: &[&str]) -> Result<()> {
+        let log = self.driver.browser_log().await?;
         self.driver.clone().quit().await?;
+        let unexpected: Vec<_> = log
+            .into_iter()
+            .filter(|entry| entry.level == "SEVERE" || entry.level == "WARNING")
+            .map(|entry| entry.message)
+            .filter(|message| !expected.iter().any(|expected| message.contains(expected)))
+            .collect();
+        anyhow::ensure!(unexpected.is_empty(), "the console says: {unexpected:#?}");
         Ok(())
     }
 }
@@ -236,4 +320,19 @@ impl Drop for Browser {
         let _ = self.chromedriver.kill();
         let _ = self.chromedriver.wait();
     }
+}
+
+/// The address of a file.
+pub fn file_url(path: &Path) -> String {
+    format!("file://{}", path.display())
+}
+
+/// A folder of the test's own.
+///
+/// # Errors
+/// The system refuses it.
+pub fn folder() -> Result<(tempfile::TempDir, PathBuf)> {
+    let folder = tempfile::tempdir()?;
+    let path = folder.path().to_path_buf();
+    Ok((folder, path))
 }

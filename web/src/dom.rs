@@ -1,11 +1,35 @@
 //! What the page asks of the browser.
 
 use js_sys::{Array, Uint8Array};
-use leptos::prelude::{document, window};
+use leptos::html;
+use leptos::prelude::*;
 use shared::figure::Theme;
+use wasm_bindgen::prelude::Closure;
 use wasm_bindgen::{JsCast, JsValue};
 use wasm_bindgen_futures::JsFuture;
-use web_sys::{Blob, BlobPropertyBag, HtmlAnchorElement, HtmlElement, Url};
+use web_sys::{Blob, BlobPropertyBag, HtmlAnchorElement, HtmlElement, ResizeObserver, Url};
+
+/// The width of an element in pixels, as it changes; `None` before it is on the page.
+pub fn width_of(element: NodeRef<html::Div>) -> Signal<Option<f64>> {
+    let width = RwSignal::new(None);
+    Effect::new(move || {
+        let Some(element) = element.get() else { return };
+        width.set(Some(f64::from(element.client_width())));
+        let observed = element.clone();
+        let changed = Closure::<dyn Fn()>::new(move || {
+            let now = Some(f64::from(observed.client_width()));
+            if width.try_get_untracked().is_some_and(|before| before != now) {
+                width.set(now);
+            }
+        });
+        if let Ok(observer) = ResizeObserver::new(changed.as_ref().unchecked_ref()) {
+            observer.observe(&element);
+            let observer = StoredValue::new_local((observer, changed));
+            on_cleanup(move || observer.with_value(|(observer, _)| observer.disconnect()));
+        }
+    });
+    width.into()
+}
 
 /// Where the page goes.
 pub fn root() -> HtmlElement {

@@ -43,19 +43,24 @@ pub fn Heatmap(
 ) -> impl IntoView {
     let outer = NodeRef::<html::Div>::new();
     let canvas = NodeRef::<html::Canvas>::new();
-    let resized = RwSignal::new(0);
-    let listener = window_event_listener(ev::resize, move |_| resized.update(|n| *n += 1));
+    let width = dom::width_of(outer);
+    // Another screen may have other pixels, and tells of it as a resized window.
+    let ratio = RwSignal::new(dom::pixel_ratio());
+    let listener = window_event_listener(ev::resize, move |_| {
+        if ratio.get_untracked() != dom::pixel_ratio() {
+            ratio.set(dom::pixel_ratio());
+        }
+    });
     on_cleanup(move || listener.remove());
 
     let viewer = Viewer::get();
     let (drawn, drawn_less) = (document.clone(), less.clone());
     let plot: Memo<Option<Arc<Result<Plot, String>>>> = Memo::new_with_compare(
         move |_| {
-            resized.track();
-            let width = f64::from(outer.get()?.client_width());
+            let width = width.get()?;
             let options = FigureOptions { theme: viewer.theme.get(), ..options.get() };
             let less = drawn_less.as_deref();
-            Some(Arc::new(Plot::new(&drawn, less, &options, width, dom::pixel_ratio())))
+            Some(Arc::new(Plot::new(&drawn, less, &options, width, ratio.get())))
         },
         |_, _| true,
     );

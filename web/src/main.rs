@@ -12,8 +12,8 @@
 //! | `boot.js` | tells the reader when the page cannot start, and sets the theme before it paints |
 //! | `start.js` | starts the viewer |
 //! | `icon.svg` | the icon |
-//! | `patchboard.js` | the glue made by wasm-bindgen, an ES module with a default `init` |
-//! | `patchboard_bg.wasm` | the viewer |
+//! | `web.js` | the glue made by wasm-bindgen, an ES module with a default `init` |
+//! | `web_bg.wasm` | the viewer |
 //!
 //! All addresses in it are relative, and routes are in the URL's fragment, so that it works from
 //! any path of any file host.
@@ -34,7 +34,7 @@
 //! Take `index.html` and put `style.css` into a `<style>` and `boot.js` into a `<script>` in place
 //! of the elements that name them, leave the icon out, and replace the element
 //! `<script type="module" src="start.js">` by the data element and
-//! `<script type="module">`, the text of `patchboard.js`, and
+//! `<script type="module">`, the text of `web.js`, and
 //! `__wbg_init({ module_or_path: bytes })`, where `bytes` is a `Uint8Array` of the wasm, e.g. from
 //! base64. Nothing else is loaded.
 

@@ -26,7 +26,7 @@ fn main() -> Result<()> {
         .typescript(false)
         .remove_name_section(true)
         .remove_producers_section(true)
-        .out_name("patchboard")
+        .out_name("web")
         .generate(dist)
         .with_context(|| format!("{} is no viewer", Path::new(wasm).display()))?;
     for name in COPIED {
@@ -41,34 +41,7 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// The page without Trunk's directives. The one for the WebAssembly becomes the script that
-/// starts it; those for copied files go.
+/// The page without Trunk's directives, a line each.
 fn page(text: &str) -> String {
-    let lines = text.lines().filter_map(|line| {
-        if !line.contains("data-trunk") {
-            Some(format!("{line}\n"))
-        } else if line.contains("rel=\"rust\"") {
-            Some("    <script type=\"module\" src=\"start.js\"></script>\n".to_string())
-        } else if line.contains("rel=\"copy-file\"") {
-            None
-        } else {
-            Some(format!("{}\n", line.replace(" data-trunk", "")))
-        }
-    });
-    lines.collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn directives_are_carried_out() {
-        let shell = "<head>\n    <link rel=\"icon\" href=\"i.svg\" data-trunk />\n\
-            <link data-trunk rel=\"copy-file\" href=\"boot.js\" />\n\
-            <link data-trunk rel=\"rust\" href=\"x\" />\n</head>\n";
-        let expected = "<head>\n    <link rel=\"icon\" href=\"i.svg\" />\n    \
-            <script type=\"module\" src=\"start.js\"></script>\n</head>\n";
-        assert_eq!(page(shell), expected);
-    }
+    text.split_inclusive('\n').filter(|line| !line.contains("data-trunk")).collect()
 }

@@ -1,0 +1,101 @@
+//! What the page takes its time for. The times are printed, for whoever wants to compare:
+//!
+//! ```text
+//! PATCHBOARD_VIEWER=dist cargo test -p browser-tests --features browser --test speed -- --nocapture
+//! ```
+#![expect(clippy::print_stdout, reason = "this prints measurements")]
+
+use std::fs;
+
+use anyhow::{Context, Result};
+use browser_tests::{Browser, Site, example, examples};
+use shared::gallery::{Entry, Gallery};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn from_the_address_to_the_first_heatmap() -> Result<()> {
+    let document = example("the duchess")?;
+    let site = Site::serve(&examples()?)?;
+    let browser = Browser::start().await?;
+    for visit in ["first", "second", "third"] {
+        browser.open("about:blank").await?;
+        browser.open(&site.experiment(&document, "")).await?;
+        browser.pixels().await?;
+        let marks = "return performance.getEntriesByName('patchboard-heatmap')[0].startTime";
+        let ms = browser.run(marks, vec![]).await?.as_f64().context("no mark")?;
+        println!("heatmap of 30 x 17 cells after {ms:.0} ms, {visit} visit");
+    }
+    browser.stop(&[]).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_thousand_experiments_are_filtered_at_once() -> Result<()> {
+    let site = Site::serve(&[])?;
+    let entry = Entry::of(&example("the duchess")?);
+    let mut gallery = Gallery::of([]);
+    gallery.experiments = (0..1000)
+        .map(|i| Entry { id: format!("x{i}"), entity: format!("entity {i}"), ..entry.clone() })
+        .collect();
+    fs::write(site.folder.path().join("data/index.json"), serde_json::to_vec(&gallery)?)?;
+    let browser = Browser::start().await?;
+    browser.open(&site.url).await?;
+    browser.expect(".count", "1000 of 1000").await?;
+    let script = "
+        const done = arguments[arguments.length - 1], input = document.getElementById('search');
+        const start = performance.now();
+        input.value = 'entity 77';
+        input.dispatchEvent(new Event('input', { bubbles: true }));
+        setTimeout(() => {
+            document.body.getBoundingClientRect();
+            done(performance.now() - start);
+        }, 0);";
+    let ms = browser.run_async(script).await?.as_f64().context("no time")?;
+    println!("1000 experiments filtered in {ms:.1} ms");
+    browser.expect(".count", "19 of 1000").await?;
+    browser.stop(&[]).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pointing_at_a_large_grid() -> Result<()> {
+    let mut document = example("the duchess")?;
+    let (n_layers, n_columns) = (80, 200);
+    document.id = "large".into();
+    document.readout = None;
+    document.source_tokens.clear();
+    document.base_tokens.clear();
+    document.num_layers = n_layers;
+    document.token_labels = (0..n_columns).map(|i| format!(" t{i}")).collect();
+    document.patching_results = (0..n_layers)
+        .map(|l| (0..n_columns).map(|c| Some(((l * c) as f32).sin())).collect())
+        .collect();
+    let site = Site::serve(std::slice::from_ref(&document))?;
+    let browser = Browser::start().await?;
+    browser.open(&site.experiment(&document, "")).await?;
+    browser.point(&document, 40, 100).await?;
+    let script = "
+        const done = arguments[arguments.length - 1];
+        const canvas = document.querySelector('.stage canvas'), times = [];
+        const rect = canvas.getBoundingClientRect();
+        const step = (i) => {
+            if (i === 200) return done(times.sort((a, b) => a - b));
+            const start = performance.now();
+            canvas.dispatchEvent(new PointerEvent('pointermove', {
+                bubbles: true,
+                clientX: rect.left + rect.width * (0.15 + 0.003 * i),
+                clientY: rect.top + rect.height * (0.3 + 0.002 * i),
+            }));
+            const channel = new MessageChannel();
+            channel.port1.onmessage = () => {
+                document.body.getBoundingClientRect();
+                times.push(performance.now() - start);
+                setTimeout(() => step(i + 1), 0);
+            };
+            channel.port2.postMessage(0);
+        };
+        step(0);";
+    let times: Vec<f64> = serde_json::from_value(browser.run_async(script).await?)?;
+    println!(
+        "a move over 80 x 200 cells: median {:.2} ms, 95 % within {:.2} ms, at most {:.2} ms",
+        times[100], times[190], times[199]
+    );
+    browser.stop(&[]).await
+}
