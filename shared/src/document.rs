@@ -332,7 +332,7 @@ impl Document {
             let how = match self.align {
                 Align::Pad => {
                     "the shorter prompt is padded on the left, and the padding is attended to, as \
-                     in the notebook (`--align right` does without)"
+                     in the notebook (--align right does without)"
                 }
                 Align::Right => "they are aligned at their right ends",
             };
@@ -517,7 +517,7 @@ mod tests {
         assert_eq!(
             document.warnings()[2],
             "unequal lengths: the source has 1 tokens and the base 3; the shorter prompt is padded \
-             on the left, and the padding is attended to, as in the notebook (`--align right` does \
+             on the left, and the padding is attended to, as in the notebook (--align right does \
              without)"
         );
     }
