@@ -11,13 +11,13 @@ use std::path::Path;
 use candle_core::quantized::gguf_file::{self, Value};
 use candle_core::quantized::{GgmlDType, QTensor};
 use candle_core::{Device, Tensor};
-use compute::model::{Config, Model, Network, Rope, RopeScaling, Weight};
+use compute::model::{Config, Model, Module, Network, Weight};
 use compute::sweep::naive;
 use support::random_network;
 
 /// Widths are multiples of 256, the largest block of a quantised type.
 fn config() -> Config {
-    Config {
+    support::llama(Config {
         n_layers: 2,
         d_model: 256,
         n_heads: 4,
@@ -27,27 +27,8 @@ fn config() -> Config {
         d_vocab: 12,
         n_context: 32,
         norm_eps: 1e-5,
-        rope: Rope { theta: 10_000.0, scaling: RopeScaling::None },
-        tied_embeddings: false,
-    }
-}
-
-fn weights(config: &Config) -> Vec<Weight> {
-    let mut weights = vec![Weight::Embed, Weight::FinalNorm, Weight::Unembed];
-    for layer in 0..config.n_layers {
-        weights.extend([
-            Weight::AttnNorm(layer),
-            Weight::Query(layer),
-            Weight::Key(layer),
-            Weight::Value(layer),
-            Weight::AttnOut(layer),
-            Weight::MlpNorm(layer),
-            Weight::Gate(layer),
-            Weight::Up(layer),
-            Weight::Down(layer),
-        ]);
-    }
-    weights
+        ..Config::LLAMA
+    })
 }
 
 /// llama.cpp's order of a head's rows: the two halves of Hugging Face's, interleaved.
@@ -93,23 +74,22 @@ fn write(
     path: &Path,
     dtype: GgmlDType,
     change: impl Fn(&mut Vec<(&'static str, Value)>),
-) -> HashMap<String, Tensor> {
+) -> HashMap<Weight, Tensor> {
     let config = config();
     let (_, tensors) = random_network(config.clone(), 5);
     let (mut stored, mut expected) = (Vec::new(), HashMap::new());
-    for weight in weights(&config) {
-        let tensor = &tensors[&weight.hugging_face()];
+    for (&weight, tensor) in &tensors {
         let is_matrix = tensor.rank() == 2;
         // Rows move as a whole, so that quantising and reordering can be exchanged.
-        let ordered = match weight {
-            Weight::Query(_) => interleaved(tensor, config.n_heads),
-            Weight::Key(_) => interleaved(tensor, config.n_kv_heads),
+        let ordered = match weight.module {
+            Module::Query => interleaved(tensor, config.n_heads),
+            Module::Key => interleaved(tensor, config.n_kv_heads),
             _ => tensor.clone(),
         };
         let dtype = if is_matrix { dtype } else { GgmlDType::F32 };
-        stored.push((weight.gguf(), QTensor::quantize(&ordered, dtype).unwrap()));
+        stored.push((weight.gguf().unwrap(), QTensor::quantize(&ordered, dtype).unwrap()));
         let kept = QTensor::quantize(tensor, dtype).unwrap().dequantize(&Device::Cpu).unwrap();
-        expected.insert(weight.hugging_face(), kept);
+        expected.insert(weight, kept);
     }
     let mut metadata = metadata(&config);
     change(&mut metadata);
@@ -189,8 +169,8 @@ fn what_is_not_known_to_be_right_is_refused_by_name() {
     let text = |text: &str| Value::String(text.to_string());
     let cases = [
         (
-            set("general.architecture", text("qwen2")),
-            "the model family is `qwen2`: only `llama` is supported",
+            set("general.architecture", text("mamba")),
+            "the model family is `mamba`: only llama, qwen2, ",
         ),
         (set("llama.expert_count", Value::U32(8)), "mixture of experts"),
         (set("llama.rope.scaling.type", text("yarn")), "the rotary scaling is `yarn`"),
