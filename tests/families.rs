@@ -1,0 +1,140 @@
+//! Every family against numbers recorded from Hugging Face transformers, on small random models
+//! (see `tests/oracle/`).
+
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+
+use compute::model::{FAMILIES, Network};
+use compute::sweep::{Plan, Request, naive, wavefront};
+use serde::Deserialize;
+use shared::alignment::Alignment;
+use shared::vocabulary::{Align, Site};
+
+/// The largest difference allowed between f32 here and f32 there, in nats, in probability or in a
+/// logit.
+const TOLERANCE: f32 = 1e-4;
+const MEMORY: usize = 1 << 30;
+
+#[derive(Deserialize)]
+struct Fixture {
+    model: String,
+    pad: u32,
+    true_ids: Vec<u32>,
+    false_ids: Vec<u32>,
+    source_start: usize,
+    base_start: usize,
+    sweeps: Vec<Sweep>,
+}
+
+#[derive(Deserialize)]
+struct Sweep {
+    source: Vec<u32>,
+    base: Vec<u32>,
+    align: Align,
+    site: Site,
+    start: usize,
+    source_logits: Vec<f32>,
+    base_logits: Vec<f32>,
+    logit_diff: Vec<Vec<f32>>,
+    p_true: Vec<Vec<f32>>,
+}
+
+fn oracle_folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/oracle")
+}
+
+fn fixtures() -> Vec<Fixture> {
+    let folder = oracle_folder().join("fixtures");
+    let mut paths: Vec<_> =
+        std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    paths.retain(|path| path.file_name().unwrap().to_string_lossy().starts_with("fam-"));
+    paths.sort();
+    let read = |path| serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+    paths.iter().map(read).collect()
+}
+
+fn network(name: &str) -> Network {
+    Network::open(&oracle_folder().join("models").join(name)).unwrap()
+}
+
+fn logits(network: &Network, tokens: &[u32]) -> Vec<f32> {
+    let x = naive::forward(network, tokens, |_, _, x| Ok(x)).unwrap();
+    let logits = network.logits(&network.final_norm(&x).unwrap()).unwrap();
+    logits.flatten_all().unwrap().to_vec1().unwrap()
+}
+
+/// Compares numbers; remembers the largest difference.
+struct Comparison {
+    name: String,
+    largest: f32,
+}
+
+impl Comparison {
+    fn compare(&mut self, what: &str, got: &[f32], recorded: &[f32]) {
+        assert_eq!(got.len(), recorded.len(), "{} {what}", self.name);
+        for (i, (got, recorded)) in got.iter().zip(recorded).enumerate() {
+            let difference = (got - recorded).abs();
+            assert!(
+                difference <= TOLERANCE,
+                "{} {what} {i}: {got}, recorded {recorded}",
+                self.name
+            );
+            self.largest = self.largest.max(difference);
+        }
+    }
+}
+
+#[test]
+fn every_family_agrees_at_every_site_and_alignment() {
+    let fixtures = fixtures();
+    let mut families = Vec::new();
+    for fixture in &fixtures {
+        let network = network(&fixture.model);
+        families.push(network.config.architecture);
+        let mut comparison = Comparison { name: fixture.model.clone(), largest: 0.0 };
+        for sweep in &fixture.sweeps {
+            let starts = (fixture.source_start, fixture.base_start);
+            let request = Request {
+                alignment: Alignment::new(
+                    &sweep.source,
+                    &sweep.base,
+                    starts,
+                    sweep.align,
+                    fixture.pad,
+                ),
+                site: sweep.site,
+                true_ids: fixture.true_ids.clone(),
+                false_ids: fixture.false_ids.clone(),
+                readout: true,
+            };
+            assert_eq!(request.alignment.start, sweep.start, "{}", fixture.model);
+            let runs = [
+                ("source", &request.alignment.source, &sweep.source_logits),
+                ("base", &request.alignment.base, &sweep.base_logits),
+            ];
+            for (what, tokens, recorded) in runs {
+                comparison.compare(what, &logits(&network, tokens), recorded);
+            }
+            let plan = Plan::new(&network.config, &request, MEMORY).unwrap();
+            let got =
+                wavefront::sweep(&network, &request, &plan, &mut |_| ControlFlow::Continue(()));
+            let got = got.unwrap();
+            assert_eq!(got.cells.len(), sweep.logit_diff.len(), "{}", fixture.model);
+            for (layer, row) in got.cells.iter().enumerate() {
+                let what = format!("{} {:?} layer {layer}", sweep.site, sweep.align);
+                let diffs: Vec<_> = row.iter().map(|cell| cell.logit_diff).collect();
+                comparison.compare(&what, &diffs, &sweep.logit_diff[layer]);
+                let p_true: Vec<_> =
+                    row.iter().map(|cell| cell.vocabulary.unwrap().p_true).collect();
+                comparison.compare(&what, &p_true, &sweep.p_true[layer]);
+            }
+        }
+        eprintln!("{}: largest difference {:.1e}", comparison.name, comparison.largest);
+    }
+    // Llamas of the usual kind are in `tests/oracle.rs`.
+    for family in FAMILIES {
+        assert!(families.contains(&family.name), "{} has no recorded numbers", family.name);
+    }
+}
