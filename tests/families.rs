@@ -6,7 +6,7 @@
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
-use compute::model::{FAMILIES, Network};
+use compute::model::{FAMILIES, Model, Network};
 use compute::sweep::{Plan, Request, naive, wavefront};
 use serde::Deserialize;
 use shared::alignment::Alignment;
@@ -63,6 +63,20 @@ fn logits(network: &Network, tokens: &[u32]) -> Vec<f32> {
     let x = naive::forward(network, tokens, |_, _, x| Ok(x)).unwrap();
     let logits = network.logits(&network.final_norm(&x).unwrap()).unwrap();
     logits.flatten_all().unwrap().to_vec1().unwrap()
+}
+
+/// The same, with texts of its configuration replaced.
+fn network_like(name: &str, changes: &[(&str, &str)]) -> Network {
+    let (from, to) = (oracle_folder().join("models").join(name), tempfile::tempdir().unwrap());
+    let mut config = std::fs::read_to_string(from.join("config.json")).unwrap();
+    for (old, new) in changes {
+        assert!(config.contains(old), "{name}: no {old}");
+        config = config.replace(old, new);
+    }
+    std::fs::write(to.path().join("config.json"), config).unwrap();
+    let weights = "model.safetensors";
+    std::fs::copy(from.join(weights), to.path().join(weights)).unwrap();
+    Network::open(to.path()).unwrap()
 }
 
 /// Compares numbers; remembers the largest difference.
@@ -136,5 +150,40 @@ fn every_family_agrees_at_every_site_and_alignment() {
     // Llamas of the usual kind are in `tests/oracle.rs`.
     for family in FAMILIES {
         assert!(families.contains(&family.name), "{} has no recorded numbers", family.name);
+    }
+}
+
+/// What a GGUF does not say: the scale of Gemma's scores is that of the size with this many layers.
+const HEAD_SCALE: &[(&str, &str)] =
+    &[("\"query_pre_attn_scalar\": 12", "\"query_pre_attn_scalar\": 8")];
+
+#[test]
+fn a_gguf_is_the_model_of_the_folder_that_it_was_made_from() {
+    let cases: [(&str, &[(&str, &str)]); 13] = [
+        ("fam-llama-bias", &[]),
+        ("fam-llama-linear", &[]),
+        ("fam-qwen2", &[]),
+        ("fam-qwen3", &[]),
+        ("fam-gemma", &[]),
+        ("fam-gemma2", HEAD_SCALE),
+        ("fam-gemma3", HEAD_SCALE),
+        ("fam-phi3", &[]),
+        ("fam-phi3-longrope", &[]),
+        ("fam-olmo2", &[]),
+        ("fam-gpt2", &[]),
+        ("fam-gpt-neox", &[]),
+        ("fam-gpt-neox-serial", &[]),
+    ];
+    let tokens = [5, 9, 33, 40, 7, 8, 51, 30, 17, 44, 29, 6];
+    for (name, changes) in cases {
+        let folder = network_like(name, changes);
+        let path = oracle_folder().join("models").join(format!("{name}.gguf"));
+        let gguf = Model::open(&path).unwrap_or_else(|e| panic!("{e}")).network;
+        assert_eq!(gguf.config.architecture, folder.config.architecture);
+        assert_eq!(gguf.config.n_weights(), folder.config.n_weights(), "{name}");
+        let (got, expected) = (logits(&gguf, &tokens), logits(&folder, &tokens));
+        for (got, expected) in got.iter().zip(&expected) {
+            assert!((got - expected).abs() < 1e-5, "{name}: {got}, expected {expected}");
+        }
     }
 }
