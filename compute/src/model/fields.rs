@@ -93,10 +93,14 @@ impl<'a> Fields<'a> {
         value.ok_or(format!("`{}` is missing", self.name(name)))
     }
 
-    /// Refuses a setting that is present and not one of `supported`, a JSON list.
+    /// Refuses a setting that is present and not one of `supported`, a JSON list; an empty list
+    /// refuses any.
     pub fn expect(&self, name: &'static str, supported: &str) -> Result<(), String> {
         let values: Vec<Value> = serde_json::from_str(supported).unwrap_or_default();
         match self.present(name) {
+            Some(found) if values.is_empty() => {
+                Err(format!("`{}` is {found}, which is not supported", self.name(name)))
+            }
             Some(found) if !values.iter().any(|value| is_same(value, found)) => {
                 let values: Vec<_> = values.iter().map(Value::to_string).collect();
                 let values = values.join(" or ");

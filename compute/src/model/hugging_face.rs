@@ -87,7 +87,7 @@ fn config(family: &Family, fields: &Fields) -> Result<Config, String> {
     };
     let mut spec = family.spec;
     if let Some(name) = fields.text("hidden_act")? {
-        spec.activation = activation(family, name)?;
+        spec.activation = activation(family, fields.name("hidden_act"), name)?;
     }
     if family.reads_attention_bias {
         if let Some(bias) = fields.flag("attention_bias")? {
@@ -135,7 +135,7 @@ fn config(family: &Family, fields: &Fields) -> Result<Config, String> {
     Ok(config)
 }
 
-fn activation(family: &Family, name: &str) -> Result<Activation, String> {
+fn activation(family: &Family, key: &str, name: &str) -> Result<Activation, String> {
     Ok(match name {
         "silu" | "swish" => Activation::Silu,
         // The first Gemma configurations say this and mean the approximation.
@@ -145,7 +145,7 @@ fn activation(family: &Family, name: &str) -> Result<Activation, String> {
         "relu" => Activation::Relu,
         other => {
             return Err(format!(
-                "`hidden_act` is \"{other}\": only silu, gelu, gelu_new, gelu_pytorch_tanh and \
+                "`{key}` is \"{other}\": only silu, gelu, gelu_new, gelu_pytorch_tanh and \
                  relu are supported"
             ));
         }
@@ -324,5 +324,108 @@ pub fn opt(fields: &Fields, config: &mut Config) -> Result<(), String> {
             config.d_model
         )),
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LLAMA_3_1_8B: &str = r#"{"model_type": "llama", "hidden_act": "silu", "hidden_size": 4096,
+        "intermediate_size": 14336, "max_position_embeddings": 131072, "mlp_bias": false,
+        "num_attention_heads": 32, "num_hidden_layers": 32, "num_key_value_heads": 8,
+        "rms_norm_eps": 1e-05, "rope_theta": 500000.0, "vocab_size": 128256, "rope_scaling":
+        {"factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+        "original_max_position_embeddings": 8192, "rope_type": "llama3"}}"#;
+
+    fn config(text: &str) -> Result<Config, String> {
+        parse(text).map(|(config, _)| config)
+    }
+
+    #[test]
+    fn reads_both_forms_of_rotary_settings() {
+        let llama = config(LLAMA_3_1_8B).unwrap();
+        assert_eq!((llama.d_head, llama.n_groups(), llama.tied_embeddings), (128, 4, false));
+        let nested = LLAMA_3_1_8B
+            .replace("\"rope_theta\": 500000.0,", "")
+            .replace("rope_scaling", "rope_parameters")
+            .replace("\"factor\"", "\"rope_theta\": 500000.0, \"factor\"");
+        assert_eq!(config(&nested).unwrap(), llama);
+    }
+
+    #[test]
+    fn the_text_part_of_a_model_that_sees_is_read() {
+        // As of the published gemma-3-4b-it.
+        let text = r#"{"model_type": "gemma3", "text_config": {"hidden_size": 2560,
+            "intermediate_size": 10240, "model_type": "gemma3_text", "num_hidden_layers": 34,
+            "rope_scaling": {"factor": 8.0, "rope_type": "linear"}, "sliding_window": 1024}}"#;
+        let gemma = config(text).unwrap();
+        assert_eq!((gemma.n_heads, gemma.n_kv_heads, gemma.d_head), (8, 4, 256));
+        assert_eq!((gemma.layers[4].window, gemma.layers[5].window), (Some(1024), None));
+        assert_eq!((gemma.layers[4].rope, gemma.layers[5].rope), (Some(1), Some(0)));
+        assert_eq!(gemma.ropes[0].scaling, RopeScaling::Linear(8.0));
+        assert_eq!((gemma.ropes[0].theta, gemma.ropes[1].theta), (1e6, 1e4));
+    }
+
+    /// Dimensions, for configurations of which only the rest matters.
+    const DIMENSIONS: &str = r#""hidden_size": 64, "intermediate_size": 64,
+        "num_hidden_layers": 4, "num_attention_heads": 4, "num_key_value_heads": 2,
+        "vocab_size": 32, "max_position_embeddings": 64"#;
+
+    #[test]
+    fn refuses_by_name_what_it_would_compute_wrongly() {
+        let llama = [
+            ("\"llama\"", "\"mixtral\"", "the model family is `mixtral`: only llama, mistral,"),
+            ("\"silu\"", "\"mish\"", "`hidden_act` is \"mish\": only silu, gelu,"),
+            ("\"mlp_bias\": false", "\"mlp_bias\": 1", "`mlp_bias` should be true or false"),
+            ("\"llama3\"", "\"yarn\"", "the rotary scaling is `yarn`"),
+            ("\"llama3\"", "\"longrope\"", "the rotary scaling is `longrope`"),
+            ("4096", "-1", "`hidden_size` should be a positive integer, found -1"),
+            ("\"vocab_size\"", "\"x\"", "`vocab_size` is missing"),
+            ("\"num_key_value_heads\": 8", "\"num_key_value_heads\": 5", "32 query heads do not"),
+            ("{\"model_type\"", "\"model_type\"", "not a JSON object"),
+        ];
+        let others = [
+            ("llama", "\"sliding_window\": 128", "`sliding_window` is 128, which is not supported"),
+            ("llama", "\"partial_rotary_factor\": 0.5", "`partial_rotary_factor` is 0.5"),
+            ("llama", "\"quantization_config\": {\"bits\": 4}", "`quantization_config` is"),
+            ("llama", "\"num_local_experts\": 8", "`num_local_experts` is 8"),
+            ("mistral", "\"layer_types\": [\"full_attention\"]", "`layer_types` is"),
+            ("qwen2", "\"use_mrope\": true", "`use_mrope` is true"),
+            (
+                "qwen3",
+                "\"layer_types\": [\"full_attention\"]",
+                "`layer_types` has 1 entries for 4 layers",
+            ),
+            ("gemma2", "\"layer_types\": [\"chunked_attention\"]", "has `chunked_attention`"),
+            ("gemma2", "\"use_bidirectional_attention\": true", "`use_bidirectional_attention` is"),
+            ("gemma2", "\"sliding_window\": null", "`sliding_window` is missing, and layers"),
+            ("gemma3_text", "\"attn_logit_softcapping\": 50.0", "`attn_logit_softcapping` is 50.0"),
+            (
+                "phi3",
+                "\"rope_scaling\": {\"type\": \"dynamic\"}",
+                "the rotary scaling is `dynamic`",
+            ),
+            (
+                "phi3",
+                "\"rope_scaling\": {\"type\": \"su\", \"short_factor\": [1.0]}",
+                "the rotary scaling has 1 factors: expected 8",
+            ),
+            ("olmo2", "\"clip_qkv\": 8.0", "`clip_qkv` is 8.0"),
+            ("gpt2", "\"add_cross_attention\": true", "`add_cross_attention` is true"),
+            ("gpt_neox", "\"rotary_pct\": 0.2", "3 of 16 coordinates of a head are rotated"),
+            ("opt", "\"do_layer_norm_before\": false", "`do_layer_norm_before` is false"),
+            ("opt", "\"word_embed_proj_dim\": 32", "`word_embed_proj_dim` is 32"),
+            ("opt", "\"activation_function\": \"mish\"", "`activation_function` is \"mish\""),
+        ];
+        let llama =
+            llama.map(|(from, to, expected)| (LLAMA_3_1_8B.replacen(from, to, 1), expected));
+        let others = others.map(|(family, more, expected)| {
+            (format!("{{\"model_type\": \"{family}\", {DIMENSIONS}, {more}}}"), expected)
+        });
+        for (text, expected) in llama.into_iter().chain(others) {
+            let error = config(&text).unwrap_err();
+            assert!(error.contains(expected), "{text}: {error}");
+        }
     }
 }
