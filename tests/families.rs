@@ -6,9 +6,12 @@
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
+use candle_core::{DType, Device, Tensor};
+use candle_nn::VarBuilder;
 use compute::model::{FAMILIES, Model, Network};
 use compute::sweep::{Plan, Request, naive, wavefront};
 use serde::Deserialize;
+use serde_json::{Map, Value};
 use shared::alignment::Alignment;
 use shared::vocabulary::{Align, Site};
 
@@ -184,6 +187,77 @@ fn a_gguf_is_the_model_of_the_folder_that_it_was_made_from() {
         let (got, expected) = (logits(&gguf, &tokens), logits(&folder, &tokens));
         for (got, expected) in got.iter().zip(&expected) {
             assert!((got - expected).abs() < 1e-5, "{name}: {got}, expected {expected}");
+        }
+    }
+}
+
+/// Loads a model of candle-transformers and runs it, for the logits of the last position.
+macro_rules! witness {
+    ($module:ident :: $model:ident $(, $first:expr)?) => {
+        |config, weights: VarBuilder, tokens: &Tensor| {
+            use candle_transformers::models::$module::{Config, $model};
+            let config: Config = serde_json::from_value(config).unwrap();
+            $model::new($($first,)? &config, weights)?.forward(tokens, 0)
+        }
+    };
+}
+
+/// candle-transformers, written by others, as a second witness of the logits. Its windows are one
+/// position wider than those of transformers, so they are opened here; for Gemma 2 it divides scores
+/// by the width of a head. Its Gemma 3 runs with one key head alone.
+#[test]
+fn candle_transformers_agrees_where_it_has_the_family() {
+    type Witness = fn(Value, VarBuilder, &Tensor) -> candle_core::Result<Tensor>;
+    let open = |size: &'static str| (size, "\"sliding_window\": 64");
+    let cases: [(&str, Vec<(&str, &str)>, Witness); 8] = [
+        ("tiny-tied", vec![], |config, weights, tokens| {
+            use candle_transformers::models::llama::{Cache, Llama, LlamaConfig};
+            let config = serde_json::from_value::<LlamaConfig>(config).unwrap().into_config(false);
+            let mut cache = Cache::new(false, DType::F32, &config, &Device::Cpu)?;
+            Llama::load(weights, &config)?.forward(tokens, 0, &mut cache)
+        }),
+        ("fam-mistral", vec![open("\"sliding_window\": 5")], witness!(mistral::Model)),
+        ("fam-qwen2", vec![], witness!(qwen2::ModelForCausalLM)),
+        ("fam-qwen3", vec![], witness!(qwen3::ModelForCausalLM)),
+        ("fam-gemma", vec![], witness!(gemma::Model, false)),
+        (
+            "fam-gemma2",
+            vec![open("\"sliding_window\": 4"), HEAD_SCALE[0]],
+            witness!(gemma2::Model, false),
+        ),
+        ("fam-phi3", vec![open("\"sliding_window\": 6")], witness!(phi3::Model)),
+        ("fam-olmo2", vec![], witness!(olmo2::Model)),
+    ];
+    let tokens = [5, 9, 33, 40, 7, 8, 51, 30, 17, 44, 29, 6u32];
+    for (name, changes, witness) in cases {
+        let folder = oracle_folder().join("models").join(name);
+        let network = network_like(name, &changes);
+        let mut text = std::fs::read_to_string(folder.join("config.json")).unwrap();
+        for (old, new) in changes {
+            text = text.replace(old, new);
+        }
+        // What the structures there need and newer configurations say elsewhere or not at all.
+        let mut config: Map<String, Value> = serde_json::from_str(&text).unwrap();
+        let rope = config.get("rope_parameters").cloned().unwrap_or_default();
+        let more = serde_json::json!({
+            "rope_theta": rope["rope_theta"], "sliding_window": 64, "clip_qkv": null,
+            "max_window_layers": 99, "use_sliding_window": false, "attention_bias": false,
+        });
+        for (key, value) in more.as_object().unwrap() {
+            let slot = config.entry(key).or_insert(Value::Null);
+            if slot.is_null() && !(key == "sliding_window" && name == "fam-phi3") {
+                *slot = value.clone();
+            }
+        }
+        config.retain(|key, _| key != "rope_scaling");
+        let weights =
+            candle_core::safetensors::load(folder.join("model.safetensors"), &Device::Cpu);
+        let weights = VarBuilder::from_tensors(weights.unwrap(), DType::F32, &Device::Cpu);
+        let ids = Tensor::new(&tokens, &Device::Cpu).unwrap().unsqueeze(0).unwrap();
+        let expected = witness(Value::Object(config), weights, &ids).unwrap();
+        let expected: Vec<f32> = expected.flatten_all().unwrap().to_vec1().unwrap();
+        for (got, expected) in logits(&network, &tokens).iter().zip(&expected) {
+            assert!((got - expected).abs() < TOLERANCE, "{name}: {got}, witness {expected}");
         }
     }
 }
