@@ -20,6 +20,7 @@ mod norm;
 mod rope;
 mod rotary;
 mod rows;
+mod split_rules;
 mod tokenizer;
 mod weights;
 
