@@ -68,8 +68,11 @@ fn logits(network: &Network, tokens: &[u32]) -> Vec<f32> {
     logits.flatten_all().unwrap().to_vec1().unwrap()
 }
 
+/// A text in a configuration, and what takes its place.
+type Change = (&'static str, &'static str);
+
 /// The same, with texts of its configuration replaced.
-fn network_like(name: &str, changes: &[(&str, &str)]) -> Network {
+fn network_like(name: &str, changes: &[Change]) -> Network {
     let (from, to) = (oracle_folder().join("models").join(name), tempfile::tempdir().unwrap());
     let mut config = std::fs::read_to_string(from.join("config.json")).unwrap();
     for (old, new) in changes {
@@ -157,12 +160,11 @@ fn every_family_agrees_at_every_site_and_alignment() {
 }
 
 /// What a GGUF does not say: the scale of Gemma's scores is that of the size with this many layers.
-const HEAD_SCALE: &[(&str, &str)] =
-    &[("\"query_pre_attn_scalar\": 12", "\"query_pre_attn_scalar\": 8")];
+const HEAD_SCALE: &[Change] = &[("\"query_pre_attn_scalar\": 12", "\"query_pre_attn_scalar\": 8")];
 
 #[test]
 fn a_gguf_is_the_model_of_the_folder_that_it_was_made_from() {
-    let cases: [(&str, &[(&str, &str)]); 13] = [
+    let cases: [(&str, &[Change]); 13] = [
         ("fam-llama-bias", &[]),
         ("fam-llama-linear", &[]),
         ("fam-qwen2", &[]),
@@ -209,7 +211,7 @@ macro_rules! witness {
 fn candle_transformers_agrees_where_it_has_the_family() {
     type Witness = fn(Value, VarBuilder, &Tensor) -> candle_core::Result<Tensor>;
     let open = |size: &'static str| (size, "\"sliding_window\": 64");
-    let cases: [(&str, Vec<(&str, &str)>, Witness); 8] = [
+    let cases: [(&str, Vec<Change>, Witness); 8] = [
         ("tiny-tied", vec![], |config, weights, tokens| {
             use candle_transformers::models::llama::{Cache, Llama, LlamaConfig};
             let config = serde_json::from_value::<LlamaConfig>(config).unwrap().into_config(false);

@@ -81,27 +81,24 @@ impl Layout {
     /// Where the `n` rows of a weight lie in the tensor that holds them.
     pub(super) fn rows(&self, weight: Weight, n: usize) -> Rows {
         let &HeadLayout { d_q, d_kv, d_head, .. } = &self.heads;
+        let one = |n_all, range| Rows { n_all, ranges: std::iter::once(range).collect() };
         let part = match weight.module {
             Module::Query => 0,
             Module::Key => 1,
             Module::Value => 2,
-            Module::Gate if self.gate_stacked => {
-                return Rows { n_all: 2 * n, ranges: vec![0..n] };
-            }
-            Module::Up if self.gate_stacked => {
-                return Rows { n_all: 2 * n, ranges: vec![n..2 * n] };
-            }
+            Module::Gate if self.gate_stacked => return one(2 * n, 0..n),
+            Module::Up if self.gate_stacked => return one(2 * n, n..2 * n),
             Module::Positions => {
                 let n_all = n + self.position_offset;
-                return Rows { n_all, ranges: vec![self.position_offset..n_all] };
+                return one(n_all, self.position_offset..n_all);
             }
-            _ => return Rows { n_all: n, ranges: vec![0..n] },
+            _ => return one(n, 0..n),
         };
         match self.qkv {
-            Qkv::Separate => Rows { n_all: n, ranges: vec![0..n] },
+            Qkv::Separate => one(n, 0..n),
             Qkv::Stacked => {
                 let start = [0, d_q, d_q + d_kv][part];
-                Rows { n_all: d_q + 2 * d_kv, ranges: vec![start..start + n] }
+                one(d_q + 2 * d_kv, start..start + n)
             }
             Qkv::ByHead => {
                 let of_head = |head| (3 * head + part) * d_head..(3 * head + part + 1) * d_head;
