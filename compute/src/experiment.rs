@@ -11,7 +11,7 @@ use shared::pairs::Pair;
 use shared::template::{Prompt, Template, TemplateError};
 use shared::vocabulary::{Align, Direction, Site};
 
-use crate::model::{ARCHITECTURE, Encoded, Model, VERSION};
+use crate::model::{Encoded, Model, VERSION};
 use crate::sweep::wavefront::Progress;
 use crate::sweep::{Plan, Reading, Request, Sweep, SweepError, verify, wavefront};
 
@@ -49,6 +49,9 @@ pub enum PrepareError {
     /// Both prompts are the same tokens.
     #[error("source and base are the same {0} tokens: there is nothing to patch")]
     EqualPrompts(usize),
+    /// A site that the model lacks.
+    #[error(transparent)]
+    Site(SweepError),
     /// A prompt without a token.
     #[error("the {0} prompt has no tokens")]
     EmptyPrompt(&'static str),
@@ -172,6 +175,11 @@ impl Experiment {
     /// # Errors
     /// [`PrepareError`], before any long work.
     pub fn prepare(model: &Model, pair: &Pair, settings: &Settings) -> Result<Self, PrepareError> {
+        let config = &model.network.config;
+        if !config.has_site(settings.site) {
+            let (site, architecture) = (settings.site, config.architecture);
+            return Err(PrepareError::Site(SweepError::NoSite { site, architecture }));
+        }
         let (source, base) = match settings.direction {
             Direction::Denoising => (&pair.source, &pair.base),
             Direction::Noising => (&pair.base, &pair.source),
@@ -197,7 +205,7 @@ impl Experiment {
             None => 0,
         };
         let alignment = Alignment::new(source_ids, base_ids, starts, settings.align, pad);
-        let limit = model.network.config.n_context;
+        let limit = config.n_context;
         for (prompt, ids, unpadded) in [
             ("source", &alignment.source, source_ids.len()),
             ("base", &alignment.base, base_ids.len()),
@@ -291,7 +299,7 @@ impl Experiment {
             provenance: Some(Provenance {
                 engine: format!("patchboard {VERSION}"),
                 model_fingerprint: model.fingerprint.clone(),
-                architecture: ARCHITECTURE.to_string(),
+                architecture: model.network.config.architecture.to_string(),
                 weights_dtype: model.weights_dtype.clone(),
                 dtype: DTYPE.to_string(),
                 device: "cpu".to_string(),

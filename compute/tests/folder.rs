@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
 use candle_core::{DType, Tensor};
-use compute::model::{Config, Model, Network, Rope, RopeScaling};
+use compute::model::{Config, FAMILIES, Model, Network, Weight};
 use compute::sweep::naive;
 use support::random_network;
 
@@ -18,7 +18,7 @@ const CONFIG: &str = r#"{"model_type": "llama", "hidden_act": "silu", "hidden_si
     "rms_norm_eps": 1e-05, "rope_theta": 10000.0, "tie_word_embeddings": false}"#;
 
 fn config() -> Config {
-    Config {
+    support::llama(Config {
         n_layers: 2,
         d_model: 32,
         n_heads: 4,
@@ -28,9 +28,14 @@ fn config() -> Config {
         d_vocab: 40,
         n_context: 32,
         norm_eps: 1e-5,
-        rope: Rope { theta: 10_000.0, scaling: RopeScaling::None },
-        tied_embeddings: false,
-    }
+        ..Config::LLAMA
+    })
+}
+
+/// Weights by their Hugging Face names.
+fn named(weights: &HashMap<Weight, Tensor>) -> HashMap<String, Tensor> {
+    let name = |weight: &Weight| FAMILIES[0].tensor_name(*weight).unwrap();
+    weights.iter().map(|(weight, tensor)| (name(weight), tensor.clone())).collect()
 }
 
 fn logits(network: &Network) -> Vec<f32> {
@@ -67,11 +72,11 @@ fn every_storage_type_is_read_from_one_file_and_from_shards() {
     let (_, tensors) = random_network(config(), 11);
     for (dtype, name) in [(DType::F32, "F32"), (DType::F16, "F16"), (DType::BF16, "BF16")] {
         let mut stored: HashMap<_, _> =
-            tensors.iter().map(|(n, t)| (n.clone(), t.to_dtype(dtype).unwrap())).collect();
+            tensors.iter().map(|(w, t)| (*w, t.to_dtype(dtype).unwrap())).collect();
         let expected = logits(&Network::load(config(), &mut stored).unwrap());
         for n_shards in [1, 3] {
             let folder = tempfile::tempdir().unwrap();
-            write(folder.path(), &stored, n_shards);
+            write(folder.path(), &named(&stored), n_shards);
             let model = Model::open(folder.path()).unwrap();
             assert_eq!(model.weights_dtype, name);
             assert_eq!(model.network.config, config());
@@ -87,7 +92,7 @@ fn a_type_that_is_not_read_is_named() {
         *tensor = tensor.to_dtype(DType::F64).unwrap();
     }
     let folder = tempfile::tempdir().unwrap();
-    write(folder.path(), &tensors, 1);
+    write(folder.path(), &named(&tensors), 1);
     let error = Model::open(folder.path()).err().map(|e| e.to_string()).unwrap_or_default();
     assert!(error.contains("is stored as F64: only F32, F16 and BF16 are read"), "{error}");
 }

@@ -11,13 +11,13 @@ use std::path::Path;
 use candle_core::quantized::gguf_file::{self, Value};
 use candle_core::quantized::{GgmlDType, QTensor};
 use candle_core::{Device, Tensor};
-use compute::model::{Config, Model, Network, Rope, RopeScaling, Weight};
+use compute::model::{Config, Model, Module, Network, Weight};
 use compute::sweep::naive;
 use support::random_network;
 
 /// Widths are multiples of 256, the largest block of a quantised type.
 fn config() -> Config {
-    Config {
+    support::llama(Config {
         n_layers: 2,
         d_model: 256,
         n_heads: 4,
@@ -27,27 +27,8 @@ fn config() -> Config {
         d_vocab: 12,
         n_context: 32,
         norm_eps: 1e-5,
-        rope: Rope { theta: 10_000.0, scaling: RopeScaling::None },
-        tied_embeddings: false,
-    }
-}
-
-fn weights(config: &Config) -> Vec<Weight> {
-    let mut weights = vec![Weight::Embed, Weight::FinalNorm, Weight::Unembed];
-    for layer in 0..config.n_layers {
-        weights.extend([
-            Weight::AttnNorm(layer),
-            Weight::Query(layer),
-            Weight::Key(layer),
-            Weight::Value(layer),
-            Weight::AttnOut(layer),
-            Weight::MlpNorm(layer),
-            Weight::Gate(layer),
-            Weight::Up(layer),
-            Weight::Down(layer),
-        ]);
-    }
-    weights
+        ..Config::LLAMA
+    })
 }
 
 /// llama.cpp's order of a head's rows: the two halves of Hugging Face's, interleaved.
@@ -93,23 +74,22 @@ fn write(
     path: &Path,
     dtype: GgmlDType,
     change: impl Fn(&mut Vec<(&'static str, Value)>),
-) -> HashMap<String, Tensor> {
+) -> HashMap<Weight, Tensor> {
     let config = config();
     let (_, tensors) = random_network(config.clone(), 5);
     let (mut stored, mut expected) = (Vec::new(), HashMap::new());
-    for weight in weights(&config) {
-        let tensor = &tensors[&weight.hugging_face()];
+    for (&weight, tensor) in &tensors {
         let is_matrix = tensor.rank() == 2;
         // Rows move as a whole, so that quantising and reordering can be exchanged.
-        let ordered = match weight {
-            Weight::Query(_) => interleaved(tensor, config.n_heads),
-            Weight::Key(_) => interleaved(tensor, config.n_kv_heads),
+        let ordered = match weight.module {
+            Module::Query => interleaved(tensor, config.n_heads),
+            Module::Key => interleaved(tensor, config.n_kv_heads),
             _ => tensor.clone(),
         };
         let dtype = if is_matrix { dtype } else { GgmlDType::F32 };
-        stored.push((weight.gguf(), QTensor::quantize(&ordered, dtype).unwrap()));
+        stored.push((weight.gguf().unwrap(), QTensor::quantize(&ordered, dtype).unwrap()));
         let kept = QTensor::quantize(tensor, dtype).unwrap().dequantize(&Device::Cpu).unwrap();
-        expected.insert(weight.hugging_face(), kept);
+        expected.insert(weight, kept);
     }
     let mut metadata = metadata(&config);
     change(&mut metadata);
@@ -177,6 +157,83 @@ fn a_sentence_piece_tokenizer_is_rebuilt_from_pieces_and_scores() {
     assert_eq!(tokenizer.pad(), Some(2));
 }
 
+/// Every kind of tokenizer that is rebuilt from a GGUF, against what other code makes of awkward
+/// strings (`tests/oracle/make_tiny_tokenizers.py`).
+#[test]
+fn tokenizers_of_every_kind_agree_on_awkward_strings() {
+    #[derive(serde::Deserialize)]
+    struct Fixture {
+        model: String,
+        pre: String,
+        tokens: Vec<String>,
+        #[serde(default)]
+        merges: Vec<String>,
+        #[serde(default)]
+        scores: Vec<f32>,
+        types: Vec<i32>,
+        bos: u32,
+        eos: u32,
+        unk: Option<u32>,
+        add_space_prefix: Option<bool>,
+        strings: Vec<Case>,
+    }
+    #[derive(serde::Deserialize)]
+    struct Case {
+        text: String,
+        ids: Vec<u32>,
+    }
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/oracle/fixtures");
+    let mut n_tokenizers = 0;
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_stem().unwrap().to_string_lossy().into_owned();
+        if !name.starts_with("split-") {
+            continue;
+        }
+        n_tokenizers += 1;
+        let fixture = std::fs::read_to_string(&path).unwrap();
+        let fixture: Fixture = serde_json::from_str(&fixture).unwrap();
+        let scratch = tempfile::tempdir().unwrap();
+        let path = scratch.path().join("model.gguf");
+        write(&path, GgmlDType::F32, |metadata| {
+            metadata.retain(|(key, _)| !key.starts_with("tokenizer."));
+            let list =
+                |texts: &[String]| Value::Array(texts.iter().cloned().map(Value::String).collect());
+            metadata.extend([
+                ("llama.vocab_size", Value::U32(config().d_vocab as u32)),
+                ("tokenizer.ggml.model", Value::String(fixture.model.clone())),
+                ("tokenizer.ggml.pre", Value::String(fixture.pre.clone())),
+                ("tokenizer.ggml.tokens", list(&fixture.tokens)),
+                ("tokenizer.ggml.bos_token_id", Value::U32(fixture.bos)),
+                ("tokenizer.ggml.eos_token_id", Value::U32(fixture.eos)),
+                (
+                    "tokenizer.ggml.token_type",
+                    Value::Array(fixture.types.iter().copied().map(Value::I32).collect()),
+                ),
+            ]);
+            if fixture.scores.is_empty() {
+                metadata.push(("tokenizer.ggml.merges", list(&fixture.merges)));
+            } else {
+                let scores = fixture.scores.iter().copied().map(Value::F32).collect();
+                metadata.push(("tokenizer.ggml.scores", Value::Array(scores)));
+            }
+            if let Some(unk) = fixture.unk {
+                metadata.push(("tokenizer.ggml.unknown_token_id", Value::U32(unk)));
+            }
+            if let Some(adds) = fixture.add_space_prefix {
+                metadata.push(("tokenizer.ggml.add_space_prefix", Value::Bool(adds)));
+            }
+        });
+        let tokenizer = Model::open(&path).unwrap().tokenizer;
+        assert!(fixture.strings.len() >= 40, "{name}");
+        for case in &fixture.strings {
+            let got = tokenizer.encode(&case.text).unwrap().ids;
+            assert_eq!(got, case.ids, "{name}: {:?}", case.text);
+        }
+    }
+    assert_eq!(n_tokenizers, 9);
+}
+
 #[test]
 fn what_is_not_known_to_be_right_is_refused_by_name() {
     let folder = tempfile::tempdir().unwrap();
@@ -189,8 +246,8 @@ fn what_is_not_known_to_be_right_is_refused_by_name() {
     let text = |text: &str| Value::String(text.to_string());
     let cases = [
         (
-            set("general.architecture", text("qwen2")),
-            "the model family is `qwen2`: only `llama` is supported",
+            set("general.architecture", text("mamba")),
+            "the model family is `mamba`: only llama, qwen2, ",
         ),
         (set("llama.expert_count", Value::U32(8)), "mixture of experts"),
         (set("llama.rope.scaling.type", text("yarn")), "the rotary scaling is `yarn`"),
@@ -200,6 +257,9 @@ fn what_is_not_known_to_be_right_is_refused_by_name() {
             "4 query heads do not divide among 3 key heads",
         ),
         (set("tokenizer.ggml.model", text("bert")), "the tokenizer is of the kind `bert`"),
+        (set("llama.attention.sliding_window", Value::U32(9)), "`llama.attention.sliding_window`"),
+        (set("llama.attention.value_length", Value::U32(9)), "values are wider than its keys"),
+        (set("llama.logit_scale", Value::F32(0.5)), "the model has `llama.logit_scale`"),
         (set("tokenizer.ggml.scores", Value::U32(1)), "`tokenizer.ggml.scores` is missing"),
         (set("llama.feed_forward_length", Value::U32(512)), "the configuration says [512, 256]"),
     ];

@@ -6,7 +6,7 @@ mod support;
 
 use std::ops::ControlFlow;
 
-use compute::model::{Config, Rope, RopeScaling};
+use compute::model::Config;
 use compute::sweep::{Plan, Request, wavefront};
 use peak_alloc::PeakAlloc;
 use shared::alignment::Alignment;
@@ -18,7 +18,7 @@ static ALLOCATED: PeakAlloc = PeakAlloc;
 /// One test, since the allocator counts what all threads do.
 #[test]
 fn a_sweep_stays_within_its_memory() {
-    let config = Config {
+    let config = support::llama(Config {
         n_layers: 8,
         d_model: 256,
         n_heads: 4,
@@ -28,9 +28,9 @@ fn a_sweep_stays_within_its_memory() {
         d_vocab: 2048,
         n_context: 128,
         norm_eps: 1e-5,
-        rope: Rope { theta: 10_000.0, scaling: RopeScaling::None },
         tied_embeddings: true,
-    };
+        ..Config::LLAMA
+    });
     let (network, weights) = support::random_network(config, 1);
     drop(weights);
     let prompt = |seed: u32| (0..100).map(|i| (i * 37 + seed) % 2048).collect::<Vec<_>>();

@@ -4,11 +4,10 @@
 
 mod support;
 
-use std::collections::HashMap;
 use std::ops::ControlFlow;
 
 use candle_core::Tensor;
-use compute::model::{Config, Network, Rope, RopeScaling};
+use compute::model::{Config, FAMILIES, Family, Network, Rope, RopeScaling};
 use compute::sweep::{Cell, Plan, Request, Sweep, naive, verify, wavefront};
 use proptest::prelude::*;
 use shared::alignment::Alignment;
@@ -28,19 +27,38 @@ struct Shape {
     n_groups: usize,
     d_head: usize,
     tied: bool,
-    rope: Rope,
+    rope: Option<Rope>,
+    /// The family whose conventions it has.
+    family: &'static Family,
+    /// The window of most layers.
+    window: Option<usize>,
+    /// Whether scores and logits are soft-capped and the embedding scaled.
+    capped: bool,
     seed: u64,
+}
+
+impl Shape {
+    /// A llama of `n_layers` layers with one head.
+    fn llama(n_layers: usize, d_head: usize) -> Self {
+        Self {
+            n_layers,
+            n_kv_heads: 1,
+            n_groups: 1,
+            d_head,
+            tied: false,
+            rope: Some(Rope::plain(10_000.0, d_head)),
+            family: &FAMILIES[0],
+            window: None,
+            capped: false,
+            seed: 7,
+        }
+    }
 }
 
 /// A random model.
 fn network(shape: &Shape) -> Network {
-    network_like(shape).0
-}
-
-/// A random model and its weights by their Hugging Face names.
-fn network_like(shape: &Shape) -> (Network, HashMap<String, Tensor>) {
     let n_heads = shape.n_kv_heads * shape.n_groups;
-    let config = Config {
+    let mut config = Config {
         n_layers: shape.n_layers,
         d_model: n_heads * shape.d_head,
         n_heads,
@@ -50,10 +68,25 @@ fn network_like(shape: &Shape) -> (Network, HashMap<String, Tensor>) {
         d_vocab: D_VOCAB,
         n_context: 64,
         norm_eps: 1e-5,
-        rope: shape.rope.clone(),
+        architecture: shape.family.name,
+        spec: shape.family.spec,
+        embed_scale: if shape.capped { 3.0 } else { 1.0 },
+        attn_softcap: shape.capped.then_some(1.5),
+        final_softcap: shape.capped.then_some(2.0),
         tied_embeddings: shape.tied,
-    };
-    random_network(config, shape.seed)
+        ..Config::LLAMA
+    }
+    .with_uniform_layers(shape.rope.clone().filter(|_| !shape.family.spec.learned_positions));
+    // As Gemma's: two of three layers see a window, and rotate otherwise.
+    if let Some(window) = shape.window {
+        config.ropes.extend(shape.rope.iter().map(|rope| Rope { theta: 50.0, ..rope.clone() }));
+        for (i, layer) in config.layers.iter_mut().enumerate() {
+            layer.window = (i % 3 != 2).then_some(window);
+            layer.scale /= 1.0 + i as f32;
+            layer.rope = layer.rope.map(|_| usize::from(layer.window.is_some()));
+        }
+    }
+    random_network(config, shape.seed).0
 }
 
 fn sweep(network: &Network, request: &Request, memory: usize) -> Sweep {
@@ -85,30 +118,45 @@ struct Case {
 }
 
 fn cases() -> impl Strategy<Value = Case> {
-    let shape =
-        (1..=4usize, 1..=3usize, 1..=3usize, 1..=6usize, any::<bool>(), 0..3usize, 0..1000u64);
-    let shape =
-        shape.prop_map(|(n_layers, n_kv_heads, n_groups, half_head, tied, rope, seed)| Shape {
-            n_layers,
-            n_kv_heads,
-            n_groups,
-            d_head: 2 * half_head,
-            tied,
-            rope: match rope {
-                0 => Rope { theta: 10_000.0, scaling: RopeScaling::None },
-                1 => Rope { theta: 100.0, scaling: RopeScaling::Linear(2.0) },
-                _ => Rope {
-                    theta: 500_000.0,
-                    scaling: RopeScaling::Llama3 {
-                        factor: 8.0,
-                        low_freq_factor: 1.0,
-                        high_freq_factor: 4.0,
-                        original_context: 8.0,
-                    },
+    let dims = (1..=4usize, 1..=3usize, 1..=3usize, 1..=6usize);
+    let conventions = (
+        prop::sample::select(FAMILIES),
+        prop::option::of(1..=6usize),
+        any::<bool>(),
+        any::<bool>(),
+        0..3usize,
+        1..=6usize,
+    );
+    let shape = (dims, conventions, 0..1000u64).prop_map(
+        |((n_layers, n_kv_heads, n_groups, half_head), conventions, seed)| {
+            let (family, window, capped, tied, scaling, half_rotated) = conventions;
+            let d_head = 2 * half_head;
+            let scaling = match scaling {
+                0 => RopeScaling::None,
+                1 => RopeScaling::Linear(2.0),
+                _ => RopeScaling::Llama3 {
+                    factor: 8.0,
+                    low_freq_factor: 1.0,
+                    high_freq_factor: 4.0,
+                    original_context: 8.0,
                 },
-            },
-            seed,
-        });
+            };
+            let n_rotated = 2 * half_rotated.min(half_head);
+            let rope = Rope { n_rotated, scaling, ..Rope::plain(100.0, d_head) };
+            Shape {
+                n_layers,
+                n_kv_heads,
+                n_groups,
+                d_head,
+                tied,
+                rope: Some(rope),
+                family: Family::named(family.name).unwrap(),
+                window,
+                capped,
+                seed,
+            }
+        },
+    );
     // A common beginning, then two endings that may differ in length and from any token on.
     let tokens = |lens| prop::collection::vec(0..D_VOCAB as u32, lens);
     let prompts = (tokens(0..8), tokens(1..9), tokens(1..9));
@@ -140,6 +188,7 @@ proptest! {
     fn the_wavefront_is_the_naive_engine(case in cases()) {
         prop_assume!(case.source != case.base);
         let network = network(&case.shape);
+        prop_assume!(network.config.has_site(case.site));
         let mut request = request(&case.source, &case.base, case.start, case.align, case.site);
         request.readout = case.readout;
         let whole = sweep(&network, &request, MEMORY);
@@ -186,15 +235,7 @@ proptest! {
 
 /// Three layers, grouped queries.
 fn ordinary_network() -> Network {
-    network(&Shape {
-        n_layers: 3,
-        n_kv_heads: 2,
-        n_groups: 2,
-        d_head: 8,
-        tied: false,
-        rope: Rope { theta: 10_000.0, scaling: RopeScaling::None },
-        seed: 7,
-    })
+    network(&Shape { n_kv_heads: 2, n_groups: 2, ..Shape::llama(3, 8) })
 }
 
 const SOURCE: [u32; 8] = [5, 6, 7, 8, 9, 10, 11, 12];
@@ -272,15 +313,7 @@ fn patching_all_positions_of_a_layer_gives_the_source() {
 
 #[test]
 fn a_model_of_one_layer_leaves_nothing_to_compute() {
-    let network = network(&Shape {
-        n_layers: 1,
-        n_kv_heads: 1,
-        n_groups: 1,
-        d_head: 4,
-        tied: true,
-        rope: Rope { theta: 10_000.0, scaling: RopeScaling::None },
-        seed: 1,
-    });
+    let network = network(&Shape { tied: true, ..Shape::llama(1, 4) });
     let sweep = sweep(&network, &request(&[1, 2], &[1, 3], 0, Align::Pad, Site::ResidPost), MEMORY);
     let row: Vec<_> = sweep.cells[0].iter().map(|reading| reading.logit_diff).collect();
     assert_eq!(row, [sweep.base.logit_diff, sweep.source.logit_diff]);
@@ -311,53 +344,11 @@ fn too_little_memory_is_refused_with_what_is_needed() {
     assert!(Plan::new(&network.config, &request, 25 << 20).is_ok());
 }
 
-/// candle-transformers' llama, written by others, as a second witness of the logits.
 #[test]
-fn logits_agree_with_candle_transformers() {
-    use candle_transformers::models::llama;
-    for tied in [false, true] {
-        let shape = Shape {
-            tied,
-            ..Shape {
-                n_layers: 2,
-                n_kv_heads: 2,
-                n_groups: 3,
-                d_head: 8,
-                tied,
-                rope: Rope { theta: 10_000.0, scaling: RopeScaling::None },
-                seed: 3,
-            }
-        };
-        let (network, tensors) = network_like(&shape);
-        let config = llama::Config {
-            hidden_size: network.config.d_model,
-            intermediate_size: network.config.d_mlp,
-            vocab_size: network.config.d_vocab,
-            num_hidden_layers: network.config.n_layers,
-            num_attention_heads: network.config.n_heads,
-            num_key_value_heads: network.config.n_kv_heads,
-            use_flash_attn: false,
-            rms_norm_eps: f64::from(network.config.norm_eps),
-            rope_theta: 10_000.0,
-            bos_token_id: None,
-            eos_token_id: None,
-            rope_scaling: None,
-            max_position_embeddings: 64,
-            tie_word_embeddings: tied,
-        };
-        let device = network.device().clone();
-        let dtype = candle_core::DType::F32;
-        let weights = candle_nn::VarBuilder::from_tensors(tensors, dtype, &device);
-        let witness = llama::Llama::load(weights, &config).unwrap();
-        let mut cache = llama::Cache::new(false, dtype, &config, &device).unwrap();
-        let tokens = Tensor::new(&SOURCE[..], &device).unwrap().unsqueeze(0).unwrap();
-        let expected = witness.forward(&tokens, 0, &mut cache).unwrap();
-        let expected = expected.flatten_all().unwrap().to_vec1::<f32>().unwrap();
-        let x = naive::forward(&network, &SOURCE, |_, _, x| Ok(x)).unwrap();
-        let got = network.logits(&network.final_norm(&x).unwrap()).unwrap();
-        let got = got.flatten_all().unwrap().to_vec1::<f32>().unwrap();
-        for (got, expected) in got.iter().zip(&expected) {
-            assert_close(*got, *expected, "logit");
-        }
-    }
+fn a_site_that_the_model_lacks_is_refused_by_name() {
+    let family = Family::named("gptj").unwrap();
+    let network = network(&Shape { family, ..Shape::llama(2, 4) });
+    let request = request(&SOURCE, &[5, 6, 7, 13], 0, Align::Pad, Site::ResidMid);
+    let error = Plan::new(&network.config, &request, MEMORY).unwrap_err().to_string();
+    assert!(error.starts_with("the model has no `resid_mid`: in gptj, attention"), "{error}");
 }

@@ -57,13 +57,16 @@ macro_rules! named {
 pub(crate) use named;
 
 named! {
-    /// The place in a decoder block whose activation is replaced.
+    /// The place in a decoder block whose activation is replaced, as TransformerLens defines it:
+    /// what a sub-block adds to the residual stream counts after the norm that follows it, where
+    /// there is one (Gemma 2, Gemma 3, OLMo 2).
     Site, "site" {
         /// The residual stream before block `l`; at layer 0, the embedding.
         ResidPre = "resid_pre",
         /// What attention adds to the residual stream in block `l`.
         AttnOut = "attn_out",
-        /// The residual stream between attention and MLP of block `l`.
+        /// The residual stream between attention and MLP of block `l`. It does not exist where both
+        /// read the same stream (GPT-J, GPT-NeoX with a parallel residual).
         ResidMid = "resid_mid",
         /// What the MLP adds to the residual stream in block `l`.
         MlpOut = "mlp_out",

@@ -201,20 +201,22 @@ fn pair(prompts: Option<Vec<String>>) -> Result<(Pair, Option<Template>)> {
 /// candle computes them with all threads.
 fn matrix_product_flops(config: &Config, n_rows: usize) -> Result<f64> {
     let (d_q, d_kv) = (config.n_heads * config.d_head, config.n_kv_heads * config.d_head);
-    let shapes = [
+    let mut shapes = vec![
         (config.d_model, d_q),
         (config.d_model, d_kv),
         (config.d_model, d_kv),
         (d_q, config.d_model),
         (config.d_model, config.d_mlp),
-        (config.d_model, config.d_mlp),
         (config.d_mlp, config.d_model),
     ];
-    let operands = shapes.map(|(d_in, d_out)| {
+    if config.spec.gated {
+        shapes.push((config.d_model, config.d_mlp));
+    }
+    let operands = shapes.iter().map(|&(d_in, d_out)| {
         let random = |dims| Tensor::randn(0f32, 1f32, dims, &Device::Cpu);
         anyhow::Ok((random((n_rows, d_in))?, random((d_out, d_in))?.t()?))
     });
-    let operands = operands.into_iter().collect::<Result<Vec<_>>>()?;
+    let operands = operands.collect::<Result<Vec<_>>>()?;
     let operations: f64 =
         shapes.iter().map(|(d_in, d_out)| 2.0 * (n_rows * d_in * d_out) as f64).sum();
     let mut best = f64::INFINITY;

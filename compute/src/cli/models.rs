@@ -6,7 +6,7 @@ use anyhow::Result;
 use clap::Args;
 
 use super::{interrupt, output};
-use crate::model::{ARCHITECTURE, DEFAULT_MODEL, Model};
+use crate::model::{DEFAULT_MODEL, Model};
 
 /// Which models to show.
 #[derive(Debug, Args)]
@@ -52,15 +52,13 @@ pub fn run(args: ModelsArgs) -> Result<()> {
 fn describe(path: &Path) -> Result<()> {
     let model = Model::open(path)?;
     let c = &model.network.config;
-    let n_block = c.d_model * c.d_head * 2 * (c.n_heads + c.n_kv_heads) + 3 * c.d_model * c.d_mlp;
-    let n_embeddings = c.d_vocab * c.d_model * if c.tied_embeddings { 1 } else { 2 };
-    let n_weights = c.n_layers * (n_block + 2 * c.d_model) + n_embeddings + c.d_model;
     output::line(&format!(
-        "{}: {ARCHITECTURE}, {:.0} million weights in {}\n  \
+        "{}: {}, {:.0} million weights in {}\n  \
          {} layers, width {}, {} heads ({} for keys) of {}, MLP {}\n  \
          vocabulary {}, context {}, {} embeddings\n  fingerprint {}",
         model.name,
-        n_weights as f64 / 1e6,
+        c.architecture,
+        c.n_weights() as f64 / 1e6,
         model.weights_dtype,
         c.n_layers,
         c.d_model,

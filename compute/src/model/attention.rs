@@ -19,7 +19,7 @@ pub struct KeysValues {
     pub values: Tensor,
 }
 
-/// How the columns of queries, keys and values divide into heads.
+/// How the columns of queries, keys and values divide into heads, and how a head attends.
 #[derive(Debug, Clone, Copy)]
 pub struct Heads {
     /// Key and value heads.
@@ -28,6 +28,12 @@ pub struct Heads {
     pub n_groups: usize,
     /// Width of a head.
     pub d_head: usize,
+    /// What scores are multiplied by.
+    pub scale: f32,
+    /// How many positions a query sees, its own included; `None` for all before it.
+    pub window: Option<usize>,
+    /// Scores become `cap * tanh(score / cap)`.
+    pub softcap: Option<f32>,
 }
 
 /// Attention of `queries` `[query rows, n_heads * d_head]` over the rows' own `own.keys` and
@@ -96,7 +102,7 @@ impl Attention<'_> {
         own: [&[f32]; 2],
         prefix: [&[f32]; 2],
     ) -> Result<(CpuStorage, Shape)> {
-        let Heads { n_kv, n_groups, d_head } = self.heads;
+        let Heads { n_kv, n_groups, d_head, .. } = self.heads;
         let (d_kv, d_q) = (n_kv * d_head, n_kv * n_groups * d_head);
         let n_rows = n_rows(self.spans);
         let n_out: usize = self.spans.iter().map(|span| self.outputs.n_rows(span.len)).sum();
@@ -144,14 +150,15 @@ impl WithSimd for SpanAttention<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let Heads { n_kv, n_groups, d_head } = self.heads;
+        let Heads { n_kv, n_groups, d_head, scale, window, softcap } = self.heads;
         let (d_kv, d_q) = (n_kv * d_head, n_kv * n_groups * d_head);
         let n_queries = self.out.len() / d_q;
         let n_skipped = self.span.len - n_queries;
-        let scale = 1.0 / (d_head as f32).sqrt();
         let mut weights = vec![0.0f32; self.span.start + self.span.len];
         for i in 0..n_queries {
-            let n_seen = self.span.start + n_skipped + i + 1;
+            let n_before = self.span.start + n_skipped + i + 1;
+            let n_seen = window.map_or(n_before, |window| window.min(n_before));
+            let n_hidden = n_before - n_seen;
             for head in 0..n_kv * n_groups {
                 let kv = (head / n_groups) * d_head;
                 let at = i * d_q + head * d_head;
@@ -160,12 +167,14 @@ impl WithSimd for SpanAttention<'_> {
                     let prefix = self.prefix[which].chunks_exact(d_kv);
                     prefix
                         .chain(self.own[which].chunks_exact(d_kv))
+                        .skip(n_hidden)
                         .take(n_seen)
                         .map(move |row| &row[kv..kv + d_head])
                 };
                 let mut largest = f32::NEG_INFINITY;
                 for (weight, key) in weights.iter_mut().zip(seen(0)) {
-                    *weight = scale * dot(simd, query, key);
+                    let score = scale * dot(simd, query, key);
+                    *weight = softcap.map_or(score, |cap| cap * (score / cap).tanh());
                     largest = largest.max(*weight);
                 }
                 let mut total = 0.0;

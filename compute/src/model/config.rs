@@ -1,12 +1,24 @@
-//! A model's dimensions and conventions, read from `config.json` or from a GGUF's metadata.
+//! A model's dimensions and conventions.
 //!
-//! What is not known to be computed rightly is refused by name, never run wrongly.
+//! Families differ in these axes alone; the block never asks which family it is. They are read
+//! from `config.json` ([`super::hugging_face`]) or from a GGUF's metadata ([`super::gguf`]).
 
-use serde_json::{Map, Value};
+use candle_core::{Device, Tensor};
+use shared::vocabulary::Site;
 
-/// The dimensions and conventions of a decoder-only model of the llama architecture.
+use super::elementwise::Activation;
+use super::error::ModelError;
+use super::names::Weight;
+use super::norm::NormKind;
+use super::rope::Rope;
+use super::weights::Weights;
+use super::{Network, RopeScaling};
+
+/// The dimensions and conventions of a decoder-only model.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
+    /// The family's name, as Hugging Face's `model_type` has it.
+    pub architecture: &'static str,
     /// Decoder blocks.
     pub n_layers: usize,
     /// Width of the residual stream.
@@ -23,129 +35,146 @@ pub struct Config {
     pub d_vocab: usize,
     /// The longest prompt, in tokens.
     pub n_context: usize,
-    /// Added to the mean square in RMS norm.
+    /// The family's conventions.
+    pub spec: Spec,
+    /// Added to the mean square, or to the variance, in norms.
     pub norm_eps: f32,
-    /// Rotary position embedding.
-    pub rope: Rope,
+    /// What is particular to each block's attention, `[n_layers]`.
+    pub layers: Vec<Layer>,
+    /// The rotary embeddings that the layers refer to.
+    pub ropes: Vec<Rope>,
+    /// What the embedding is multiplied by.
+    pub embed_scale: f32,
+    /// Attention scores become `cap * tanh(score / cap)`.
+    pub attn_softcap: Option<f32>,
+    /// Logits become `cap * tanh(logit / cap)`.
+    pub final_softcap: Option<f32>,
     /// Whether the unembedding is the embedding.
     pub tied_embeddings: bool,
 }
 
-/// Rotary position embedding: base frequency and scaling.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Rope {
-    /// The base of the wavelengths.
-    pub theta: f64,
-    /// How the frequencies are changed for long contexts.
-    pub scaling: RopeScaling,
+/// The conventions by which families differ, beside their dimensions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Spec {
+    /// The kind of all norms.
+    pub norm: NormKind,
+    /// Where the norms of a block stand.
+    pub norms: Norms,
+    /// What a block's MLP reads.
+    pub residual: Residual,
+    /// Whether queries and keys are normed before they are rotated.
+    pub qk_norm: QkNorm,
+    /// Which linear maps add a bias.
+    pub biases: Biases,
+    /// Whether the MLP has a gate: `down(activation(gate(x)) * up(x))`, and not
+    /// `down(activation(up(x)))`.
+    pub gated: bool,
+    /// The MLP's nonlinearity.
+    pub activation: Activation,
+    /// Whether a learned vector a position is added to the embedding.
+    pub learned_positions: bool,
 }
 
-/// How rotary frequencies are changed for long contexts.
-#[derive(Debug, Clone, PartialEq)]
-pub enum RopeScaling {
-    /// Not at all.
+/// What is particular to one block's attention.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Layer {
+    /// How many positions a query sees, its own included; `None` for all before it.
+    pub window: Option<usize>,
+    /// Which of [`Config::ropes`] rotates queries and keys.
+    pub rope: Option<usize>,
+    /// What scores are multiplied by.
+    pub scale: f32,
+}
+
+/// Where the norms of a block stand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Norms {
+    /// Before attention and MLP.
+    pub before: bool,
+    /// On what attention and MLP add to the residual stream.
+    pub after: bool,
+}
+
+/// What a block's MLP reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Residual {
+    /// The residual stream after attention.
+    Serial,
+    /// The residual stream before attention, through a norm of its own.
+    Parallel,
+    /// The residual stream before attention, through attention's norm.
+    ParallelOneNorm,
+}
+
+/// Norms on queries and keys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum QkNorm {
+    /// None.
     None,
-    /// All divided by one factor.
-    Linear(f64),
-    /// Llama 3's: long wavelengths divided by `factor`, short ones kept, a ramp between
-    /// (transformers `_compute_llama3_parameters`).
-    Llama3 {
-        /// The divisor of the long wavelengths.
-        factor: f64,
-        /// Wavelengths above `original_context / low_freq_factor` are long.
-        low_freq_factor: f64,
-        /// Wavelengths below `original_context / high_freq_factor` are short.
-        high_freq_factor: f64,
-        /// The context length before the extension.
-        original_context: f64,
-    },
-    /// One divisor a frequency, `[d_head / 2]` (GGUF's `rope_freqs.weight`).
-    Divisors(Vec<f32>),
+    /// Over each head.
+    Head,
+    /// Over all heads together.
+    Whole,
 }
 
-/// The architecture's name in Hugging Face configs and in GGUF alike.
-pub const ARCHITECTURE: &str = "llama";
+/// Which linear maps add a bias.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Biases {
+    /// Queries, keys and values.
+    pub qkv: bool,
+    /// Attention's output.
+    pub attn_out: bool,
+    /// All maps of the MLP.
+    pub mlp: bool,
+    /// The unembedding.
+    pub unembed: bool,
+}
 
-/// The fields of one JSON object, read with errors that name the field.
-struct Fields<'a>(&'a Map<String, Value>);
-
-impl Fields<'_> {
-    fn present(&self, name: &str) -> Option<&Value> {
-        self.0.get(name).filter(|value| !value.is_null())
-    }
-
-    fn number(&self, name: &str) -> Result<Option<f64>, String> {
-        self.present(name)
-            .map(|v| v.as_f64().ok_or(format!("`{name}` should be a number, found {v}")))
-            .transpose()
-    }
-
-    fn size(&self, name: &str) -> Result<Option<usize>, String> {
-        let size = |v: &Value| v.as_u64().filter(|n| (1..=1 << 31).contains(n)).map(|n| n as usize);
-        self.present(name)
-            .map(|v| size(v).ok_or(format!("`{name}` should be a positive integer, found {v}")))
-            .transpose()
-    }
-
-    fn need<T>(&self, name: &str, value: Option<T>) -> Result<T, String> {
-        value.ok_or(format!("`{name}` is missing"))
-    }
-
-    /// Refuses a setting that is present and not the one that is computed.
-    fn expect(&self, name: &str, supported: &[Value]) -> Result<(), String> {
-        match self.present(name) {
-            Some(found) if !supported.contains(found) => {
-                let supported: Vec<_> = supported.iter().map(Value::to_string).collect();
-                let supported = supported.join(" or ");
-                Err(format!("`{name}` is {found}: only {supported} is supported"))
-            }
-            _ => Ok(()),
-        }
-    }
+impl Spec {
+    /// The conventions of a llama: what other families differ from.
+    pub const LLAMA: Self = Self {
+        norm: NormKind::Rms,
+        norms: Norms { before: true, after: false },
+        residual: Residual::Serial,
+        qk_norm: QkNorm::None,
+        biases: Biases { qkv: false, attn_out: false, mlp: false, unembed: false },
+        gated: true,
+        activation: Activation::Silu,
+        learned_positions: false,
+    };
 }
 
 impl Config {
-    /// Reads the text of a Hugging Face `config.json`.
-    ///
-    /// # Errors
-    /// A sentence that names the field to blame.
-    pub fn from_hugging_face(text: &str) -> Result<Self, String> {
-        let object: Map<String, Value> =
-            serde_json::from_str(text).map_err(|error| format!("not a JSON object: {error}"))?;
-        let fields = Fields(&object);
-        match fields.present("model_type").and_then(Value::as_str) {
-            Some(ARCHITECTURE) => {}
-            Some(found) => {
-                return Err(format!(
-                    "the model family is `{found}`: only `{ARCHITECTURE}` is supported"
-                ));
-            }
-            None => return Err("`model_type` is missing, which names the model family".into()),
-        }
-        fields.expect("hidden_act", &["silu".into()])?;
-        fields.expect("attention_bias", &[false.into()])?;
-        fields.expect("mlp_bias", &[false.into()])?;
-        fields.expect("partial_rotary_factor", &[1.0.into(), 1.into()])?;
-        let n_heads = fields.need("num_attention_heads", fields.size("num_attention_heads")?)?;
-        let d_model = fields.need("hidden_size", fields.size("hidden_size")?)?;
-        Self {
-            n_layers: fields.need("num_hidden_layers", fields.size("num_hidden_layers")?)?,
-            d_model,
-            n_heads,
-            n_kv_heads: fields.size("num_key_value_heads")?.unwrap_or(n_heads),
-            d_head: fields.size("head_dim")?.unwrap_or(d_model / n_heads),
-            d_mlp: fields.need("intermediate_size", fields.size("intermediate_size")?)?,
-            d_vocab: fields.need("vocab_size", fields.size("vocab_size")?)?,
-            n_context: fields
-                .need("max_position_embeddings", fields.size("max_position_embeddings")?)?,
-            norm_eps: fields.number("rms_norm_eps")?.unwrap_or(1e-6) as f32,
-            rope: Rope::from_hugging_face(&fields)?,
-            tied_embeddings: fields
-                .present("tie_word_embeddings")
-                .and_then(Value::as_bool)
-                .unwrap_or(false),
-        }
-        .checked()
+    /// A llama without dimensions, to be filled in.
+    pub const LLAMA: Self = Self {
+        architecture: "llama",
+        n_layers: 0,
+        d_model: 0,
+        n_heads: 0,
+        n_kv_heads: 0,
+        d_head: 0,
+        d_mlp: 0,
+        d_vocab: 0,
+        n_context: 0,
+        spec: Spec::LLAMA,
+        norm_eps: 1e-6,
+        layers: Vec::new(),
+        ropes: Vec::new(),
+        embed_scale: 1.0,
+        attn_softcap: None,
+        final_softcap: None,
+        tied_embeddings: false,
+    };
+
+    /// Gives every layer the same attention: to all positions, with the rotary embedding `rope` or
+    /// none, scores divided by the root of `d_head`.
+    #[must_use]
+    pub fn with_uniform_layers(mut self, rope: Option<Rope>) -> Self {
+        self.ropes = rope.into_iter().collect();
+        let rope = (!self.ropes.is_empty()).then_some(0);
+        let layer = Layer { window: None, rope, scale: 1.0 / (self.d_head as f32).sqrt() };
+        self.layers = vec![layer; self.n_layers];
+        self
     }
 
     /// Refuses dimensions that do not fit each other.
@@ -156,8 +185,30 @@ impl Config {
                 "{n_heads} query heads do not divide among {n_kv_heads} key heads"
             ));
         }
-        if d_head == 0 || !d_head.is_multiple_of(2) {
-            return Err(format!("heads of width {d_head}: rotary embedding needs an even width"));
+        if d_head == 0 {
+            return Err(format!("{n_heads} heads do not divide a width of {}", self.d_model));
+        }
+        for rope in &self.ropes {
+            if !d_head.is_multiple_of(2) {
+                return Err(format!(
+                    "heads of width {d_head}: rotary embedding needs an even width"
+                ));
+            }
+            let n = rope.n_rotated;
+            if n == 0 || n > d_head || !n.is_multiple_of(2) {
+                return Err(format!(
+                    "{n} of {d_head} coordinates of a head are rotated: expected an even number"
+                ));
+            }
+            if let RopeScaling::Divisors(divisors) = &rope.scaling
+                && divisors.len() != n / 2
+            {
+                return Err(format!(
+                    "the rotary scaling has {} factors: expected {}",
+                    divisors.len(),
+                    n / 2
+                ));
+            }
         }
         Ok(self)
     }
@@ -166,114 +217,29 @@ impl Config {
     pub fn n_groups(&self) -> usize {
         self.n_heads / self.n_kv_heads
     }
-}
 
-impl Rope {
-    /// Either `rope_theta` with `rope_scaling`, or transformers 5's `rope_parameters`, which holds
-    /// both.
-    fn from_hugging_face(fields: &Fields) -> Result<Self, String> {
-        let nested = fields.present("rope_parameters").or_else(|| fields.present("rope_scaling"));
-        let nested = nested.and_then(Value::as_object).cloned().unwrap_or_default();
-        let nested = Fields(&nested);
-        let theta = nested.number("rope_theta")?.or(fields.number("rope_theta")?);
-        nested.expect("partial_rotary_factor", &[1.0.into(), 1.into()])?;
-        let number = |name| nested.need(name, nested.number(name)?);
-        let kind = nested.present("rope_type").or_else(|| nested.present("type"));
-        let scaling = match kind.and_then(Value::as_str) {
-            None | Some("default") => RopeScaling::None,
-            Some("linear") => RopeScaling::Linear(number("factor")?),
-            Some("llama3") => RopeScaling::Llama3 {
-                factor: number("factor")?,
-                low_freq_factor: number("low_freq_factor")?,
-                high_freq_factor: number("high_freq_factor")?,
-                original_context: number("original_max_position_embeddings")?,
-            },
-            Some(other) => {
-                return Err(format!(
-                    "the rotary scaling is `{other}`: only default, linear and llama3 are supported"
-                ));
-            }
-        };
-        Ok(Self { theta: theta.unwrap_or(10_000.0), scaling })
+    /// Whether the model has the site: where attention and MLP read the same residual stream,
+    /// there is none between them.
+    pub fn has_site(&self, site: Site) -> bool {
+        site != Site::ResidMid || self.spec.residual == Residual::Serial
     }
 
-    /// Radians a position for each pair of coordinates, `[d_head / 2]`.
-    pub fn frequencies(&self, d_head: usize) -> Vec<f32> {
-        (0..d_head / 2)
-            .map(|i| {
-                let frequency = self.theta.powf(-2.0 * i as f64 / d_head as f64);
-                let scaled = match &self.scaling {
-                    RopeScaling::None => frequency,
-                    RopeScaling::Linear(factor) => frequency / factor,
-                    RopeScaling::Divisors(divisors) => frequency / f64::from(divisors[i]),
-                    &RopeScaling::Llama3 {
-                        factor,
-                        low_freq_factor,
-                        high_freq_factor,
-                        original_context,
-                    } => {
-                        let wavelength = 2.0 * std::f64::consts::PI / frequency;
-                        let kept = (original_context / wavelength - low_freq_factor)
-                            / (high_freq_factor - low_freq_factor);
-                        let kept = kept.clamp(0.0, 1.0);
-                        (1.0 - kept) * frequency / factor + kept * frequency
-                    }
-                };
-                scaled as f32
-            })
-            .collect()
+    /// How many numbers the weights are.
+    pub fn n_weights(&self) -> usize {
+        let mut counter = Counter(0);
+        // The counter never fails.
+        let _ = Network::load(self.clone(), &mut counter);
+        counter.0
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// Counts the weights that a network asks for, and answers with tensors that take no memory.
+struct Counter(usize);
 
-    const LLAMA_3_1_8B: &str = r#"{"model_type": "llama", "hidden_act": "silu", "hidden_size": 4096,
-        "intermediate_size": 14336, "max_position_embeddings": 131072, "mlp_bias": false,
-        "num_attention_heads": 32, "num_hidden_layers": 32, "num_key_value_heads": 8,
-        "rms_norm_eps": 1e-05, "rope_theta": 500000.0, "vocab_size": 128256, "rope_scaling":
-        {"factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
-        "original_max_position_embeddings": 8192, "rope_type": "llama3"}}"#;
-
-    #[test]
-    fn reads_both_forms_of_rotary_settings() {
-        let config = Config::from_hugging_face(LLAMA_3_1_8B).unwrap();
-        assert_eq!((config.d_head, config.n_groups(), config.tied_embeddings), (128, 4, false));
-        let nested = LLAMA_3_1_8B
-            .replace("\"rope_theta\": 500000.0,", "")
-            .replace("rope_scaling", "rope_parameters")
-            .replace("\"factor\"", "\"rope_theta\": 500000.0, \"factor\"");
-        assert_eq!(Config::from_hugging_face(&nested).unwrap(), config);
-    }
-
-    #[test]
-    fn llama3_scaling_divides_long_wavelengths_and_keeps_short_ones() {
-        let rope = Config::from_hugging_face(LLAMA_3_1_8B).unwrap().rope;
-        let plain = Rope { theta: rope.theta, scaling: RopeScaling::None }.frequencies(128);
-        let scaled = rope.frequencies(128);
-        assert_eq!((plain[0], scaled[0]), (1.0, 1.0));
-        assert!((plain[63] / scaled[63] - 8.0).abs() < 1e-5);
-        let between = plain[32] / scaled[32];
-        assert!((1.0..8.0).contains(&between), "{between}");
-    }
-
-    #[test]
-    fn refuses_by_name_what_it_would_compute_wrongly() {
-        let cases = [
-            ("\"llama\"", "\"mixtral\"", "the model family is `mixtral`"),
-            ("\"silu\"", "\"gelu\"", "`hidden_act` is \"gelu\": only \"silu\" is supported"),
-            ("\"mlp_bias\": false", "\"mlp_bias\": true", "`mlp_bias` is true"),
-            ("\"llama3\"", "\"yarn\"", "the rotary scaling is `yarn`"),
-            ("4096", "-1", "`hidden_size` should be a positive integer, found -1"),
-            ("\"vocab_size\"", "\"x\"", "`vocab_size` is missing"),
-            ("\"num_key_value_heads\": 8", "\"num_key_value_heads\": 5", "32 query heads do not"),
-            ("{\"model_type\"", "\"model_type\"", "not a JSON object"),
-        ];
-        for (from, to, expected) in cases {
-            let text = LLAMA_3_1_8B.replacen(from, to, 1);
-            let error = Config::from_hugging_face(&text).unwrap_err();
-            assert!(error.contains(expected), "{to}: {error}");
-        }
+impl Weights for Counter {
+    fn load(&mut self, _: Weight, dims: &[usize]) -> Result<Tensor, ModelError> {
+        self.0 += dims.iter().product::<usize>();
+        let nothing = Tensor::new(0f32, &Device::Cpu).and_then(|zero| zero.broadcast_as(dims));
+        nothing.map_err(|e| ModelError::file(std::path::Path::new("memory"), e))
     }
 }

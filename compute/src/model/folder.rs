@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device, Tensor};
@@ -11,8 +12,7 @@ use safetensors::Dtype;
 use safetensors::tensor::Metadata;
 
 use super::error::ModelError;
-use super::names::Weight;
-use super::weights::{Weights, prevailing_dtype, widened};
+use super::weights::{Tensors, check_shape, prevailing_dtype, widened};
 
 /// The safetensors files of a folder, opened and their headers checked.
 pub struct Folder {
@@ -52,12 +52,14 @@ impl Folder {
             names.dedup();
             (names.iter().map(|name| path.join(name)).collect(), Some(indexed))
         } else {
-            let pickled = path.join("pytorch_model.bin").is_file();
+            let pickles = ["pytorch_model.bin", "pytorch_model.bin.index.json"];
+            let pickled = pickles.iter().any(|name| path.join(name).is_file());
             return Err(ModelError::file(
                 path,
                 if pickled {
                     "found only pickled weights (`pytorch_model.bin`), which are not read: convert \
-                     them to safetensors"
+                     them to safetensors, e.g. by `AutoModelForCausalLM.from_pretrained(folder)\
+                     .save_pretrained(folder)` with transformers"
                 } else {
                     "found neither `model.safetensors` nor `model.safetensors.index.json`"
                 },
@@ -84,11 +86,6 @@ impl Folder {
         self.files.iter().map(|file| file.path.clone()).collect()
     }
 
-    /// Whether a weight is there.
-    pub fn contains(&self, weight: Weight) -> bool {
-        self.file_of.contains_key(&weight.hugging_face())
-    }
-
     /// How most of the numbers are stored, e.g. `BF16`.
     pub fn dtype(&self) -> String {
         let tensors = self.files.iter().flat_map(|file| file.metadata.tensors().into_values());
@@ -98,13 +95,25 @@ impl Folder {
     }
 }
 
-impl Weights for Folder {
-    fn load(&mut self, weight: Weight, dims: &[usize]) -> Result<Tensor, ModelError> {
-        let name = weight.hugging_face();
-        match self.file_of.get(&name) {
-            Some(&file) => self.files[file].read(&name, dims),
-            None => Err(ModelError::Missing { name, path: self.path.clone() }),
+impl Tensors for Folder {
+    fn contains(&self, name: &str) -> bool {
+        self.file_of.contains_key(name)
+    }
+
+    fn read(
+        &mut self,
+        name: &str,
+        dims: &[usize],
+        rows: Range<usize>,
+    ) -> Result<Tensor, ModelError> {
+        match self.file_of.get(name) {
+            Some(&file) => self.files[file].read(name, dims, rows),
+            None => Err(ModelError::Missing { name: name.to_string(), path: self.path.clone() }),
         }
+    }
+
+    fn path(&self) -> &Path {
+        &self.path
     }
 }
 
@@ -134,7 +143,13 @@ impl TensorFile {
         Ok(Self { metadata, file, data_start, path })
     }
 
-    fn read(&mut self, name: &str, dims: &[usize]) -> Result<Tensor, ModelError> {
+    /// Reads the bytes of these rows alone.
+    fn read(
+        &mut self,
+        name: &str,
+        dims: &[usize],
+        rows: Range<usize>,
+    ) -> Result<Tensor, ModelError> {
         let error = |message: String| ModelError::file(&self.path, message);
         let missing = || ModelError::Missing { name: name.to_string(), path: self.path.clone() };
         let info = self.metadata.info(name).ok_or_else(missing)?;
@@ -148,16 +163,20 @@ impl TensorFile {
                 )));
             }
         };
-        let (begin, end) = info.data_offsets;
-        let mut bytes = vec![0; end - begin];
+        check_shape(name, &info.shape, dims, &self.path)?;
+        let n_row_bytes = dims[1..].iter().product::<usize>() * dtype.size_in_bytes();
+        let begin = info.data_offsets.0 + rows.start * n_row_bytes;
+        let mut shape = dims.to_vec();
+        shape[0] = rows.len();
+        let mut bytes = vec![0; rows.len() * n_row_bytes];
         let read = self
             .file
             .seek(SeekFrom::Start(self.data_start + begin as u64))
             .and_then(|_| self.file.read_exact(&mut bytes));
         read.map_err(|e| error(format!("the weight `{name}` cannot be read: {e}")))?;
-        let tensor = Tensor::from_raw_buffer(&bytes, dtype, &info.shape, &Device::Cpu)
+        let tensor = Tensor::from_raw_buffer(&bytes, dtype, &shape, &Device::Cpu)
             .map_err(|e| error(format!("the weight `{name}` cannot be read: {e}")))?;
-        widened(&tensor, name, dims, &self.path)
+        widened(&tensor, name, &self.path)
     }
 }
 

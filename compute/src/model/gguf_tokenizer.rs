@@ -7,20 +7,17 @@
 use std::collections::HashMap;
 
 use candle_core::quantized::gguf_file::Value;
+use tokenizers::AddedToken;
 use tokenizers::decoders::DecoderWrapper;
 use tokenizers::decoders::byte_fallback::ByteFallback;
 use tokenizers::decoders::fuse::Fuse;
 use tokenizers::decoders::sequence::Sequence as DecoderSequence;
 use tokenizers::models::bpe::BPE;
-use tokenizers::normalizers::{NormalizerWrapper, Prepend, Replace, Sequence as Normalizers};
-use tokenizers::pre_tokenizers::PreTokenizerWrapper;
+use tokenizers::normalizers::{NFC, NormalizerWrapper, Prepend, Replace, Sequence as Normalizers};
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
-use tokenizers::pre_tokenizers::digits::Digits;
-use tokenizers::pre_tokenizers::sequence::Sequence;
-use tokenizers::pre_tokenizers::split::{Split, SplitPattern};
 use tokenizers::processors::template::TemplateProcessing;
-use tokenizers::{AddedToken, SplitDelimiterBehavior};
 
+use super::split_rules::SplitRule;
 use super::tokenizer::Tokenizer;
 
 type Metadata = HashMap<String, Value>;
@@ -30,9 +27,6 @@ const UNKNOWN: u64 = 2;
 const CONTROL: u64 = 3;
 const USER_DEFINED: u64 = 4;
 
-/// Llama 3's rule: letters with one leading mark, digits by threes.
-const LLAMA3: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
-
 /// Builds the tokenizer.
 ///
 /// # Errors
@@ -40,8 +34,9 @@ const LLAMA3: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{
 pub fn from_gguf(metadata: &Metadata) -> Result<Tokenizer, String> {
     let tokens = strings(metadata, "tokenizer.ggml.tokens")?;
     let kind = text(metadata, "tokenizer.ggml.model").ok_or("`tokenizer.ggml.model` is missing")?;
+    let pre = text(metadata, "tokenizer.ggml.pre");
     let mut inner = match kind {
-        "gpt2" => byte_level(metadata, &tokens)?,
+        "gpt2" => byte_level(metadata, &tokens, SplitRule::named(pre)?)?,
         "llama" => sentence_piece(metadata, &tokens)?,
         other => {
             return Err(format!(
@@ -76,7 +71,7 @@ pub fn from_gguf(metadata: &Metadata) -> Result<Tokenizer, String> {
         Some(value) => {
             value.to_bool().map_err(|e| format!("`tokenizer.ggml.add_bos_token`: {e}"))?
         }
-        None => kind == "llama" || is_llama3(text(metadata, "tokenizer.ggml.pre")),
+        None => kind == "llama" || SplitRule::named(pre).is_ok_and(|rule| rule.adds_bos),
     };
     if let (true, Some(bos)) = (adds_bos, id("bos")) {
         let name = &tokens[bos as usize];
@@ -91,34 +86,12 @@ pub fn from_gguf(metadata: &Metadata) -> Result<Tokenizer, String> {
     Ok(Tokenizer::new(inner, id("padding").or(id("eos"))))
 }
 
-fn is_llama3(pre: Option<&str>) -> bool {
-    matches!(pre, Some("llama-bpe" | "llama3" | "llama-v3" | "smaug-bpe"))
-}
-
 /// Byte-level BPE (GPT-2's kind).
-fn byte_level(metadata: &Metadata, tokens: &[String]) -> Result<tokenizers::Tokenizer, String> {
-    let pre = text(metadata, "tokenizer.ggml.pre");
-    let bytes_only = || ByteLevel::new(false, true, false).into();
-    let splitter: PreTokenizerWrapper = match pre {
-        Some("gpt-2" | "gpt2") => ByteLevel::new(false, true, true).into(),
-        Some("smollm") => {
-            let digits = Digits::new(true).into();
-            Sequence::new(vec![digits, ByteLevel::new(false, true, true).into()]).into()
-        }
-        pre if is_llama3(pre) => {
-            let pattern = SplitPattern::Regex(LLAMA3.to_string());
-            let split = Split::new(pattern, SplitDelimiterBehavior::Isolated, false)
-                .map_err(|e| e.to_string())?;
-            Sequence::new(vec![split.into(), bytes_only()]).into()
-        }
-        other => {
-            return Err(format!(
-                "the tokenizer splits text by the rule `{}`: only gpt-2, smollm and llama-bpe are \
-                 supported from GGUF; use the model's Hugging Face folder",
-                other.unwrap_or("default")
-            ));
-        }
-    };
+fn byte_level(
+    metadata: &Metadata,
+    tokens: &[String],
+    rule: SplitRule,
+) -> Result<tokenizers::Tokenizer, String> {
     let merges = strings(metadata, "tokenizer.ggml.merges")?
         .iter()
         .map(|merge| {
@@ -129,11 +102,14 @@ fn byte_level(metadata: &Metadata, tokens: &[String]) -> Result<tokenizers::Toke
         .collect::<Result<Vec<_>, String>>()?;
     let bpe = BPE::builder()
         .vocab_and_merges(vocabulary(tokens), merges)
-        .ignore_merges(is_llama3(pre))
+        .ignore_merges(rule.ignores_merges)
         .build()
         .map_err(|e| format!("the tokenizer's merges are damaged: {e}"))?;
     let mut inner = tokenizers::Tokenizer::new(bpe);
-    inner.with_pre_tokenizer(Some(splitter));
+    if rule.composes {
+        inner.with_normalizer(Some(NFC)).map_err(|e| e.to_string())?;
+    }
+    inner.with_pre_tokenizer(Some(rule.splitter()?));
     inner.with_decoder(Some(ByteLevel::default()));
     Ok(inner)
 }

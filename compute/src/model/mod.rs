@@ -4,34 +4,48 @@ mod attention;
 mod block;
 mod config;
 mod default_model;
+mod elementwise;
 mod error;
+mod family;
+mod fields;
 mod fingerprint;
 mod folder;
 mod gguf;
+mod gguf_config;
 mod gguf_tokenizer;
+mod hugging_face;
+mod layout;
 mod names;
+mod norm;
+mod rope;
 mod rotary;
 mod rows;
-mod swiglu;
+mod split_rules;
 mod tokenizer;
 mod weights;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use candle_core::{Device, Result, Tensor};
-use candle_nn::ops::rms_norm;
 
 pub use attention::KeysValues;
+use block::Linear;
 pub use block::{Attended, Block};
-pub use config::{ARCHITECTURE, Config, Rope, RopeScaling};
+pub use config::{Biases, Config, Layer, Norms, QkNorm, Residual, Spec};
 pub use default_model::{DEFAULT_MODEL, DefaultModel};
+pub use elementwise::Activation;
+use elementwise::softcapped;
 pub use error::ModelError;
-pub use names::Weight;
+pub use family::{FAMILIES, Family};
+pub use names::{Module, Weight};
+use norm::Norm;
+pub use norm::NormKind;
+pub use rope::{Rope, RopeScaling};
 pub use rotary::Rotary;
 pub(crate) use rows::contiguous;
 pub use rows::{Outputs, Span, last_rows, n_rows};
 pub use tokenizer::{Encoded, Tokenizer};
-pub use weights::Weights;
+pub use weights::{Checkpoint, Tensors, Weights};
 
 /// Patchboard's version.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -43,9 +57,10 @@ pub struct Network {
     pub config: Config,
     /// The decoder blocks, in order.
     pub blocks: Vec<Block>,
-    embed: Tensor,      // [d_vocab, d_model]
-    final_norm: Tensor, // [d_model]
-    unembed: Tensor,    // [d_vocab, d_model]
+    embed: Tensor,             // [d_vocab, d_model]
+    positions: Option<Tensor>, // [n_context, d_model]
+    final_norm: Norm,          // over d_model
+    unembed: Linear,           // [d_vocab, d_model]
 }
 
 /// A model: its numbers, its tokenizer, and where it came from.
@@ -84,34 +99,29 @@ impl Model {
 
     fn open_folder(path: &Path) -> std::result::Result<Self, ModelError> {
         let config_path = path.join("config.json");
-        let config_text = std::fs::read_to_string(&config_path)
-            .map_err(|e| ModelError::file(&config_path, format!("cannot read it: {e}")))?;
-        let mut config = Config::from_hugging_face(&config_text)
-            .map_err(|e| ModelError::file(&config_path, e))?;
+        let config_text = hugging_face::read_config(&config_path)?;
         let tokenizer = Tokenizer::from_folder(path, &config_text)?;
-        let mut folder = folder::Folder::open(path)?;
-        // Checkpoints that tie their embeddings have no weight of its own for the unembedding.
-        config.tied_embeddings |= !folder.contains(Weight::Unembed);
+        let (network, folder) = Network::open_folder(path)?;
         let mut paths = vec![config_path];
-        paths.extend(folder.paths());
+        paths.extend(folder.paths);
         Ok(Self {
             name: name_of(&path.canonicalize().unwrap_or_else(|_| path.to_path_buf())),
             fingerprint: fingerprint::fingerprint(&paths)?,
-            weights_dtype: folder.dtype(),
-            network: Network::load(config, &mut folder)?,
+            weights_dtype: folder.dtype,
+            network,
             tokenizer,
         })
     }
 
     fn open_gguf(path: &Path) -> std::result::Result<Self, ModelError> {
-        let (mut gguf, config) = gguf::Gguf::open(path)?;
+        let (gguf, config, layout) = gguf::Gguf::open(path)?;
         let tokenizer =
             gguf_tokenizer::from_gguf(gguf.metadata()).map_err(|e| ModelError::file(path, e))?;
         Ok(Self {
             name: name_of(&path.with_extension("")),
             fingerprint: fingerprint::fingerprint(&[path])?,
             weights_dtype: gguf.dtype(),
-            network: Network::load(config, &mut gguf)?,
+            network: Network::load(config, &mut Checkpoint::new(gguf, layout))?,
             tokenizer,
         })
     }
@@ -122,7 +132,34 @@ fn name_of(path: &Path) -> String {
     path.file_name().map_or_else(|| "model".into(), |name| name.to_string_lossy().into_owned())
 }
 
+/// Where a folder's weights come from.
+struct FolderFiles {
+    paths: Vec<PathBuf>,
+    dtype: String,
+}
+
 impl Network {
+    /// Loads the numbers of a model in Hugging Face's layout, which needs no tokenizer.
+    ///
+    /// # Errors
+    /// Files that are missing, damaged, or of a family that is not supported.
+    pub fn open(folder: &Path) -> std::result::Result<Self, ModelError> {
+        Ok(Self::open_folder(folder)?.0)
+    }
+
+    fn open_folder(path: &Path) -> std::result::Result<(Self, FolderFiles), ModelError> {
+        let config_path = path.join("config.json");
+        let config_text = hugging_face::read_config(&config_path)?;
+        let (mut config, layout) =
+            hugging_face::parse(&config_text).map_err(|e| ModelError::file(&config_path, e))?;
+        let folder = folder::Folder::open(path)?;
+        let files = FolderFiles { paths: folder.paths(), dtype: folder.dtype() };
+        let mut checkpoint = Checkpoint::new(folder, layout);
+        // Checkpoints that tie their embeddings have no weight of its own for the unembedding.
+        config.tied_embeddings |= !checkpoint.contains(Weight::new(Module::Unembed, 0));
+        Ok((Self::load(config, &mut checkpoint)?, files))
+    }
+
     /// Loads all weights.
     ///
     /// # Errors
@@ -131,15 +168,33 @@ impl Network {
         config: Config,
         weights: &mut dyn Weights,
     ) -> std::result::Result<Self, ModelError> {
-        let &Config { d_model, d_vocab, n_layers, tied_embeddings, .. } = &config;
-        let embed = weights.load(Weight::Embed, &[d_vocab, d_model])?;
-        Ok(Self {
-            final_norm: weights.load(Weight::FinalNorm, &[d_model])?,
-            unembed: if tied_embeddings {
-                embed.clone()
-            } else {
-                weights.load(Weight::Unembed, &[d_vocab, d_model])?
+        let &Config { d_model, d_vocab, n_context, n_layers, .. } = &config;
+        let embed = weights.load(Weight::new(Module::Embed, 0), &[d_vocab, d_model])?;
+        let positions = Weight::new(Module::Positions, 0);
+        let positions =
+            config.spec.learned_positions.then(|| weights.load(positions, &[n_context, d_model]));
+        let norm = (config.spec.norm, config.norm_eps);
+        let final_norm = Norm::load(weights, norm, Module::FinalNorm, 0, d_model)?;
+        let bias = Weight::bias(Module::Unembed, 0);
+        let unembed = match config.tied_embeddings {
+            true => Linear {
+                weight: embed.clone(),
+                bias: config
+                    .spec
+                    .biases
+                    .unembed
+                    .then(|| weights.load(bias, &[d_vocab]))
+                    .transpose()?,
             },
+            false => {
+                let weight = Weight::new(Module::Unembed, 0);
+                Linear::load(weights, weight, [d_vocab, d_model], config.spec.biases.unembed)?
+            }
+        };
+        Ok(Self {
+            positions: positions.transpose()?,
+            final_norm,
+            unembed,
             embed,
             blocks: (0..n_layers)
                 .map(|layer| Block::load(weights, layer, &config))
@@ -153,12 +208,21 @@ impl Network {
         self.embed.device()
     }
 
-    /// The residual stream before the first block, `[tokens, d_model]`.
+    /// The residual stream before the first block, `[tokens, d_model]`, of a run that begins with
+    /// `tokens`.
     ///
     /// # Errors
     /// What candle reports, e.g. a token beyond the vocabulary.
     pub fn embed(&self, tokens: &[u32]) -> Result<Tensor> {
-        self.embed.index_select(&Tensor::new(tokens, self.device())?, 0)
+        let x = self.embed.index_select(&Tensor::new(tokens, self.device())?, 0)?;
+        let x = match self.config.embed_scale {
+            1.0 => x,
+            scale => (x * f64::from(scale))?,
+        };
+        match &self.positions {
+            None => Ok(x),
+            Some(positions) => x + positions.narrow(0, 0, tokens.len())?,
+        }
     }
 
     /// The final norm of residual streams `x` `[rows, d_model]`.
@@ -166,7 +230,7 @@ impl Network {
     /// # Errors
     /// What candle reports.
     pub fn final_norm(&self, x: &Tensor) -> Result<Tensor> {
-        rms_norm(x, &self.final_norm, self.config.norm_eps)
+        self.final_norm.apply(x)
     }
 
     /// The logits of the tokens `ids` for normed rows `x` `[rows, d_model]`: `[rows, ids]`.
@@ -174,8 +238,13 @@ impl Network {
     /// # Errors
     /// What candle reports.
     pub fn logits_of(&self, x: &Tensor, ids: &[u32]) -> Result<Tensor> {
-        let rows = self.unembed.index_select(&Tensor::new(ids, self.device())?, 0)?;
-        block::linear(x, &rows)
+        let ids = Tensor::new(ids, self.device())?;
+        let pick = |tensor: &Tensor| tensor.index_select(&ids, 0);
+        let unembed = Linear {
+            weight: pick(&self.unembed.weight)?,
+            bias: self.unembed.bias.as_ref().map(pick).transpose()?,
+        };
+        softcapped(unembed.apply(x)?, self.config.final_softcap)
     }
 
     /// The logits of the whole vocabulary for normed rows `x` `[rows, d_model]`: `[rows, d_vocab]`.
@@ -183,6 +252,6 @@ impl Network {
     /// # Errors
     /// What candle reports.
     pub fn logits(&self, x: &Tensor) -> Result<Tensor> {
-        block::linear(x, &self.unembed)
+        softcapped(self.unembed.apply(x)?, self.config.final_softcap)
     }
 }

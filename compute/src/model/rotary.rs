@@ -4,13 +4,20 @@ use candle_core::{Device, Result, Tensor};
 use candle_nn::rotary_emb::rope_thd;
 
 use super::config::Config;
+use super::rope::Rope;
 
-/// Cosines and sines by position, in f32 whatever the weights are.
+/// Cosines and sines by position, in f32 whatever the weights are, for each of a model's kinds of
+/// rotary embedding.
 #[derive(Debug)]
 pub struct Rotary {
+    tables: Vec<Table>,
+    d_head: usize,
+}
+
+#[derive(Debug)]
+struct Table {
     cos: Tensor, // [positions, d_head / 2]
     sin: Tensor, // [positions, d_head / 2]
-    d_head: usize,
 }
 
 impl Rotary {
@@ -19,24 +26,43 @@ impl Rotary {
     /// # Errors
     /// What candle reports.
     pub fn new(config: &Config, n_positions: usize, device: &Device) -> Result<Self> {
-        let frequencies = config.rope.frequencies(config.d_head);
-        let angles: Vec<f32> = (0..n_positions)
-            .flat_map(|position| frequencies.iter().map(move |f| position as f32 * f))
-            .collect();
-        let angles = Tensor::from_vec(angles, (n_positions, frequencies.len()), device)?;
-        Ok(Self { cos: angles.cos()?, sin: angles.sin()?, d_head: config.d_head })
+        let tables = config.ropes.iter().map(|rope| {
+            let angles = angles(rope, config.d_head, n_positions);
+            // Coordinates that are not rotated keep their length, too.
+            let scaled = |f: fn(f32) -> f32| {
+                let half = config.d_head / 2;
+                let n_pairs = rope.n_rotated / 2;
+                let magnitude = |i: usize| if i % half < n_pairs { rope.magnitude } else { 1.0 };
+                let numbers = angles.iter().enumerate().map(|(i, &a)| magnitude(i) * f(a));
+                Tensor::from_vec(numbers.collect::<Vec<_>>(), (n_positions, half), device)
+            };
+            Ok(Table { cos: scaled(f32::cos)?, sin: scaled(f32::sin)? })
+        });
+        Ok(Self { tables: tables.collect::<Result<_>>()?, d_head: config.d_head })
     }
 
     /// Rotates the heads of `x` `[rows, heads * d_head]`, whose row `i` stands at position
-    /// `positions[i]`.
+    /// `positions[i]`, by the model's rotary embedding `which`; where that is `None`, `x` is
+    /// returned as it is.
     ///
     /// # Errors
     /// What candle reports, e.g. a position beyond the tables.
-    pub fn rotate(&self, x: &Tensor, positions: &Tensor) -> Result<Tensor> {
+    pub fn rotate(&self, x: Tensor, positions: &Tensor, which: Option<usize>) -> Result<Tensor> {
+        let Some(which) = which else { return Ok(x) };
+        let Table { cos, sin } = &self.tables[which];
         let (n_rows, width) = x.dims2()?;
         // One batch entry a row, so that rows are rotated in parallel.
         let x = x.reshape((n_rows, 1, width / self.d_head, self.d_head))?;
         let table = |table: &Tensor| table.index_select(positions, 0)?.unsqueeze(1);
-        rope_thd(&x, &table(&self.cos)?, &table(&self.sin)?)?.reshape((n_rows, width))
+        rope_thd(&x, &table(cos)?, &table(sin)?)?.reshape((n_rows, width))
     }
+}
+
+/// Angles in radians, `[positions, d_head / 2]`; 0 for pairs that are not rotated.
+fn angles(rope: &Rope, d_head: usize, n_positions: usize) -> Vec<f32> {
+    let mut frequencies = rope.frequencies();
+    frequencies.resize(d_head / 2, 0.0);
+    (0..n_positions)
+        .flat_map(|position| frequencies.iter().map(move |f| position as f32 * f))
+        .collect()
 }

@@ -1,15 +1,18 @@
 //! Where weights come from: safetensors files, a GGUF file, or memory.
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use candle_core::{DType, Tensor};
+use candle_core::{DType, Result as CandleResult, Tensor};
 
 use super::error::ModelError;
-use super::names::Weight;
+use super::layout::{Layout, Rows};
+use super::names::{Module, Weight};
 
-/// A source of named weights. Layout quirks of a format end here: every weight comes out in f32,
-/// matrices as `[out, in]`, queries and keys in Hugging Face's order of coordinates.
+/// A source of a model's weights. Layout quirks of formats and families end here: every weight
+/// comes out in f32, matrices as `[out, in]`, heads one after another, coordinate `i` of a query or
+/// key to be rotated with coordinate `i + d_head / 2`, norms as what is multiplied.
 pub trait Weights {
     /// Reads one weight, which must have the shape `dims`.
     ///
@@ -18,23 +21,121 @@ pub trait Weights {
     fn load(&mut self, weight: Weight, dims: &[usize]) -> Result<Tensor, ModelError>;
 }
 
-/// Checks the shape and widens to f32.
-pub(super) fn widened(
-    tensor: &Tensor,
-    name: &str,
-    dims: &[usize],
-    path: &Path,
-) -> Result<Tensor, ModelError> {
-    if tensor.dims() != dims {
-        return Err(ModelError::Shape {
-            name: name.to_string(),
-            found: tensor.dims().to_vec(),
-            expected: dims.to_vec(),
-            path: path.to_path_buf(),
-        });
+/// Tensors by name, as a file holds them.
+pub trait Tensors {
+    /// Whether there is a tensor of that name.
+    fn contains(&self, name: &str) -> bool;
+
+    /// Reads the rows `rows` of the tensor `name`, whose whole shape must be `dims`, in f32.
+    ///
+    /// # Errors
+    /// A tensor that is missing, damaged, or of another shape or type.
+    fn read(
+        &mut self,
+        name: &str,
+        dims: &[usize],
+        rows: Range<usize>,
+    ) -> Result<Tensor, ModelError>;
+
+    /// The file to name in errors.
+    fn path(&self) -> &Path;
+}
+
+/// A model's weights in the layout of a family and a format.
+pub struct Checkpoint<T> {
+    tensors: T,
+    layout: Layout,
+    /// Which of the layout's roots the names begin with.
+    root: &'static str,
+}
+
+impl<T: Tensors> Checkpoint<T> {
+    /// Looks at `tensors` as `layout` says.
+    pub fn new(tensors: T, layout: Layout) -> Self {
+        let embed = Weight::new(Module::Embed, 0);
+        let roots = layout.roots.iter().copied();
+        let root = roots
+            .clone()
+            .find(|root| layout.name(root, embed).is_ok_and(|name| tensors.contains(&name)));
+        let root = root.or(roots.clone().next()).unwrap_or_default();
+        Self { tensors, layout, root }
     }
+
+    /// Whether a weight is there.
+    pub fn contains(&self, weight: Weight) -> bool {
+        self.layout.name(self.root, weight).is_ok_and(|name| self.tensors.contains(&name))
+    }
+
+    /// Reads whole rows of the tensor that holds `weight`, as `[out, in]`.
+    fn rows(&mut self, weight: Weight, dims: &[usize]) -> Result<Tensor, ModelError> {
+        let name = self
+            .layout
+            .name(self.root, weight)
+            .map_err(|e| ModelError::file(self.tensors.path(), e))?;
+        let Rows { n_all, ranges } = self.layout.rows(weight, dims[0]);
+        let mut whole = dims.to_vec();
+        whole[0] = n_all;
+        let transposed = self.layout.is_transposed(weight);
+        let mut read = |rows: Range<usize>| {
+            if !transposed {
+                return self.tensors.read(&name, &whole, rows);
+            }
+            let stored = [whole[1], whole[0]];
+            let tensor = self.tensors.read(&name, &stored, 0..stored[0])?;
+            let rows = tensor.t().and_then(|t| t.narrow(0, rows.start, rows.len())?.contiguous());
+            rows.map_err(|e| ModelError::file(self.tensors.path(), e))
+        };
+        let mut parts = ranges.into_iter().map(&mut read).collect::<Result<Vec<_>, _>>()?;
+        match parts.len() {
+            1 => Ok(parts.remove(0)),
+            _ => Tensor::cat(&parts, 0).map_err(|e| ModelError::file(self.tensors.path(), e)),
+        }
+    }
+}
+
+impl<T: Tensors> Weights for Checkpoint<T> {
+    fn load(&mut self, weight: Weight, dims: &[usize]) -> Result<Tensor, ModelError> {
+        let tensor = self.rows(weight, dims)?;
+        let normalised = self.normalised(weight, tensor);
+        normalised.map_err(|e| ModelError::file(self.tensors.path(), e))
+    }
+}
+
+impl<T: Tensors> Checkpoint<T> {
+    fn normalised(&self, weight: Weight, tensor: Tensor) -> CandleResult<Tensor> {
+        let tensor = match self.layout.order(weight, tensor.dim(0)?) {
+            Some(order) => tensor.index_select(&Tensor::new(order, tensor.device())?, 0)?,
+            None => tensor,
+        };
+        match weight.module.is_norm() && !weight.is_bias && self.layout.norm_offset != 0.0 {
+            true => tensor + f64::from(self.layout.norm_offset),
+            false => Ok(tensor),
+        }
+    }
+}
+
+/// Widens what was read to f32.
+pub(super) fn widened(tensor: &Tensor, name: &str, path: &Path) -> Result<Tensor, ModelError> {
     let widened = tensor.to_dtype(DType::F32).and_then(|tensor| tensor.contiguous());
     widened.map_err(|e| ModelError::file(path, format!("the weight `{name}` cannot be read: {e}")))
+}
+
+/// Refuses a tensor whose shape is not the one that the configuration implies.
+pub(super) fn check_shape(
+    name: &str,
+    found: &[usize],
+    expected: &[usize],
+    path: &Path,
+) -> Result<(), ModelError> {
+    if found == expected {
+        return Ok(());
+    }
+    Err(ModelError::Shape {
+        name: name.to_string(),
+        found: found.to_vec(),
+        expected: expected.to_vec(),
+        path: path.to_path_buf(),
+    })
 }
 
 /// The name of the type in which most numbers are stored; `tensors` gives each tensor's type and
@@ -47,14 +148,41 @@ pub(super) fn prevailing_dtype(tensors: impl Iterator<Item = (String, usize)>) -
     counts.into_iter().max_by_key(|(_, n)| *n).map_or_else(String::new, |(dtype, _)| dtype)
 }
 
-/// Weights in memory, by their Hugging Face names.
-impl Weights for HashMap<String, Tensor> {
+/// Tensors in memory.
+impl Tensors for HashMap<String, Tensor> {
+    fn contains(&self, name: &str) -> bool {
+        self.contains_key(name)
+    }
+
+    fn read(
+        &mut self,
+        name: &str,
+        dims: &[usize],
+        rows: Range<usize>,
+    ) -> Result<Tensor, ModelError> {
+        let path = Tensors::path(self).to_path_buf();
+        let tensor = match self.get(name) {
+            Some(tensor) => tensor,
+            None => return Err(ModelError::Missing { name: name.to_string(), path }),
+        };
+        check_shape(name, tensor.dims(), dims, &path)?;
+        let part = tensor.narrow(0, rows.start, rows.len());
+        widened(&part.map_err(|e| ModelError::file(&path, e))?, name, &path)
+    }
+
+    fn path(&self) -> &Path {
+        Path::new("memory")
+    }
+}
+
+/// Weights in memory, each under the name by which it is asked for.
+impl Weights for HashMap<Weight, Tensor> {
     fn load(&mut self, weight: Weight, dims: &[usize]) -> Result<Tensor, ModelError> {
-        let name = weight.hugging_face();
-        let path = PathBuf::from("memory");
-        match self.get(&name) {
-            Some(tensor) => widened(tensor, &name, dims, &path),
-            None => Err(ModelError::Missing { name, path }),
-        }
+        let (name, path) = (format!("{weight:?}"), PathBuf::from("memory"));
+        let Some(tensor) = self.get(&weight) else {
+            return Err(ModelError::Missing { name, path });
+        };
+        check_shape(&name, tensor.dims(), dims, &path)?;
+        widened(tensor, &name, &path)
     }
 }

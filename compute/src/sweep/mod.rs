@@ -44,6 +44,17 @@ pub enum SweepError {
     /// The caller asked it to stop.
     #[error("cancelled")]
     Cancelled,
+    /// The model has no such site.
+    #[error(
+        "the model has no `{site}`: in {architecture}, attention and MLP read the same residual \
+         stream, so there is none between them"
+    )]
+    NoSite {
+        /// The site that was asked for.
+        site: Site,
+        /// The model's family.
+        architecture: &'static str,
+    },
     /// The smallest piece of the sweep does not fit.
     #[error(
         "the sweep needs at least {} MiB beyond the weights, and is allowed {} MiB: raise `--memory`",

@@ -25,8 +25,11 @@ pub fn forward(
         x = hook(layer, Site::ResidPre, x)?;
         let attn_out = block.attend(&x, &rotary, &spans, None, Outputs::All)?.attn_out;
         let attn_out = hook(layer, Site::AttnOut, attn_out)?;
-        let mid = hook(layer, Site::ResidMid, (&x + attn_out)?)?;
-        let mlp_out = hook(layer, Site::MlpOut, block.mlp(&mid)?)?;
+        let mut mid = (&x + attn_out)?;
+        if network.config.has_site(Site::ResidMid) {
+            mid = hook(layer, Site::ResidMid, mid)?;
+        }
+        let mlp_out = hook(layer, Site::MlpOut, block.mlp(&x, &mid)?)?;
         x = hook(layer, Site::ResidPost, (&mid + mlp_out)?)?;
     }
     x.narrow(0, tokens.len() - 1, 1)

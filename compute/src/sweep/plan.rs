@@ -63,8 +63,13 @@ impl Plan {
     /// Plans `request` within `allowed` bytes beyond the weights.
     ///
     /// # Errors
-    /// [`SweepError::Memory`] if not even one cell fits.
+    /// [`SweepError::NoSite`] if the model lacks the site, [`SweepError::Memory`] if not even one
+    /// cell fits.
     pub fn new(config: &Config, request: &Request, allowed: usize) -> Result<Self, SweepError> {
+        if !config.has_site(request.site) {
+            let architecture = config.architecture;
+            return Err(SweepError::NoSite { site: request.site, architecture });
+        }
         let cells = unknown_cells(config, request);
         let size = Sizes::new(config, request);
         let n_base = request.alignment.base.len();
@@ -181,7 +186,8 @@ struct BlockCost {
     keys_values: f64,
     queries_and_output: f64,
     mlp: f64,
-    /// Attention, for each position seen.
+    /// Attention, for each position seen. Windows are not taken off: few prompts are longer, and
+    /// their share is small.
     seen: f64,
 }
 
@@ -193,7 +199,7 @@ impl BlockCost {
         Self {
             keys_values: 4.0 * d_model * d_kv,
             queries_and_output: 4.0 * d_model * d_q,
-            mlp: 6.0 * d_model * config.d_mlp as f64,
+            mlp: if config.spec.gated { 6.0 } else { 4.0 } * d_model * config.d_mlp as f64,
             seen: 4.0 * d_q,
         }
     }

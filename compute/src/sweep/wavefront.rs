@@ -83,7 +83,7 @@ fn pass(
         let attended = block.attend(&runs, rotary, &spans, None, Outputs::All)?;
         let attn_out = attended.attn_out;
         let mid = (&runs + &attn_out)?;
-        let mlp_out = block.mlp(&mid)?;
+        let mlp_out = block.mlp(&runs, &mid)?;
         let post = (&mid + &mlp_out)?;
         meter.add(plan::block_cost(config, &spans, false))?;
         let prefix = KeysValues {
@@ -101,7 +101,7 @@ fn pass(
         let from_source = |activation| {
             pick(activation, &|cell| n_base + alignment.source_position(cell.position))
         };
-        let after_mlp = |mid: Tensor| &mid + block.mlp(&mid)?;
+        let after_mlp = |mid: Tensor| &mid + block.mlp(&from_base(&runs)?, &mid)?;
 
         let only_last = layer + 1 == config.n_layers;
         let outputs = if only_last { Outputs::Last } else { Outputs::All };
@@ -208,8 +208,9 @@ impl Wave {
             if outputs == Outputs::Last {
                 tile.x = tile.x.index_select(&last_rows(&tile.spans, network.device())?, 0)?;
             }
-            tile.x = (&tile.x + attn_out)?;
-            tile.x = (&tile.x + block.mlp(&tile.x)?)?;
+            let mid = (&tile.x + attn_out)?;
+            let mlp_out = block.mlp(&tile.x, &mid)?;
+            tile.x = (mid + mlp_out)?;
             let only_last = outputs == Outputs::Last;
             meter.add(plan::block_cost(&network.config, &tile.spans, only_last))?;
         }

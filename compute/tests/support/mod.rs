@@ -3,41 +3,42 @@
 use std::collections::HashMap;
 
 use candle_core::{Device, Tensor};
-use compute::model::{Config, Network, Weight};
+use compute::model::{Config, ModelError, Network, Rope, Weight, Weights};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
+/// A llama of these dimensions, with the plain rotary embedding.
+#[allow(dead_code, reason = "not every test needs one")]
+pub fn llama(config: Config) -> Config {
+    let rope = Rope::plain(10_000.0, config.d_head);
+    config.with_uniform_layers(Some(rope))
+}
+
 /// A model of `config` with random weights, large enough that every cell has its own value.
-pub fn random_network(config: Config, seed: u64) -> (Network, HashMap<String, Tensor>) {
-    let mut random = StdRng::seed_from_u64(seed);
-    let mut weights = HashMap::new();
-    let (d_q, d_kv) = (config.n_heads * config.d_head, config.n_kv_heads * config.d_head);
-    let (d_model, d_mlp) = (config.d_model, config.d_mlp);
-    let mut add = |weight: Weight, dims: &[usize]| {
-        let n = dims.iter().product();
-        let is_norm = dims.len() == 1;
-        let spread = if is_norm { 0.3 } else { 1.5 / (dims[dims.len() - 1] as f32).sqrt() };
+pub fn random_network(config: Config, seed: u64) -> (Network, HashMap<Weight, Tensor>) {
+    let mut weights = Random { random: StdRng::seed_from_u64(seed), drawn: HashMap::new() };
+    (Network::load(config, &mut weights).unwrap(), weights.drawn)
+}
+
+/// Draws whatever weight it is asked for, and keeps it.
+struct Random {
+    random: StdRng,
+    drawn: HashMap<Weight, Tensor>,
+}
+
+impl Weights for Random {
+    fn load(&mut self, weight: Weight, dims: &[usize]) -> Result<Tensor, ModelError> {
+        let is_norm = weight.module.is_norm() && !weight.is_bias;
+        let spread = match dims {
+            [_] => 0.3,
+            _ => 1.5 / (dims[dims.len() - 1] as f32).sqrt(),
+        };
         let centre = if is_norm { 1.0 } else { 0.0 };
-        let numbers: Vec<f32> =
-            (0..n).map(|_| centre + spread * random.random_range(-1.0..1.0f32)).collect();
-        weights
-            .insert(weight.hugging_face(), Tensor::from_vec(numbers, dims, &Device::Cpu).unwrap());
-    };
-    add(Weight::Embed, &[config.d_vocab, d_model]);
-    add(Weight::FinalNorm, &[d_model]);
-    if !config.tied_embeddings {
-        add(Weight::Unembed, &[config.d_vocab, d_model]);
+        let n = dims.iter().product();
+        let draw = |_| centre + spread * self.random.random_range(-1.0..1.0f32);
+        let numbers: Vec<f32> = (0..n).map(draw).collect();
+        let tensor = Tensor::from_vec(numbers, dims, &Device::Cpu).unwrap();
+        self.drawn.insert(weight, tensor.clone());
+        Ok(tensor)
     }
-    for layer in 0..config.n_layers {
-        add(Weight::AttnNorm(layer), &[d_model]);
-        add(Weight::Query(layer), &[d_q, d_model]);
-        add(Weight::Key(layer), &[d_kv, d_model]);
-        add(Weight::Value(layer), &[d_kv, d_model]);
-        add(Weight::AttnOut(layer), &[d_model, d_q]);
-        add(Weight::MlpNorm(layer), &[d_model]);
-        add(Weight::Gate(layer), &[d_mlp, d_model]);
-        add(Weight::Up(layer), &[d_mlp, d_model]);
-        add(Weight::Down(layer), &[d_model, d_mlp]);
-    }
-    (Network::load(config, &mut weights).unwrap(), weights)
 }

@@ -1,0 +1,214 @@
+//! Elementwise functions of the MLP and biases, in one pass over memory, on all cores: candle
+//! computes them on one thread.
+
+use candle_core::cpu::erf::erf_f32;
+use candle_core::{CpuStorage, CustomOp2, InplaceOp1, InplaceOp2, Layout, Result, Shape, Tensor};
+use rayon::prelude::*;
+
+use super::rows::contiguous;
+
+/// The nonlinearity of an MLP.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Activation {
+    /// `x * sigmoid(x)`
+    Silu,
+    /// `x * Phi(x)`, `Phi` being the normal distribution's.
+    Gelu,
+    /// The approximation of [`Activation::Gelu`] by a hyperbolic tangent, which GPT-2 and Gemma use.
+    GeluTanh,
+    /// `max(x, 0)`
+    Relu,
+}
+
+impl Activation {
+    #[inline]
+    fn of(self, x: f32) -> f32 {
+        match self {
+            Self::Silu => x / (1.0 + (-x).exp()),
+            Self::Gelu => 0.5 * x * (1.0 + erf_f32(x * std::f32::consts::FRAC_1_SQRT_2)),
+            Self::GeluTanh => {
+                // sqrt(2 / pi)
+                const SLOPE: f32 =
+                    std::f32::consts::FRAC_2_SQRT_PI * std::f32::consts::FRAC_1_SQRT_2;
+                0.5 * x * (1.0 + (SLOPE * (x + 0.044_715 * x * x * x)).tanh())
+            }
+            Self::Relu => x.max(0.0),
+        }
+    }
+
+    /// Calls `f` with this function as a closure of its own, so that the choice is made once for a
+    /// whole slice and not for every number.
+    #[inline]
+    fn with(self, f: impl Slices) {
+        match self {
+            Self::Silu => f.run(|x| Self::Silu.of(x)),
+            Self::Gelu => f.run(|x| Self::Gelu.of(x)),
+            Self::GeluTanh => f.run(|x| Self::GeluTanh.of(x)),
+            Self::Relu => f.run(|x| Self::Relu.of(x)),
+        }
+    }
+}
+
+/// A loop over slices that applies a function to each number.
+trait Slices {
+    fn run(self, f: impl Fn(f32) -> f32 + Sync);
+}
+
+/// `activation(gate) * up`, elementwise, for contiguous tensors of one shape.
+///
+/// # Errors
+/// Shapes that differ, or what candle reports.
+pub fn gated(gate: &Tensor, up: &Tensor, activation: Activation) -> Result<Tensor> {
+    gate.apply_op2_no_bwd(up, &Gated(activation))
+}
+
+/// `activation(x)`, in place, for a contiguous tensor that nothing else refers to.
+///
+/// # Errors
+/// What candle reports.
+pub fn activate(x: Tensor, activation: Activation) -> Result<Tensor> {
+    x.inplace_op1(&Activate(activation))?;
+    Ok(x)
+}
+
+/// Adds `bias` `[width]` to every row of `x` `[rows, width]`, in place; `x` must be contiguous and
+/// nothing else may refer to it.
+///
+/// # Errors
+/// Shapes that do not fit, or what candle reports.
+pub fn biased(x: Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
+    if let Some(bias) = bias {
+        x.inplace_op2(bias, &AddBias)?;
+    }
+    Ok(x)
+}
+
+/// `cap * tanh(x / cap)`, in place, for a contiguous tensor that nothing else refers to.
+///
+/// # Errors
+/// What candle reports.
+pub fn softcapped(x: Tensor, cap: Option<f32>) -> Result<Tensor> {
+    if let Some(cap) = cap {
+        x.inplace_op1(&Softcap(cap))?;
+    }
+    Ok(x)
+}
+
+/// Elements a task: large enough to be worth scheduling, small enough to balance.
+const CHUNK: usize = 1 << 14;
+
+struct Gated(Activation);
+
+struct GatedSlices<'a> {
+    out: &'a mut [f32],
+    gate: &'a [f32],
+    up: &'a [f32],
+}
+
+impl Slices for GatedSlices<'_> {
+    #[inline]
+    fn run(self, f: impl Fn(f32) -> f32 + Sync) {
+        let chunks = self.out.par_chunks_mut(CHUNK).zip(self.gate.par_chunks(CHUNK));
+        chunks.zip(self.up.par_chunks(CHUNK)).for_each(|((out, gate), up)| {
+            for ((out, &gate), up) in out.iter_mut().zip(gate).zip(up) {
+                *out = f(gate) * up;
+            }
+        });
+    }
+}
+
+impl CustomOp2 for Gated {
+    fn name(&self) -> &'static str {
+        "gated-activation"
+    }
+
+    fn cpu_fwd(
+        &self,
+        gate: &CpuStorage,
+        gate_layout: &Layout,
+        up: &CpuStorage,
+        up_layout: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        let (gate, up) = (contiguous(gate, gate_layout)?, contiguous(up, up_layout)?);
+        if gate_layout.shape() != up_layout.shape() {
+            candle_core::bail!("a gate of {gate_layout:?} for {up_layout:?}")
+        }
+        let mut out = vec![0.0f32; gate.len()];
+        self.0.with(GatedSlices { out: &mut out, gate, up });
+        Ok((CpuStorage::F32(out), gate_layout.shape().clone()))
+    }
+}
+
+struct Activate(Activation);
+
+struct InPlace<'a>(&'a mut [f32]);
+
+impl Slices for InPlace<'_> {
+    #[inline]
+    fn run(self, f: impl Fn(f32) -> f32 + Sync) {
+        self.0.par_chunks_mut(CHUNK).for_each(|chunk| chunk.iter_mut().for_each(|x| *x = f(*x)));
+    }
+}
+
+impl InplaceOp1 for Activate {
+    fn name(&self) -> &'static str {
+        "activation"
+    }
+
+    fn cpu_fwd(&self, x: &mut CpuStorage, layout: &Layout) -> Result<()> {
+        self.0.with(InPlace(contiguous_mut(x, layout)?));
+        Ok(())
+    }
+}
+
+struct Softcap(f32);
+
+impl InplaceOp1 for Softcap {
+    fn name(&self) -> &'static str {
+        "soft-cap"
+    }
+
+    fn cpu_fwd(&self, x: &mut CpuStorage, layout: &Layout) -> Result<()> {
+        InPlace(contiguous_mut(x, layout)?).run(|x| self.0 * (x / self.0).tanh());
+        Ok(())
+    }
+}
+
+struct AddBias;
+
+impl InplaceOp2 for AddBias {
+    fn name(&self) -> &'static str {
+        "add-bias"
+    }
+
+    fn cpu_fwd(
+        &self,
+        x: &mut CpuStorage,
+        layout: &Layout,
+        bias: &CpuStorage,
+        bias_layout: &Layout,
+    ) -> Result<()> {
+        let (_, width) = layout.shape().dims2()?;
+        let bias = contiguous(bias, bias_layout)?;
+        if bias.len() != width {
+            candle_core::bail!("a bias of {} numbers for rows of {width}", bias.len())
+        }
+        contiguous_mut(x, layout)?.par_chunks_mut(width).with_min_len(8).for_each(|row| {
+            for (x, bias) in row.iter_mut().zip(bias) {
+                *x += bias;
+            }
+        });
+        Ok(())
+    }
+}
+
+/// The numbers of a contiguous f32 tensor, to be changed.
+fn contiguous_mut<'a>(storage: &'a mut CpuStorage, layout: &Layout) -> Result<&'a mut [f32]> {
+    let Some((begin, end)) = layout.contiguous_offsets() else {
+        candle_core::bail!("expected a contiguous tensor, found {layout:?}")
+    };
+    match storage {
+        CpuStorage::F32(numbers) => Ok(&mut numbers[begin..end]),
+        _ => candle_core::bail!("expected f32"),
+    }
+}

@@ -1,0 +1,265 @@
+//! Every family against numbers recorded from Hugging Face transformers, on small random models
+//! (see `tests/oracle/`).
+
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+
+use candle_core::{DType, Device, Tensor};
+use candle_nn::VarBuilder;
+use compute::model::{FAMILIES, Model, Network};
+use compute::sweep::{Plan, Request, naive, wavefront};
+use serde::Deserialize;
+use serde_json::{Map, Value};
+use shared::alignment::Alignment;
+use shared::vocabulary::{Align, Site};
+
+/// The largest difference allowed between f32 here and f32 there, in nats, in probability or in a
+/// logit.
+const TOLERANCE: f32 = 1e-4;
+const MEMORY: usize = 1 << 30;
+
+#[derive(Deserialize)]
+struct Fixture {
+    model: String,
+    pad: u32,
+    true_ids: Vec<u32>,
+    false_ids: Vec<u32>,
+    source_start: usize,
+    base_start: usize,
+    sweeps: Vec<Sweep>,
+}
+
+#[derive(Deserialize)]
+struct Sweep {
+    source: Vec<u32>,
+    base: Vec<u32>,
+    align: Align,
+    site: Site,
+    start: usize,
+    source_logits: Vec<f32>,
+    base_logits: Vec<f32>,
+    logit_diff: Vec<Vec<f32>>,
+    p_true: Vec<Vec<f32>>,
+}
+
+fn oracle_folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/oracle")
+}
+
+fn fixtures() -> Vec<Fixture> {
+    let folder = oracle_folder().join("fixtures");
+    let mut paths: Vec<_> =
+        std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    paths.retain(|path| path.file_name().unwrap().to_string_lossy().starts_with("fam-"));
+    paths.sort();
+    let read = |path| serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+    paths.iter().map(read).collect()
+}
+
+fn network(name: &str) -> Network {
+    Network::open(&oracle_folder().join("models").join(name)).unwrap()
+}
+
+fn logits(network: &Network, tokens: &[u32]) -> Vec<f32> {
+    let x = naive::forward(network, tokens, |_, _, x| Ok(x)).unwrap();
+    let logits = network.logits(&network.final_norm(&x).unwrap()).unwrap();
+    logits.flatten_all().unwrap().to_vec1().unwrap()
+}
+
+/// A text in a configuration, and what takes its place.
+type Change = (&'static str, &'static str);
+
+/// The same, with texts of its configuration replaced.
+fn network_like(name: &str, changes: &[Change]) -> Network {
+    let (from, to) = (oracle_folder().join("models").join(name), tempfile::tempdir().unwrap());
+    let mut config = std::fs::read_to_string(from.join("config.json")).unwrap();
+    for (old, new) in changes {
+        assert!(config.contains(old), "{name}: no {old}");
+        config = config.replace(old, new);
+    }
+    std::fs::write(to.path().join("config.json"), config).unwrap();
+    let weights = "model.safetensors";
+    std::fs::copy(from.join(weights), to.path().join(weights)).unwrap();
+    Network::open(to.path()).unwrap()
+}
+
+/// Compares numbers; remembers the largest difference.
+struct Comparison {
+    name: String,
+    largest: f32,
+}
+
+impl Comparison {
+    fn compare(&mut self, what: &str, got: &[f32], recorded: &[f32]) {
+        assert_eq!(got.len(), recorded.len(), "{} {what}", self.name);
+        for (i, (got, recorded)) in got.iter().zip(recorded).enumerate() {
+            let difference = (got - recorded).abs();
+            assert!(
+                difference <= TOLERANCE,
+                "{} {what} {i}: {got}, recorded {recorded}",
+                self.name
+            );
+            self.largest = self.largest.max(difference);
+        }
+    }
+}
+
+#[test]
+fn every_family_agrees_at_every_site_and_alignment() {
+    let fixtures = fixtures();
+    let mut families = Vec::new();
+    for fixture in &fixtures {
+        let network = network(&fixture.model);
+        families.push(network.config.architecture);
+        let mut comparison = Comparison { name: fixture.model.clone(), largest: 0.0 };
+        for sweep in &fixture.sweeps {
+            let starts = (fixture.source_start, fixture.base_start);
+            let request = Request {
+                alignment: Alignment::new(
+                    &sweep.source,
+                    &sweep.base,
+                    starts,
+                    sweep.align,
+                    fixture.pad,
+                ),
+                site: sweep.site,
+                true_ids: fixture.true_ids.clone(),
+                false_ids: fixture.false_ids.clone(),
+                readout: true,
+            };
+            assert_eq!(request.alignment.start, sweep.start, "{}", fixture.model);
+            let runs = [
+                ("source", &request.alignment.source, &sweep.source_logits),
+                ("base", &request.alignment.base, &sweep.base_logits),
+            ];
+            for (what, tokens, recorded) in runs {
+                comparison.compare(what, &logits(&network, tokens), recorded);
+            }
+            let plan = Plan::new(&network.config, &request, MEMORY).unwrap();
+            let got =
+                wavefront::sweep(&network, &request, &plan, &mut |_| ControlFlow::Continue(()));
+            let got = got.unwrap();
+            assert_eq!(got.cells.len(), sweep.logit_diff.len(), "{}", fixture.model);
+            for (layer, row) in got.cells.iter().enumerate() {
+                let what = format!("{} {:?} layer {layer}", sweep.site, sweep.align);
+                let diffs: Vec<_> = row.iter().map(|cell| cell.logit_diff).collect();
+                comparison.compare(&what, &diffs, &sweep.logit_diff[layer]);
+                let p_true: Vec<_> =
+                    row.iter().map(|cell| cell.vocabulary.unwrap().p_true).collect();
+                comparison.compare(&what, &p_true, &sweep.p_true[layer]);
+            }
+        }
+        eprintln!("{}: largest difference {:.1e}", comparison.name, comparison.largest);
+    }
+    // Llamas of the usual kind are in `tests/oracle.rs`.
+    for family in FAMILIES {
+        assert!(families.contains(&family.name), "{} has no recorded numbers", family.name);
+    }
+}
+
+/// What a GGUF does not say: the scale of Gemma's scores is that of the size with this many layers.
+const HEAD_SCALE: &[Change] = &[("\"query_pre_attn_scalar\": 12", "\"query_pre_attn_scalar\": 8")];
+
+#[test]
+fn a_gguf_is_the_model_of_the_folder_that_it_was_made_from() {
+    let cases: [(&str, &[Change]); 13] = [
+        ("fam-llama-bias", &[]),
+        ("fam-llama-linear", &[]),
+        ("fam-qwen2", &[]),
+        ("fam-qwen3", &[]),
+        ("fam-gemma", &[]),
+        ("fam-gemma2", HEAD_SCALE),
+        ("fam-gemma3", HEAD_SCALE),
+        ("fam-phi3", &[]),
+        ("fam-phi3-longrope", &[]),
+        ("fam-olmo2", &[]),
+        ("fam-gpt2", &[]),
+        ("fam-gpt-neox", &[]),
+        ("fam-gpt-neox-serial", &[]),
+    ];
+    let tokens = [5, 9, 33, 40, 7, 8, 51, 30, 17, 44, 29, 6];
+    for (name, changes) in cases {
+        let folder = network_like(name, changes);
+        let path = oracle_folder().join("models").join(format!("{name}.gguf"));
+        let gguf = Model::open(&path).unwrap_or_else(|e| panic!("{e}")).network;
+        assert_eq!(gguf.config.architecture, folder.config.architecture);
+        assert_eq!(gguf.config.n_weights(), folder.config.n_weights(), "{name}");
+        let (got, expected) = (logits(&gguf, &tokens), logits(&folder, &tokens));
+        for (got, expected) in got.iter().zip(&expected) {
+            assert!((got - expected).abs() < 1e-5, "{name}: {got}, expected {expected}");
+        }
+    }
+}
+
+/// Loads a model of candle-transformers and runs it, for the logits of the last position.
+macro_rules! witness {
+    ($module:ident :: $model:ident $(, $first:expr)?) => {
+        |config, weights: VarBuilder, tokens: &Tensor| {
+            use candle_transformers::models::$module::{Config, $model};
+            let config: Config = serde_json::from_value(config).unwrap();
+            $model::new($($first,)? &config, weights)?.forward(tokens, 0)
+        }
+    };
+}
+
+/// candle-transformers, written by others, as a second witness of the logits. Its windows are one
+/// position wider than those of transformers, so they are opened here; for Gemma 2 it divides scores
+/// by the width of a head. Its Gemma 3 runs with one key head alone.
+#[test]
+fn candle_transformers_agrees_where_it_has_the_family() {
+    type Witness = fn(Value, VarBuilder, &Tensor) -> candle_core::Result<Tensor>;
+    let open = |size: &'static str| (size, "\"sliding_window\": 64");
+    let cases: [(&str, Vec<Change>, Witness); 8] = [
+        ("tiny-tied", vec![], |config, weights, tokens| {
+            use candle_transformers::models::llama::{Cache, Llama, LlamaConfig};
+            let config = serde_json::from_value::<LlamaConfig>(config).unwrap().into_config(false);
+            let mut cache = Cache::new(false, DType::F32, &config, &Device::Cpu)?;
+            Llama::load(weights, &config)?.forward(tokens, 0, &mut cache)
+        }),
+        ("fam-mistral", vec![open("\"sliding_window\": 5")], witness!(mistral::Model)),
+        ("fam-qwen2", vec![], witness!(qwen2::ModelForCausalLM)),
+        ("fam-qwen3", vec![], witness!(qwen3::ModelForCausalLM)),
+        ("fam-gemma", vec![], witness!(gemma::Model, false)),
+        (
+            "fam-gemma2",
+            vec![open("\"sliding_window\": 4"), HEAD_SCALE[0]],
+            witness!(gemma2::Model, false),
+        ),
+        ("fam-phi3", vec![open("\"sliding_window\": 6")], witness!(phi3::Model)),
+        ("fam-olmo2", vec![], witness!(olmo2::Model)),
+    ];
+    let tokens = [5, 9, 33, 40, 7, 8, 51, 30, 17, 44, 29, 6u32];
+    for (name, changes, witness) in cases {
+        let folder = oracle_folder().join("models").join(name);
+        let network = network_like(name, &changes);
+        let mut text = std::fs::read_to_string(folder.join("config.json")).unwrap();
+        for (old, new) in changes {
+            text = text.replace(old, new);
+        }
+        // What the structures there need and newer configurations say elsewhere or not at all.
+        let mut config: Map<String, Value> = serde_json::from_str(&text).unwrap();
+        let rope = config.get("rope_parameters").cloned().unwrap_or_default();
+        let more = serde_json::json!({
+            "rope_theta": rope["rope_theta"], "sliding_window": 64, "clip_qkv": null,
+            "max_window_layers": 99, "use_sliding_window": false, "attention_bias": false,
+        });
+        for (key, value) in more.as_object().unwrap() {
+            let slot = config.entry(key).or_insert(Value::Null);
+            if slot.is_null() && !(key == "sliding_window" && name == "fam-phi3") {
+                *slot = value.clone();
+            }
+        }
+        config.retain(|key, _| key != "rope_scaling");
+        let weights =
+            candle_core::safetensors::load(folder.join("model.safetensors"), &Device::Cpu);
+        let weights = VarBuilder::from_tensors(weights.unwrap(), DType::F32, &Device::Cpu);
+        let ids = Tensor::new(&tokens, &Device::Cpu).unwrap().unsqueeze(0).unwrap();
+        let expected = witness(Value::Object(config), weights, &ids).unwrap();
+        let expected: Vec<f32> = expected.flatten_all().unwrap().to_vec1().unwrap();
+        for (got, expected) in logits(&network, &tokens).iter().zip(&expected) {
+            assert!((got - expected).abs() < TOLERANCE, "{name}: {got}, witness {expected}");
+        }
+    }
+}
