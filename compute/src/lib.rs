@@ -5,4 +5,5 @@ pub mod experiment;
 pub mod export;
 pub mod model;
 pub mod site;
+pub mod store;
 pub mod sweep;

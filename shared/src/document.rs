@@ -20,6 +20,7 @@ pub type Grid<T> = Vec<Vec<Option<T>>>;
 
 /// One experiment and its result.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Document {
     /// [`SCHEMA`].
     pub schema: String,
@@ -47,6 +48,7 @@ pub struct Document {
     pub num_layers: usize,
     /// `log P(TRUE) - log P(FALSE)` in nats at the last position, for the base run with the
     /// activation at (layer, position) replaced by the source's.
+    #[cfg_attr(feature = "openapi", schema(value_type = Vec<Vec<Option<f32>>>))]
     pub patching_results: Grid<f32>,
 
     /// The template both prompts were made with; `null` where the table held full prompts.
@@ -87,6 +89,7 @@ pub struct Document {
 
 /// A token as the model's vocabulary has it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Token {
     /// The index into the vocabulary.
     pub id: u32,
@@ -96,6 +99,7 @@ pub struct Token {
 
 /// The two answers of the metric.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Answers {
     /// The answer that counts for: TRUE in the notebook.
     #[serde(rename = "true")]
@@ -107,6 +111,7 @@ pub struct Answers {
 
 /// One answer word and the tokens that count as it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Answer {
     /// The word as it was asked for.
     pub word: String,
@@ -118,6 +123,7 @@ pub struct Answer {
 
 /// The metric on both unpatched runs.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Baselines {
     /// The source run.
     pub source: Baseline,
@@ -127,6 +133,7 @@ pub struct Baselines {
 
 /// The last position of one unpatched run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Baseline {
     /// `log P(TRUE) - log P(FALSE)` in nats.
     pub logit_diff: f32,
@@ -142,12 +149,16 @@ pub struct Baseline {
 
 /// What the whole vocabulary says at the last position of every patched run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Readout {
     /// The probability of all kept variants of the true answer, 0 to 1.
+    #[cfg_attr(feature = "openapi", schema(value_type = Vec<Vec<Option<f32>>>))]
     pub p_true: Grid<f32>,
     /// The same of the false answer.
+    #[cfg_attr(feature = "openapi", schema(value_type = Vec<Vec<Option<f32>>>))]
     pub p_false: Grid<f32>,
     /// The id of the most probable next token.
+    #[cfg_attr(feature = "openapi", schema(value_type = Vec<Vec<Option<u32>>>))]
     pub top_token: Grid<u32>,
     /// The text of every id in [`Self::top_token`].
     pub top_token_labels: BTreeMap<u32, String>,
@@ -155,6 +166,7 @@ pub struct Readout {
 
 /// The outcome of `--verify N`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Verification {
     /// How many cells the naive engine ran again, one full forward pass each.
     pub n_cells: usize,
@@ -164,6 +176,7 @@ pub struct Verification {
 
 /// What made the numbers, and at what cost.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Provenance {
     /// `patchboard` and its version.
     pub engine: String,

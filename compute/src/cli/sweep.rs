@@ -18,6 +18,7 @@ use super::{interrupt, output, report};
 use crate::experiment::{Experiment, Settings, baseline};
 use crate::export::Format;
 use crate::model::Model;
+use crate::sweep::wavefront::Progress;
 use crate::sweep::{Plan, SweepError, naive};
 
 /// What to sweep and where to put it.
@@ -226,8 +227,10 @@ fn sweep_one(
         output::line(&report::experiment(model, experiment))?;
     }
     let bar = progress_bar(says);
-    let document = experiment.run(model, plan, &mut |share| {
-        bar.set_position((share * BAR_STEPS as f64) as u64);
+    let document = experiment.run(model, plan, &mut |progress| {
+        if let Progress::Share(share) = progress {
+            bar.set_position((share * BAR_STEPS as f64) as u64);
+        }
         interrupt::check()
     });
     bar.finish_and_clear();
