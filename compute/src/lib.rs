@@ -3,6 +3,7 @@
 pub mod cli;
 pub mod experiment;
 pub mod export;
+pub mod jobs;
 pub mod model;
 pub mod site;
 pub mod store;

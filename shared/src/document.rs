@@ -312,8 +312,13 @@ impl Document {
 
     /// What a reader should know before trusting the picture, a sentence each.
     pub fn warnings(&self) -> Vec<String> {
+        Self::warnings_of(self.baselines.as_ref(), self.answers.as_ref())
+    }
+
+    /// The same, of baselines and answers that may not be in a document yet.
+    pub fn warnings_of(baselines: Option<&Baselines>, answers: Option<&Answers>) -> Vec<String> {
         let mut warnings = Vec::new();
-        if let Some(baselines) = &self.baselines {
+        if let Some(baselines) = baselines {
             let contrast = (baselines.source.logit_diff - baselines.base.logit_diff).abs();
             if contrast < WEAK_CONTRAST {
                 warnings.push(format!(
@@ -331,7 +336,7 @@ impl Document {
                 ));
             }
         }
-        for answer in self.answers.iter().flat_map(|a| [&a.true_answer, &a.false_answer]) {
+        for answer in answers.iter().flat_map(|a| [&a.true_answer, &a.false_answer]) {
             // Other variants are bound to be dropped; this is the one that a model would write.
             if answer.dropped.contains(&format!(" {}", answer.word)) {
                 warnings.push(format!(
