@@ -299,7 +299,8 @@ fn finished_columns_are_heard_pass_by_pass() {
         assert!((2..=3).contains(&plan.passes.len()), "{} passes", plan.passes.len());
         assert_eq!(plan.n_cells(), n_cells);
         assert!(plan.operations.done > done);
-        let (mut heard, mut baselines) = (vec![vec![None; request.positions().len()]; network.config.n_layers], None);
+        let (mut heard, mut baselines) =
+            (vec![vec![None; request.positions().len()]; network.config.n_layers], None);
         let swept = wavefront::sweep(&network, &request, &plan, &mut |progress| {
             match progress {
                 Progress::Share(_) => {}
@@ -307,7 +308,8 @@ fn finished_columns_are_heard_pass_by_pass() {
                 Progress::Cells(cells) => {
                     assert!(baselines.is_some(), "the baselines come first");
                     for &(Cell { layer, position }, reading) in cells {
-                        let before = heard[layer][position - request.positions().start].replace(reading);
+                        let before =
+                            heard[layer][position - request.positions().start].replace(reading);
                         assert!(before.is_none(), "layer {layer}, position {position} came twice");
                     }
                 }

@@ -160,21 +160,27 @@ pub fn n_bytes(size: ByteSize) -> Result<usize> {
 pub fn open_model(path: Option<&Path>, quiet: bool) -> Result<Model> {
     let path = match path {
         Some(path) => path.to_path_buf(),
-        None => {
-            let path = DEFAULT_MODEL.path()?;
-            if !DEFAULT_MODEL.is_whole(&path) {
-                if !quiet {
-                    output::line(&format!(
-                        "fetching the default model, {} ({} MB), once, to {}",
-                        DEFAULT_MODEL.name,
-                        DEFAULT_MODEL.n_bytes / 1_000_000,
-                        path.display()
-                    ))?;
-                }
-                DEFAULT_MODEL.fetch(&path)?;
-            }
-            path
-        }
+        None => default_model_path(quiet)?,
     };
     Ok(Model::open(&path)?)
+}
+
+/// Where the default model is, which is fetched first if need be.
+///
+/// # Errors
+/// A model that cannot be had.
+pub fn default_model_path(quiet: bool) -> Result<PathBuf> {
+    let path = DEFAULT_MODEL.path()?;
+    if !DEFAULT_MODEL.is_whole(&path) {
+        if !quiet {
+            output::line(&format!(
+                "fetching the default model, {} ({} MB), once, to {}",
+                DEFAULT_MODEL.name,
+                DEFAULT_MODEL.n_bytes / 1_000_000,
+                path.display()
+            ))?;
+        }
+        DEFAULT_MODEL.fetch(&path)?;
+    }
+    Ok(path)
 }

@@ -89,7 +89,11 @@ mod tests {
             let order = run(pending.clone(), served.clone());
             assert_eq!(order.join(" "), expected);
             for (job, n) in ahead(&pending, &served) {
-                assert_eq!(order.iter().position(|ran| *ran == job), Some(n), "{job} in {expected}");
+                assert_eq!(
+                    order.iter().position(|ran| *ran == job),
+                    Some(n),
+                    "{job} in {expected}"
+                );
             }
         }
     }

@@ -137,7 +137,10 @@ mod tests {
         for _ in 0..3 {
             hub.send(Event::Experiments {});
         }
-        assert_eq!((seqs(0), seqs(2), seqs(3), seqs(4)), (Some(vec![1, 2, 3]), Some(vec![3]), Some(vec![]), None));
+        assert_eq!(
+            (seqs(0), seqs(2), seqs(3), seqs(4)),
+            (Some(vec![1, 2, 3]), Some(vec![3]), Some(vec![]), None)
+        );
         for _ in 0..N_KEPT {
             hub.send(Event::Experiments {});
         }

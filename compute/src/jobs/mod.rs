@@ -20,7 +20,7 @@ use crate::model::{ARCHITECTURE, Model};
 use crate::store::{NewJob, Page, Store, StoreError};
 
 pub use hub::{Hub, Resumed, Sent};
-pub use intake::{IntakeError, PREVIEW_PAIRS};
+pub use intake::{IntakeError, PREVIEW_PAIRS, rows as bad_rows};
 
 /// How the queue works.
 #[derive(Debug, Clone, Copy)]
@@ -210,7 +210,8 @@ impl Queue {
             now: now(),
             pairs,
         })?;
-        let detail = self.job(&id)?.ok_or(StoreError::Sqlite(rusqlite::Error::QueryReturnedNoRows))?;
+        let detail =
+            self.job(&id)?.ok_or(StoreError::Sqlite(rusqlite::Error::QueryReturnedNoRows))?;
         self.hub.send(Event::Job { job: detail.job.clone() });
         self.wake.notify_all();
         Ok(detail)

@@ -112,8 +112,8 @@ impl Store {
                     GROUP BY {column} ORDER BY n DESC, {column} LIMIT {N_FACETS}"
                 );
                 let mut statement = connection.prepare_cached(&sql)?;
-                let facets =
-                    statement.query_map([], |row| Ok(Facet { value: row.get(0)?, n: row.get(1)? }))?;
+                let facets = statement
+                    .query_map([], |row| Ok(Facet { value: row.get(0)?, n: row.get(1)? }))?;
                 Ok(facets.collect::<rusqlite::Result<_>>()?)
             };
             Ok(Facets {

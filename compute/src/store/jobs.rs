@@ -173,9 +173,7 @@ impl Store {
                 RETURNING idx, pair, experiment, n_begun";
             let taken = transaction
                 .prepare_cached(sql)?
-                .query_row([seq], |row| {
-                    Ok((row.get(0)?, json(row, 1)?, row.get(2)?, row.get(3)?))
-                })
+                .query_row([seq], |row| Ok((row.get(0)?, json(row, 1)?, row.get(2)?, row.get(3)?)))
                 .optional()?;
             let Some((index, pair, experiment, n_begun)) = taken else { return Ok(None) };
             let sql = "UPDATE jobs SET state = 'running', started_at = coalesce(started_at, ?2)

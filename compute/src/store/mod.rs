@@ -223,7 +223,8 @@ impl Store {
             }
         }
         uri.push_str(if self.is_immutable { "?immutable=1" } else { "?mode=ro" });
-        let connection = Connection::open_with_flags(uri, flags).map_err(|e| damage(e, &self.path))?;
+        let connection =
+            Connection::open_with_flags(uri, flags).map_err(|e| damage(e, &self.path))?;
         connection.busy_timeout(BUSY)?;
         connection.pragma_update(None, "mmap_size", 0)?;
         Ok(connection)

@@ -93,9 +93,8 @@ fn what_is_deleted_can_be_restored_and_is_not_listed() {
     let document = document(1);
     store.put(std::slice::from_ref(&document)).unwrap();
     let id = &document.id;
-    let total = || {
-        store.experiments(&Filter::default(), Page { offset: 0, limit: 1 }).unwrap().total
-    };
+    let total =
+        || store.experiments(&Filter::default(), Page { offset: 0, limit: 1 }).unwrap().total;
     assert!(store.delete_experiment(id).unwrap());
     assert!(!store.delete_experiment(id).unwrap());
     assert_eq!((store.document(id).unwrap(), total()), (None, 0));

@@ -77,9 +77,9 @@ fn known_cells(
     base: Reading,
     source: Reading,
 ) -> Vec<(Cell, Reading)> {
-    let all = request
-        .positions()
-        .flat_map(|position| (0..network.config.n_layers).map(move |layer| Cell { layer, position }));
+    let all = request.positions().flat_map(|position| {
+        (0..network.config.n_layers).map(move |layer| Cell { layer, position })
+    });
     let known = all.filter_map(|cell| {
         Some(match plan::known(&network.config, request, cell)? {
             Known::Source => (cell, source),
