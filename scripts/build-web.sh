@@ -31,8 +31,8 @@ if [[ ! -e $dist/patchboard_bg.wasm || $wasm -nt $dist/patchboard_bg.wasm ]]; th
     wasm-opt -Oz "$dist/patchboard_bg.wasm" -o "$dist/patchboard_bg.wasm.tmp"
     mv "$dist/patchboard_bg.wasm.tmp" "$dist/patchboard_bg.wasm"
 fi
-cp static/web/{style.css,boot.js,icon.svg} "$dist"
-start='    <script type="module" id="patchboard-start">\n      import init from ".\/patchboard.js";\n      init({ module_or_path: ".\/patchboard_bg.wasm" }).catch(window.patchboardFailed);\n    <\/script>'
+cp static/web/{style.css,boot.js,start.js,icon.svg} "$dist"
+start='    <script type="module" id="patchboard-start" src="start.js"><\/script>'
 sed -e '/data-trunk rel="copy-file"/d' -e "s/^ *<link data-trunk rel=\"rust\".*/$start/" \
     -e 's/ data-trunk / /' static/web/index.html >"$dist/index.html"
 wc -c "$dist/patchboard_bg.wasm" "$dist/patchboard.js"

@@ -9,12 +9,16 @@ use std::time::{Duration, Instant};
 use axum::Router;
 use axum::body::Body;
 use axum::http::{Method, Request, StatusCode};
+use compute::experiment::{Experiment, Settings};
 use compute::jobs::{Queue, QueueSettings, open_models};
 use compute::server::security::{Guard, Token};
 use compute::server::{App, ServerSettings, app, openapi_document};
 use compute::store::Store;
+use compute::sweep::{Plan, SweepError};
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
+use shared::pairs::Pair;
+use shared::template::Template;
 use tokio::sync::watch;
 use tower::ServiceExt;
 
@@ -433,14 +437,32 @@ async fn a_pair_goes_from_preview_to_exports() {
 
 #[tokio::test]
 async fn a_failed_pair_leaves_the_others_and_a_cancelled_job_stops() {
-    // A prompt this long does not fit into so little memory; the other does.
-    let settings = QueueSettings { n_memory_bytes: 26 << 20, ..QueueSettings::default() };
-    let server = Server::new(Guard::default(), settings, true);
+    // As much memory as the short pair needs.
     let long = "the guards and ".repeat(6);
-    let body = json!({ "pairs": [
-        { "entity": "A", "source": format!("{long} rule"), "base": format!("{long} wait") },
-        { "entity": "A", "source": "A rules.", "base": "A waits." },
-    ], "settings": { "template": "none", "answers": [" the", " a"], "exact_answers": true } });
+    let texts = [("A rules.", "A waits."), (&format!("{long} rule"), &format!("{long} wait"))];
+    let models = open_models(&[model("tiny-llama3")]).unwrap();
+    let answer = |text| Template::parse(text).unwrap();
+    let needed = texts.map(|(source, base)| {
+        let (entity, source, base) = ("A".into(), source.into(), base.into());
+        let pair = Pair { line: 0, entity, source, base, cells: Default::default() };
+        let settings = Settings {
+            answers: Some([answer(" the"), answer(" a")]),
+            exact_answers: true,
+            readout: true,
+            ..Settings::default()
+        };
+        let request = Experiment::prepare(&models[0], &pair, &settings).unwrap().request;
+        match Plan::new(&models[0].network.config, &request, 0) {
+            Err(SweepError::Memory { needed, .. }) => needed,
+            other => panic!("{other:?}"),
+        }
+    });
+    assert!(needed[0] < needed[1]);
+    let settings = QueueSettings { n_memory_bytes: needed[0], ..QueueSettings::default() };
+    let server = Server::new(Guard::default(), settings, true);
+    let pairs_of = |(source, base): (&str, &str)| json!({ "source": source, "base": base });
+    let body = json!({ "pairs": [pairs_of(texts[1]), pairs_of(texts[0])],
+        "settings": { "template": "none", "answers": [" the", " a"], "exact_answers": true } });
     let submitted = server.post("/api/jobs", &body).await.json();
     let id = submitted["job"]["id"].as_str().unwrap_or_else(|| panic!("{submitted}"));
     let job = server.finished(id).await;

@@ -76,7 +76,10 @@ mod tests {
 
     #[test]
     fn clients_take_turns_and_places_are_what_comes_true() {
-        let cases: [(&[(&str, usize)], &[(&str, u64)], &str); 4] = [
+        /// Jobs, when clients were served last, and the order that follows.
+        type Case =
+            (&'static [(&'static str, usize)], &'static [(&'static str, u64)], &'static str);
+        let cases: [Case; 4] = [
             (&[("a", 3)], &[], "a0 a0 a0"),
             (&[("a", 4), ("b", 1), ("c", 2)], &[], "a0 b1 c2 a0 c2 a0 a0"),
             (&[("a", 2), ("a", 1), ("b", 3)], &[("a", 7)], "b2 a0 b2 a0 b2 a1"),

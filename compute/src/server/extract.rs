@@ -1,9 +1,9 @@
 //! Bodies, queries and path segments whose rejections are problems like any other.
 
 use axum::body::Bytes;
-use axum::extract::rejection::BytesRejection;
 use axum::extract::{FromRequest, FromRequestParts, Request};
 use axum::http::{HeaderMap, StatusCode, header};
+use http_body_util::{BodyExt, LengthLimitError};
 use serde::de::DeserializeOwned;
 
 use super::problem::ApiError;
@@ -24,32 +24,22 @@ pub struct Limited<const LIMIT: usize>(pub Bytes);
 impl<S: Send + Sync, const LIMIT: usize> FromRequest<S> for Limited<LIMIT> {
     type Rejection = ApiError;
 
-    async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
+    async fn from_request(request: Request, _: &S) -> Result<Self, ApiError> {
         let n_bytes = request.headers().get(header::CONTENT_LENGTH);
         let n_bytes = n_bytes.and_then(|n| n.to_str().ok()?.parse::<u64>().ok());
         // What says that it is too large is not read at all.
         if n_bytes.is_some_and(|n| n > LIMIT as u64) {
             return Err(ApiError::too_large(LIMIT));
         }
-        let (parts, body) = request.into_parts();
-        let body = axum::body::Body::new(http_body_util::Limited::new(body, LIMIT));
-        match Bytes::from_request(Request::from_parts(parts, body), state).await {
-            Ok(bytes) => Ok(Self(bytes)),
-            Err(rejection) if is_too_large(&rejection) => Err(ApiError::too_large(LIMIT)),
-            Err(rejection) => Err(rejection.into()),
+        let body = http_body_util::Limited::new(request.into_body(), LIMIT);
+        match body.collect().await {
+            Ok(body) => Ok(Self(body.to_bytes())),
+            Err(error) if error.is::<LengthLimitError>() => Err(ApiError::too_large(LIMIT)),
+            Err(error) => {
+                Err(ApiError::bad_request(format!("the body could not be read: {error}")))
+            }
         }
     }
-}
-
-fn is_too_large(rejection: &BytesRejection) -> bool {
-    let mut cause: Option<&dyn std::error::Error> = Some(rejection);
-    while let Some(error) = cause {
-        if error.is::<http_body_util::LengthLimitError>() {
-            return true;
-        }
-        cause = error.source();
-    }
-    false
 }
 
 /// A JSON body of at most `LIMIT` bytes.

@@ -290,7 +290,9 @@ mod tests {
 
     #[test]
     fn clients_are_told_apart_by_what_they_cannot_choose() {
-        let cases: [(&str, &[(&str, &str)], &str); 7] = [
+        /// The peer, the headers, and who that is.
+        type Case = (&'static str, &'static [(&'static str, &'static str)], &'static str);
+        let cases: [Case; 7] = [
             ("127.0.0.1", &[], "here"),
             ("127.0.0.1", &[("x-client-id", "tab 1")], "tab1"),
             ("127.0.0.1", &[("x-forwarded-for", "1.2.3.4, 5.6.7.8")], "5.6.7.8"),

@@ -1,6 +1,6 @@
 //! The one error of the server, which becomes problem details (RFC 9457).
 
-use axum::extract::rejection::{BytesRejection, PathRejection, QueryRejection};
+use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use shared::problem::{MEDIA_TYPE, Problem, RowProblem};
@@ -163,12 +163,6 @@ impl From<QueryRejection> for ApiError {
 impl From<PathRejection> for ApiError {
     fn from(rejection: PathRejection) -> Self {
         Self::bad_request(rejection.body_text())
-    }
-}
-
-impl From<BytesRejection> for ApiError {
-    fn from(rejection: BytesRejection) -> Self {
-        Self::bad_request(format!("the body could not be read: {}", rejection.body_text()))
     }
 }
 

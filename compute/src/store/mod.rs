@@ -154,7 +154,7 @@ impl Store {
             readers: Mutex::default(),
             _lock: None,
         };
-        let can_read = |store: &Self| store.read(|connection| schema::version(connection));
+        let can_read = |store: &Self| store.read(schema::version);
         let found = match can_read(&store) {
             Err(StoreError::Sqlite(_) | StoreError::ReadOnly(_) | StoreError::Full) if has_log => {
                 store.is_immutable = true;

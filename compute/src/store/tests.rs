@@ -15,7 +15,7 @@ fn document(i: usize) -> Document {
         "source_sentence": format!("Entity {i} orders the guards to open gate {i}."),
         "base_sentence": format!("Entity {i} watches the guards at rest {i}."),
         "token_labels": ["a", "b"], "num_layers": 2, "patching_results": [[0.0, 1.0], [i, 2.0]],
-        "site": if i % 2 == 0 { "resid_post" } else { "mlp_out" },
+        "site": if i.is_multiple_of(2) { "resid_post" } else { "mlp_out" },
         "provenance": {
             "engine": "", "model_fingerprint": "", "architecture": "", "weights_dtype": "",
             "dtype": "", "device": "", "wall_secs": 0.0, "operations": 0.0,
@@ -100,7 +100,7 @@ fn what_is_deleted_can_be_restored_and_is_not_listed() {
     assert_eq!((store.document(id).unwrap(), total()), (None, 0));
     assert!(store.restore_experiment(id).unwrap());
     let stored = store.document(id).unwrap().unwrap();
-    assert_eq!(Document::read(&stored.body).unwrap(), [document.clone()]);
+    assert_eq!(Document::read(&stored.body).unwrap(), std::slice::from_ref(&document));
     // Stored again, it comes back, too.
     store.delete_experiment(id).unwrap();
     assert_eq!(store.put(std::slice::from_ref(&document)).unwrap(), 1);
@@ -180,7 +180,7 @@ fn a_full_disk_changes_nothing() {
     large.source_prompt = "x".repeat(1 << 20);
     let error = store.finish(&claim, &Outcome::Done(&large), NOW).unwrap_err();
     assert!(matches!(error, StoreError::Full), "{error}");
-    assert!(matches!(store.put(&[large.clone()]), Err(StoreError::Full)));
+    assert!(matches!(store.put(std::slice::from_ref(&large)), Err(StoreError::Full)));
     let detail = store.job(&id).unwrap().unwrap();
     assert_eq!((detail.job.n_done, detail.pairs[1].state), (1, State::Running));
     limit(1 << 30);
