@@ -12,7 +12,7 @@ use shared::template::{Prompt, Template, TemplateError};
 use shared::vocabulary::{Align, Direction, Site};
 
 use crate::model::{Encoded, Model, VERSION};
-use crate::sweep::wavefront::Progress;
+use crate::sweep::wavefront::Listener;
 use crate::sweep::{Plan, Reading, Request, Sweep, SweepError, verify, wavefront};
 
 /// What is the same for all pairs of a table.
@@ -253,15 +253,15 @@ impl Experiment {
         &self,
         model: &Model,
         plan: &Plan,
-        progress: &mut Progress,
+        listener: &mut Listener,
     ) -> Result<Document, SweepError> {
         let begin = Instant::now();
-        let sweep = wavefront::sweep(&model.network, &self.request, plan, progress)?;
+        let sweep = wavefront::sweep(&model.network, &self.request, plan, listener)?;
         let wall_secs = begin.elapsed().as_secs_f64();
         let verification = match self.n_verified {
             0 => None,
             n => {
-                let verified = verify::verify(&model.network, &self.request, &sweep, n, progress)?;
+                let verified = verify::verify(&model.network, &self.request, &sweep, n, listener)?;
                 Some(Verification {
                     n_cells: verified.n_cells,
                     max_abs_diff: verified.max_abs_diff,

@@ -3,6 +3,9 @@
 pub mod cli;
 pub mod experiment;
 pub mod export;
+pub mod jobs;
 pub mod model;
+pub mod server;
 pub mod site;
+pub mod store;
 pub mod sweep;

@@ -38,6 +38,11 @@ pub enum SiteError {
     },
 }
 
+/// The built viewer's files, by name; empty where it was not built in.
+pub fn viewer() -> &'static [(&'static str, &'static [u8])] {
+    VIEWER
+}
+
 /// One of the viewer's files.
 fn viewer_file(name: &'static str) -> Result<&'static [u8], SiteError> {
     if VIEWER.is_empty() {
@@ -167,7 +172,7 @@ fn replace_element(
 }
 
 /// Text within HTML, in quotes or not.
-fn escaped(text: &str) -> String {
+pub(crate) fn escaped(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
         match c {

@@ -8,6 +8,7 @@ use std::ops::ControlFlow;
 
 use candle_core::Tensor;
 use compute::model::{Config, FAMILIES, Family, Network, Rope, RopeScaling};
+use compute::sweep::wavefront::Progress;
 use compute::sweep::{Cell, Plan, Request, Sweep, naive, verify, wavefront};
 use proptest::prelude::*;
 use shared::alignment::Alignment;
@@ -320,12 +321,52 @@ fn a_model_of_one_layer_leaves_nothing_to_compute() {
 }
 
 #[test]
+fn finished_columns_are_heard_pass_by_pass() {
+    let network = ordinary_network();
+    for site in [Site::ResidPre, Site::ResidPost] {
+        let request = request(&SOURCE, &[1, 2, 7, 13], 0, Align::Pad, site);
+        let plan = Plan::new(&network.config, &request, MEMORY).unwrap();
+        let whole = sweep(&network, &request, MEMORY);
+        let (done, n_cells) = (plan.operations.done, plan.n_cells());
+        let plan = plan.in_passes(&network.config, &request, 3);
+        assert!((2..=3).contains(&plan.passes.len()), "{} passes", plan.passes.len());
+        assert_eq!(plan.n_cells(), n_cells);
+        assert!(plan.operations.done > done);
+        let (mut heard, mut baselines) =
+            (vec![vec![None; request.positions().len()]; network.config.n_layers], None);
+        let swept = wavefront::sweep(&network, &request, &plan, &mut |progress| {
+            match progress {
+                Progress::Share(_) => {}
+                Progress::Baselines(source, base) => baselines = Some((source, base)),
+                Progress::Cells(cells) => {
+                    assert!(baselines.is_some(), "the baselines come first");
+                    for &(Cell { layer, position }, reading) in cells {
+                        let before =
+                            heard[layer][position - request.positions().start].replace(reading);
+                        assert!(before.is_none(), "layer {layer}, position {position} came twice");
+                    }
+                }
+            }
+            ControlFlow::Continue(())
+        })
+        .unwrap();
+        assert_eq!(baselines, Some((swept.source, swept.base)));
+        for (heard, (cells, whole)) in heard.iter().zip(swept.cells.iter().zip(&whole.cells)) {
+            assert!(heard.iter().zip(cells).all(|(heard, cell)| *heard == Some(*cell)));
+            let close = |a: f32, b: f32| (a - b).abs() < 1e-4;
+            assert!(cells.iter().zip(whole).all(|(a, b)| close(a.logit_diff, b.logit_diff)));
+        }
+    }
+}
+
+#[test]
 fn a_sweep_can_be_broken_off() {
     let network = ordinary_network();
     let request = request(&SOURCE, &[5, 6, 7, 13], 0, Align::Pad, Site::ResidPost);
     let plan = Plan::new(&network.config, &request, MEMORY).unwrap();
     let mut shares = Vec::new();
-    let outcome = wavefront::sweep(&network, &request, &plan, &mut |share| {
+    let outcome = wavefront::sweep(&network, &request, &plan, &mut |progress| {
+        let Progress::Share(share) = progress else { return ControlFlow::Continue(()) };
         shares.push(share);
         if shares.len() < 3 { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
     });

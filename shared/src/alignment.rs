@@ -71,6 +71,11 @@ impl Alignment {
         }
     }
 
+    /// How many tokens the source prompt and the base prompt have, without padding.
+    pub fn lengths(&self) -> (usize, usize) {
+        (self.source.len() - self.source_padding, self.base.len() - self.base_padding)
+    }
+
     /// The source position that goes into base position `position`, which must be one of those
     /// swept.
     pub fn source_position(&self, position: usize) -> usize {

@@ -20,6 +20,7 @@ pub type Grid<T> = Vec<Vec<Option<T>>>;
 
 /// One experiment and its result.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Document {
     /// [`SCHEMA`].
     pub schema: String,
@@ -47,6 +48,7 @@ pub struct Document {
     pub num_layers: usize,
     /// `log P(TRUE) - log P(FALSE)` in nats at the last position, for the base run with the
     /// activation at (layer, position) replaced by the source's.
+    #[cfg_attr(feature = "openapi", schema(value_type = Vec<Vec<Option<f32>>>))]
     pub patching_results: Grid<f32>,
 
     /// The template both prompts were made with; `null` where the table held full prompts.
@@ -93,6 +95,7 @@ pub struct Document {
 
 /// A token as the model's vocabulary has it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Token {
     /// The index into the vocabulary.
     pub id: u32,
@@ -102,6 +105,7 @@ pub struct Token {
 
 /// The two answers of the metric.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Answers {
     /// The answer that counts for: TRUE in the notebook.
     #[serde(rename = "true")]
@@ -113,6 +117,7 @@ pub struct Answers {
 
 /// One answer word and the tokens that count as it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Answer {
     /// The word as it was asked for.
     pub word: String,
@@ -124,6 +129,7 @@ pub struct Answer {
 
 /// The metric on both unpatched runs.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Baselines {
     /// The source run.
     pub source: Baseline,
@@ -133,6 +139,7 @@ pub struct Baselines {
 
 /// The last position of one unpatched run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Baseline {
     /// `log P(TRUE) - log P(FALSE)` in nats.
     pub logit_diff: f32,
@@ -148,12 +155,16 @@ pub struct Baseline {
 
 /// What the whole vocabulary says at the last position of every patched run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Readout {
     /// The probability of all kept variants of the true answer, 0 to 1.
+    #[cfg_attr(feature = "openapi", schema(value_type = Vec<Vec<Option<f32>>>))]
     pub p_true: Grid<f32>,
     /// The same of the false answer.
+    #[cfg_attr(feature = "openapi", schema(value_type = Vec<Vec<Option<f32>>>))]
     pub p_false: Grid<f32>,
     /// The id of the most probable next token.
+    #[cfg_attr(feature = "openapi", schema(value_type = Vec<Vec<Option<u32>>>))]
     pub top_token: Grid<u32>,
     /// The text of every id in [`Self::top_token`].
     pub top_token_labels: BTreeMap<u32, String>,
@@ -161,6 +172,7 @@ pub struct Readout {
 
 /// The outcome of `--verify N`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Verification {
     /// How many cells the naive engine ran again, one full forward pass each.
     pub n_cells: usize,
@@ -170,6 +182,7 @@ pub struct Verification {
 
 /// What made the numbers, and at what cost.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Provenance {
     /// `patchboard` and its version.
     pub engine: String,
@@ -305,8 +318,34 @@ impl Document {
 
     /// What a reader should know before trusting the picture, a sentence each.
     pub fn warnings(&self) -> Vec<String> {
+        let mut warnings = Self::warnings_of(self.baselines.as_ref(), self.answers.as_ref());
+        let n_source = self.source_tokens.len().saturating_sub(self.source_padding);
+        let n_base = self.base_tokens.len().saturating_sub(self.base_padding);
+        warnings.extend(Self::length_warning(n_source, n_base, self.align));
+        warnings
+    }
+
+    /// What becomes of prompts of these lengths in tokens, padding left out; `None` where they have
+    /// the same.
+    pub fn length_warning(n_source: usize, n_base: usize, align: Align) -> Option<String> {
+        let how = match align {
+            Align::Pad => {
+                "the shorter prompt is padded on the left, and the padding is attended to, as in \
+                 the notebook (--align right does without)"
+            }
+            Align::Right => "positions correspond by their distance from the end",
+        };
+        (n_source != n_base).then(|| {
+            format!(
+                "unequal lengths: the source has {n_source} tokens and the base {n_base}; {how}"
+            )
+        })
+    }
+
+    /// The same, of baselines and answers that may not be in a document yet.
+    pub fn warnings_of(baselines: Option<&Baselines>, answers: Option<&Answers>) -> Vec<String> {
         let mut warnings = Vec::new();
-        if let Some(baselines) = &self.baselines {
+        if let Some(baselines) = baselines {
             let contrast = (baselines.source.logit_diff - baselines.base.logit_diff).abs();
             if contrast < WEAK_CONTRAST {
                 warnings.push(format!(
@@ -324,23 +363,7 @@ impl Document {
                 ));
             }
         }
-        let (source, base) = (
-            self.source_tokens.len().saturating_sub(self.source_padding),
-            self.base_tokens.len().saturating_sub(self.base_padding),
-        );
-        if source != base {
-            let how = match self.align {
-                Align::Pad => {
-                    "the shorter prompt is padded on the left, and the padding is attended to, as \
-                     in the notebook (--align right does without)"
-                }
-                Align::Right => "they are aligned at their right ends",
-            };
-            warnings.push(format!(
-                "unequal lengths: the source has {source} tokens and the base {base}; {how}"
-            ));
-        }
-        for answer in self.answers.iter().flat_map(|a| [&a.true_answer, &a.false_answer]) {
+        for answer in answers.iter().flat_map(|a| [&a.true_answer, &a.false_answer]) {
             // Other variants are bound to be dropped; this is the one that a model would write.
             if answer.dropped.contains(&format!(" {}", answer.word)) {
                 warnings.push(format!(

@@ -17,6 +17,7 @@ pub const SCHEMA: &str = "patchboard-index/1";
 
 /// The list.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Gallery {
     /// [`SCHEMA`].
     pub schema: String,
@@ -26,6 +27,7 @@ pub struct Gallery {
 
 /// One experiment of the list.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Entry {
     /// The document's id; the document is `data/ID.json`.
     pub id: String,
@@ -56,6 +58,7 @@ pub struct Entry {
 
 /// A grid as a small picture, layer 0 on top.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Thumb {
     /// Pixels in a row, at most [`Thumb::MAX_WIDTH`].
     pub width: usize,

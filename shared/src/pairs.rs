@@ -6,8 +6,12 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
+use crate::job::TableColumns;
+
 /// One row: two sentences about one entity.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pair {
     /// The line of the table on which the row begins, from 1.
     pub line: u64,
@@ -46,14 +50,39 @@ impl Default for Columns {
     }
 }
 
+impl Columns {
+    /// The columns of a table of which some, or none, were named: the others are the notebook's,
+    /// or, in a table that does not speak of power, `name`, `source` and `base`.
+    pub fn guess(bytes: &[u8], named: &TableColumns, uses_entity: bool) -> Self {
+        let notebook = Self::default();
+        let head = bytes.split(|&b| b == b'\n').find(|line| !line.is_empty()).unwrap_or_default();
+        let is_general = !String::from_utf8_lossy(head).contains(&notebook.source);
+        let (source, base) = match is_general {
+            true => ("source".to_string(), "base".to_string()),
+            false => (notebook.source, notebook.base),
+        };
+        Self {
+            entity_required: uses_entity || named.entity.is_some(),
+            entity: named.entity.clone().unwrap_or(notebook.entity),
+            source: named.source.clone().unwrap_or(source),
+            base: named.base.clone().unwrap_or(base),
+        }
+    }
+}
+
 /// How a table is written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub enum TableFormat {
     /// Tab-separated, quotes allowed.
+    #[default]
+    #[serde(rename = "tsv")]
     Tsv,
     /// Comma-separated, quotes allowed.
+    #[serde(rename = "csv")]
     Csv,
     /// One JSON object a line.
+    #[serde(rename = "jsonl")]
     JsonLines,
 }
 

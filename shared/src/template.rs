@@ -15,6 +15,20 @@ enum Part {
     Column(String),
 }
 
+/// The notebook's question.
+pub const NOTEBOOK: &str = include_str!("../../static/templates/notebook.txt").trim_ascii_end();
+
+/// The templates that ship with Patchboard, by name.
+pub const SHIPPED: &[(&str, &str)] = &[
+    ("notebook", NOTEBOOK),
+    ("forced", include_str!("../../static/templates/forced.txt").trim_ascii_end()),
+    ("obey", include_str!("../../static/templates/obey.txt").trim_ascii_end()),
+    ("parties", include_str!("../../static/templates/parties.txt").trim_ascii_end()),
+];
+
+/// The word for sentences that are full prompts and need no template.
+pub const NO_TEMPLATE: &str = "none";
+
 /// A prompt and where its sentence stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Prompt {
@@ -33,6 +47,12 @@ pub enum TemplateError {
     /// A brace without its partner.
     #[error("a template has an unmatched `{0}` at byte {1}: write `{0}{0}` for the brace itself")]
     Brace(char, usize),
+    /// A word that is neither a template nor the name of one.
+    #[error(
+        "`{0}` is no template: expected {names}, {NO_TEMPLATE}, or a text with {{sentence}}",
+        names = SHIPPED.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ")
+    )]
+    Unknown(String),
     /// A placeholder for which a row has no cell.
     #[error("`{{{name}}}` is no column of the table: it has {known}")]
     UnknownColumn {
@@ -44,6 +64,21 @@ pub enum TemplateError {
 }
 
 impl Template {
+    /// A shipped template by its name, or a template by its text; `None` for [`NO_TEMPLATE`].
+    ///
+    /// # Errors
+    /// A word that is neither, or a text that is no prompt template.
+    pub fn named(word: &str) -> Result<Option<Self>, TemplateError> {
+        let shipped = SHIPPED.iter().find(|(name, _)| *name == word);
+        let text = match shipped {
+            Some((_, text)) => text,
+            None if word == NO_TEMPLATE => return Ok(None),
+            None if !word.contains('{') => return Err(TemplateError::Unknown(word.to_string())),
+            None => word,
+        };
+        Self::prompt(text).map(Some)
+    }
+
     /// Parses a prompt template, which names the sentence exactly once.
     ///
     /// # Errors
@@ -135,8 +170,6 @@ impl Template {
 mod tests {
     use super::*;
 
-    const NOTEBOOK: &str = include_str!("../../static/templates/notebook.txt");
-
     fn value(name: &str) -> Result<&'static str, String> {
         match name {
             "entity" => Ok("Ada"),
@@ -160,6 +193,20 @@ mod tests {
             assert_eq!(prompt.text, expected);
             assert_eq!(&prompt.text[prompt.sentence.unwrap()], "Ada {rules}.");
         }
+    }
+
+    #[test]
+    fn templates_are_found_by_name_or_text() {
+        for (name, text) in SHIPPED {
+            assert_eq!(Template::named(name).unwrap().unwrap().text(), *text);
+        }
+        assert_eq!(Template::named("none").unwrap(), None);
+        assert_eq!(Template::named("Q: {sentence}").unwrap().unwrap().text(), "Q: {sentence}");
+        assert_eq!(
+            Template::named("notbook").unwrap_err().to_string(),
+            "`notbook` is no template: expected notebook, forced, obey, parties, none, or a text \
+             with {sentence}"
+        );
     }
 
     #[test]

@@ -12,9 +12,9 @@ use candle_core::{Device, Tensor};
 use clap::Args;
 use serde::Serialize;
 use shared::pairs::Pair;
-use shared::template::Template;
+use shared::template::{NOTEBOOK, Template};
 
-use super::inputs::{NOTEBOOK, n_bytes, open_model};
+use super::inputs::{n_bytes, open_model};
 use super::output;
 use super::report::passes;
 use crate::experiment::{Experiment, Settings};

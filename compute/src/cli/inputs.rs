@@ -6,6 +6,7 @@ use std::str::FromStr;
 use anyhow::{Context, Result, anyhow, bail};
 use bytesize::ByteSize;
 use clap::Args;
+use shared::job::TableColumns;
 use shared::pairs::{self, Columns, Pair, TableFormat};
 use shared::template::Template;
 
@@ -49,17 +50,13 @@ pub struct PairArgs {
 
 /// Columns named on the command line.
 #[derive(Debug, Clone, Default)]
-struct ColumnNames {
-    entity: Option<String>,
-    source: Option<String>,
-    base: Option<String>,
-}
+struct ColumnNames(TableColumns);
 
 impl FromStr for ColumnNames {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let mut names = Self::default();
+        let mut names = TableColumns::default();
         for part in text.split(',') {
             let (role, column) = part
                 .split_once('=')
@@ -75,20 +72,9 @@ impl FromStr for ColumnNames {
             };
             *slot = Some(column.trim().to_string());
         }
-        Ok(names)
+        Ok(Self(names))
     }
 }
-
-/// The templates that ship with Patchboard, by name.
-const TEMPLATES: &[(&str, &str)] = &[
-    ("notebook", NOTEBOOK),
-    ("forced", include_str!("../../../static/templates/forced.txt").trim_ascii_end()),
-    ("obey", include_str!("../../../static/templates/obey.txt").trim_ascii_end()),
-    ("parties", include_str!("../../../static/templates/parties.txt").trim_ascii_end()),
-];
-
-/// The notebook's question.
-pub const NOTEBOOK: &str = include_str!("../../../static/templates/notebook.txt").trim_ascii_end();
 
 /// The pairs and how to make prompts of them.
 pub struct Pairs {
@@ -115,17 +101,18 @@ impl PairArgs {
                 cells: Default::default(),
             };
             let default = if self.entity.is_some() { "notebook" } else { "none" };
-            let template = template(self.template.as_deref().unwrap_or(default))?;
+            let template = Template::named(self.template.as_deref().unwrap_or(default))?;
             return Ok(Pairs { pairs: vec![pair], template, file: None });
         }
         let path = self.table.as_deref().context("a table or `--pair` is needed")?;
-        let template = template(self.template.as_deref().unwrap_or("notebook"))?;
+        let template = Template::named(self.template.as_deref().unwrap_or("notebook"))?;
         let file = path.display().to_string();
         let format = TableFormat::from_name(&file)
             .ok_or(anyhow!("expected a table that ends in .tsv, .csv or .jsonl, found {file}"))?;
         let bytes = std::fs::read(path).with_context(|| format!("cannot read the table {file}"))?;
         let uses_entity = template.iter().any(|t| t.columns().any(|column| column == "entity"));
-        let columns = self.columns(uses_entity, &bytes);
+        let named = self.columns.clone().unwrap_or_default().0;
+        let columns = Columns::guess(&bytes, &named, uses_entity);
         let mut pairs = pairs::read(&file, &bytes, format, &columns)?;
         if let Some(missing) =
             self.only.iter().find(|name| pairs.iter().all(|p| p.entity != **name))
@@ -136,42 +123,6 @@ impl PairArgs {
         pairs.truncate(self.limit.unwrap_or(usize::MAX));
         Ok(Pairs { pairs, template, file: Some(file) })
     }
-
-    fn columns(&self, entity_required: bool, bytes: &[u8]) -> Columns {
-        let named = self.columns.clone().unwrap_or_default();
-        let notebook = Columns::default();
-        // A table that does not speak of power has the general names.
-        let head = bytes.split(|&b| b == b'\n').find(|line| !line.is_empty()).unwrap_or_default();
-        let is_general = !String::from_utf8_lossy(head).contains(&notebook.source);
-        let (source, base) = match is_general {
-            true => ("source".to_string(), "base".to_string()),
-            false => (notebook.source, notebook.base),
-        };
-        Columns {
-            entity_required: entity_required || named.entity.is_some(),
-            entity: named.entity.unwrap_or(notebook.entity),
-            source: named.source.unwrap_or(source),
-            base: named.base.unwrap_or(base),
-        }
-    }
-}
-
-/// A template by its name or its text; `None` for `none`.
-fn template(word: &str) -> Result<Option<Template>> {
-    let shipped = TEMPLATES.iter().find(|(name, _)| *name == word);
-    let text = match shipped {
-        Some((_, text)) => text,
-        None if word == "none" => return Ok(None),
-        None if !word.contains('{') => {
-            let names: Vec<_> = TEMPLATES.iter().map(|(name, _)| *name).collect();
-            bail!(
-                "`{word}` is no template: expected {}, none, or a text with {{sentence}}",
-                names.join(", ")
-            );
-        }
-        None => word,
-    };
-    Ok(Some(Template::prompt(text)?))
 }
 
 /// Two answers, `TRUE,FALSE`.
@@ -209,21 +160,27 @@ pub fn n_bytes(size: ByteSize) -> Result<usize> {
 pub fn open_model(path: Option<&Path>, quiet: bool) -> Result<Model> {
     let path = match path {
         Some(path) => path.to_path_buf(),
-        None => {
-            let path = DEFAULT_MODEL.path()?;
-            if !DEFAULT_MODEL.is_whole(&path) {
-                if !quiet {
-                    output::line(&format!(
-                        "fetching the default model, {} ({} MB), once, to {}",
-                        DEFAULT_MODEL.name,
-                        DEFAULT_MODEL.n_bytes / 1_000_000,
-                        path.display()
-                    ))?;
-                }
-                DEFAULT_MODEL.fetch(&path)?;
-            }
-            path
-        }
+        None => default_model_path(quiet)?,
     };
     Ok(Model::open(&path)?)
+}
+
+/// Where the default model is, which is fetched first if need be.
+///
+/// # Errors
+/// A model that cannot be had.
+pub fn default_model_path(quiet: bool) -> Result<PathBuf> {
+    let path = DEFAULT_MODEL.path()?;
+    if !DEFAULT_MODEL.is_whole(&path) {
+        if !quiet {
+            output::line(&format!(
+                "fetching the default model, {} ({} MB), once, to {}",
+                DEFAULT_MODEL.name,
+                DEFAULT_MODEL.n_bytes / 1_000_000,
+                path.display()
+            ))?;
+        }
+        DEFAULT_MODEL.fetch(&path)?;
+    }
+    Ok(path)
 }

@@ -9,6 +9,7 @@ mod models;
 mod output;
 mod publish;
 mod report;
+mod serve;
 mod sweep;
 mod transfer;
 
@@ -37,6 +38,8 @@ enum Command {
     Site(publish::SiteArgs),
     /// Write one HTML file with the viewer and these results inside.
     Report(publish::ReportArgs),
+    /// Serve the viewer, the queue and the results to browsers and programs.
+    Serve(Box<serve::ServeArgs>),
     /// Measure the sweep against the naive engine and against this machine's matrix products.
     Bench(bench::BenchArgs),
 }
@@ -53,6 +56,7 @@ pub fn run(cli: Cli) -> Result<()> {
         Command::Export(args) => transfer::export(args),
         Command::Site(args) => publish::site(&args),
         Command::Report(args) => publish::report(&args),
+        Command::Serve(args) => serve::run(&args),
         Command::Bench(args) => bench::run(args),
     }
 }

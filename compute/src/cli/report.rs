@@ -1,7 +1,6 @@
 //! What `sweep` prints of an experiment: what the notebook prints, and what it should have.
 
 use shared::document::{Answer, Answers, Baseline, Baselines, Token};
-use shared::vocabulary::Align;
 
 use crate::experiment::Experiment;
 use crate::model::Model;
@@ -16,6 +15,7 @@ pub fn experiment(model: &Model, experiment: &Experiment) -> String {
         texts.join(" ")
     };
     let columns = experiment.request.positions();
+    let (n_source, n_base) = alignment.lengths();
     let from = |ids: &[u32]| tokens(&ids[ids.len() - columns.len()..]);
     let lines = [
         format!("source   {:?}", experiment.source_prompt),
@@ -23,8 +23,8 @@ pub fn experiment(model: &Model, experiment: &Experiment) -> String {
         format!("answers  {}", answers(&experiment.answers)),
         format!(
             "tokens   source {}, base {}; swept {} positions, {} to {}",
-            alignment.source.len() - alignment.source_padding,
-            alignment.base.len() - alignment.base_padding,
+            n_source,
+            n_base,
             columns.len(),
             columns.start,
             columns.end - 1
@@ -33,25 +33,6 @@ pub fn experiment(model: &Model, experiment: &Experiment) -> String {
         format!("         base   {}", from(&alignment.base)),
     ];
     lines.join("\n")
-}
-
-/// What becomes of prompts of unequal length, before there is a document that warns of them;
-/// `None` where both have the same.
-pub fn lengths(experiment: &Experiment) -> Option<String> {
-    let alignment = &experiment.request.alignment;
-    let n_padding = alignment.source_padding.max(alignment.base_padding);
-    if n_padding > 0 {
-        return Some(format!(
-            "note     the prompts differ in length: the shorter is padded on the left by {}, and \
-             the padding is attended to, as in the notebook (--align right does without)",
-            counted(n_padding, "token")
-        ));
-    }
-    let differ = experiment.align == Align::Right && alignment.source.len() != alignment.base.len();
-    differ.then(|| {
-        "note     the prompts differ in length: positions correspond by their distance from the end"
-            .to_string()
-    })
 }
 
 fn answers(answers: &Answers) -> String {

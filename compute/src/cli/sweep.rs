@@ -18,6 +18,7 @@ use super::{interrupt, output, report};
 use crate::experiment::{Experiment, Settings, baseline};
 use crate::export::Format;
 use crate::model::Model;
+use crate::sweep::wavefront::Progress;
 use crate::sweep::{Plan, SweepError, naive};
 
 /// What to sweep and where to put it.
@@ -226,8 +227,10 @@ fn sweep_one(
         output::line(&report::experiment(model, experiment))?;
     }
     let bar = progress_bar(says);
-    let document = experiment.run(model, plan, &mut |share| {
-        bar.set_position((share * BAR_STEPS as f64) as u64);
+    let document = experiment.run(model, plan, &mut |progress| {
+        if let Progress::Share(share) = progress {
+            bar.set_position((share * BAR_STEPS as f64) as u64);
+        }
         interrupt::check()
     });
     bar.finish_and_clear();
@@ -333,8 +336,9 @@ fn dry_run(args: &SweepArgs, model: &Model, prepared: &[(Experiment, Plan)]) -> 
         } else if !args.quiet {
             output::line(&format!("\n[{}/{}] {}", i + 1, prepared.len(), experiment.entity))?;
             output::line(&report::experiment(model, experiment))?;
-            if let Some(note) = report::lengths(experiment) {
-                output::line(&note)?;
+            let (n_source, n_base) = experiment.request.alignment.lengths();
+            if let Some(warning) = Document::length_warning(n_source, n_base, experiment.align) {
+                output::line(&format!("warning  {warning}"))?;
             }
             output::line(&report::baselines(&experiment.answers, &baselines))?;
             output::line(&report::plan(experiment, model.network.config.n_layers, plan))?;

@@ -111,6 +111,37 @@ impl Plan {
         })
     }
 
+    /// The same sweep in at least `n_passes` passes where it has as many columns, each pass whole
+    /// columns of about the same cost: its columns are finished, and can be shown, before the next
+    /// begins. Every pass costs both unpatched runs once more.
+    pub fn in_passes(mut self, config: &Config, request: &Request, n_passes: usize) -> Self {
+        if n_passes <= self.passes.len() {
+            return self;
+        }
+        let block = BlockCost::new(config);
+        let cost = |cell: &Cell| cell_cost(config, request, block, *cell);
+        let total: f64 = self.passes.iter().flatten().map(cost).sum();
+        let mut passes = Vec::with_capacity(n_passes);
+        let mut done = 0.0;
+        for cells in self.passes {
+            // A pass that memory bounds stays a pass of its own.
+            let mut pass = Vec::new();
+            for column in cells.chunk_by(|a, b| a.position == b.position) {
+                pass.extend(column);
+                done += column.iter().map(cost).sum::<f64>();
+                if done >= total * (passes.len() + 1) as f64 / n_passes as f64 {
+                    passes.push(std::mem::take(&mut pass));
+                }
+            }
+            if !pass.is_empty() || passes.is_empty() {
+                passes.push(pass);
+            }
+        }
+        self.operations = count(config, request, &passes);
+        self.passes = passes;
+        self
+    }
+
     /// How many cells are computed.
     pub fn n_cells(&self) -> usize {
         self.passes.iter().map(Vec::len).sum()
@@ -260,12 +291,10 @@ fn count(config: &Config, request: &Request, passes: &[Vec<Cell>]) -> Operations
         let cells_cost: f64 =
             cells.iter().map(|&cell| cell_cost(config, request, block, cell)).sum();
         operations.useful += cells_cost + readout_cost(config, request, cells.len());
-        operations.done += runs_done
-            + cells_cost
-            + readout_cost(config, request, cells.len())
-            + whole_readout_cost(config, request, 2);
+        operations.done += runs_done + cells_cost + readout_cost(config, request, cells.len());
     }
     operations.useful += whole_readout_cost(config, request, 2);
+    operations.done += whole_readout_cost(config, request, 2);
     operations
 }
 

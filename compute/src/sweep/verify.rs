@@ -6,7 +6,7 @@ use rand::SeedableRng;
 use rand::rngs::StdRng;
 use rand::seq::index::sample;
 
-use super::wavefront::Progress;
+use super::wavefront::{Listener, Progress};
 use super::{Cell, Request, Sweep, SweepError, naive};
 use crate::model::{Config, Network};
 
@@ -35,13 +35,13 @@ pub fn draw_cells(config: &Config, request: &Request, n: usize, seed: u64) -> Ve
 /// Runs `n` cells drawn at random again by the naive engine; all of them if there are fewer.
 ///
 /// # Errors
-/// [`SweepError::Cancelled`] if `progress` breaks it off between two cells, or what candle reports.
+/// [`SweepError::Cancelled`] if `listener` breaks it off between two cells, or what candle reports.
 pub fn verify(
     network: &Network,
     request: &Request,
     sweep: &Sweep,
     n: usize,
-    progress: &mut Progress,
+    listener: &mut Listener,
 ) -> Result<Verified, SweepError> {
     let start = request.positions().start;
     let activations = naive::source_activations(network, request)?;
@@ -55,7 +55,7 @@ pub fn verify(
         if difference.is_nan() || difference > verified.max_abs_diff {
             verified.max_abs_diff = difference;
         }
-        if progress(1.0) == ControlFlow::Break(()) {
+        if listener(Progress::Share(1.0)) == ControlFlow::Break(()) {
             return Err(SweepError::Cancelled);
         }
     }

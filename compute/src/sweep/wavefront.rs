@@ -14,51 +14,85 @@ use super::plan::{self, Known};
 use super::{Cell, Plan, Reading, Request, Sweep, SweepError, metric};
 use crate::model::{Block, KeysValues, Network, Outputs, Rotary, Span, last_rows, n_rows};
 
-/// Hears how far a sweep is, from 0 to 1, and may break it off.
-pub type Progress<'a> = dyn FnMut(f64) -> ControlFlow<()> + 'a;
+/// What a sweep tells while it runs.
+#[derive(Debug, Clone, Copy)]
+pub enum Progress<'a> {
+    /// The share that is done, from 0 to 1.
+    Share(f64),
+    /// Both unpatched runs are known: the source and the base.
+    Baselines(Reading, Reading),
+    /// Cells are finished, computed or known beforehand; those of a pass all at once.
+    Cells(&'a [(Cell, Reading)]),
+}
+
+/// Hears how far a sweep is, and may break it off.
+pub type Listener<'a> = dyn FnMut(Progress) -> ControlFlow<()> + 'a;
 
 /// Runs `plan`, which must have been made for `request` and this network.
 ///
 /// # Errors
-/// [`SweepError::Cancelled`] if `progress` broke it off, or what candle reports.
+/// [`SweepError::Cancelled`] if `listener` broke it off, or what candle reports.
 pub fn sweep(
     network: &Network,
     request: &Request,
     plan: &Plan,
-    progress: &mut Progress,
+    listener: &mut Listener,
 ) -> std::result::Result<Sweep, SweepError> {
     let alignment = &request.alignment;
     let n_positions = alignment.base.len().max(alignment.source.len());
     let rotary = Rotary::new(&network.config, n_positions, network.device())?;
-    let mut meter = Meter { done: 0.0, total: plan.operations.done, progress };
-    let (mut baselines, mut computed) = (None, Vec::with_capacity(plan.n_cells()));
-    for cells in &plan.passes {
-        let (order, rows) = pass(network, request, &rotary, cells, plan.n_tile_rows, &mut meter)?;
-        let ends = metric::read(network, &rows.narrow(0, 0, 2)?, request, Some(2))?;
-        baselines = Some((ends[0], ends[1]));
+    let mut meter = Meter { done: 0.0, total: plan.operations.done, listener };
+    let columns = request.positions();
+    let mut baselines = None;
+    let mut cells = Vec::new();
+    for pass_cells in &plan.passes {
+        let (order, rows) =
+            pass(network, request, &rotary, pass_cells, plan.n_tile_rows, &mut meter)?;
+        if baselines.is_none() {
+            let ends = metric::read(network, &rows.narrow(0, 0, 2)?, request, Some(2))?;
+            let (base, source) = (ends[0], ends[1]);
+            baselines = Some((base, source));
+            meter.tell(Progress::Baselines(source, base))?;
+            let known = known_cells(network, request, base, source);
+            meter.tell(Progress::Cells(&known))?;
+            // Cells that are not known are filled in below.
+            cells = vec![vec![base; columns.len()]; network.config.n_layers];
+            put(&mut cells, columns.start, &known);
+        }
         let n_chunk = request.readout.then_some(plan.n_readout_rows);
         let readings = metric::read(network, &rows.narrow(0, 2, order.len())?, request, n_chunk)?;
-        computed.extend(order.into_iter().zip(readings));
+        let computed: Vec<_> = order.into_iter().zip(readings).collect();
+        meter.tell(Progress::Cells(&computed))?;
+        put(&mut cells, columns.start, &computed);
     }
     let (base, source) =
         baselines.ok_or_else(|| candle_core::Error::msg("a plan has at least one pass"))?;
-    let columns = request.positions();
-    let mut cells: Vec<Vec<Reading>> = (0..network.config.n_layers)
-        .map(|layer| {
-            let known = columns.clone().map(|position| {
-                match plan::known(&network.config, request, Cell { layer, position }) {
-                    Some(Known::Source) => source,
-                    // Cells that are not known are filled in below.
-                    Some(Known::Base) | None => base,
-                }
-            });
-            known.collect()
-        })
-        .collect();
-    for (cell, reading) in computed {
-        cells[cell.layer][cell.position - columns.start] = reading;
-    }
     Ok(Sweep { base, source, cells })
+}
+
+/// The cells whose results are known beforehand.
+fn known_cells(
+    network: &Network,
+    request: &Request,
+    base: Reading,
+    source: Reading,
+) -> Vec<(Cell, Reading)> {
+    let all = request.positions().flat_map(|position| {
+        (0..network.config.n_layers).map(move |layer| Cell { layer, position })
+    });
+    let known = all.filter_map(|cell| {
+        Some(match plan::known(&network.config, request, cell)? {
+            Known::Source => (cell, source),
+            Known::Base => (cell, base),
+        })
+    });
+    known.collect()
+}
+
+fn put(cells: &mut [Vec<Reading>], start: usize, readings: &[(Cell, Reading)]) {
+    for &(cell, reading) in readings {
+        cells[cell.layer][cell.position - start] = reading;
+    }
 }
 
 /// One pass over the layers for some of the cells. Returns them in the order of their rows, and
@@ -222,13 +256,17 @@ impl Wave {
 struct Meter<'a, 'b> {
     done: f64,
     total: f64,
-    progress: &'a mut Progress<'b>,
+    listener: &'a mut Listener<'b>,
 }
 
 impl Meter<'_, '_> {
     fn add(&mut self, operations: f64) -> std::result::Result<(), SweepError> {
         self.done += operations;
-        match (self.progress)((self.done / self.total).min(1.0)) {
+        self.tell(Progress::Share((self.done / self.total).min(1.0)))
+    }
+
+    fn tell(&mut self, progress: Progress) -> std::result::Result<(), SweepError> {
+        match (self.listener)(progress) {
             ControlFlow::Continue(()) => Ok(()),
             ControlFlow::Break(()) => Err(SweepError::Cancelled),
         }

@@ -1,0 +1,320 @@
+//! From a submission to pairs that are known to be runnable: whatever can be wrong with it is said
+//! now, every bad row at once.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use shared::alignment::Alignment;
+use shared::document::{Baselines, Document};
+use shared::job::{PairPreview, Preview, Submission, SweepSettings};
+use shared::pairs::{self, Columns, Pair, TableError};
+use shared::problem::RowProblem;
+use shared::template::{Template, TemplateError};
+
+use super::Queue;
+use crate::experiment::{Experiment, PrepareError, Settings, baseline};
+use crate::model::Model;
+use crate::store::{NewPair, StoreError};
+use crate::sweep::{Plan, SweepError, naive, plan};
+
+/// How many pairs a preview shows; of the others it only says that they can be run.
+pub const PREVIEW_PAIRS: usize = 3;
+/// The most bad rows that are named.
+const N_NAMED_ROWS: usize = 200;
+
+/// A submission that is not accepted.
+#[derive(Debug, thiserror::Error)]
+pub enum IntakeError {
+    /// Neither pairs nor a table, or both.
+    #[error("a submission holds `pairs` or a `table`, found {0}")]
+    PairsOrTable(&'static str),
+    /// A model that is not offered.
+    #[error("`{found}` is none of the models: expected one of {expected}")]
+    UnknownModel {
+        /// What was asked for.
+        found: String,
+        /// What there is.
+        expected: String,
+    },
+    /// A server without models.
+    #[error("this server has no model: it only shows what is there")]
+    NoModel,
+    /// The template or the answers.
+    #[error(transparent)]
+    Template(#[from] TemplateError),
+    /// More pairs, or more of something else, than one submission may hold.
+    #[error("found {found} {what}, and {limit} are allowed in one submission: split it")]
+    TooMany {
+        /// What there is too much of.
+        what: &'static str,
+        /// How many.
+        found: usize,
+        /// How many are allowed.
+        limit: usize,
+    },
+    /// Rows that cannot be run.
+    #[error("{n} of the rows cannot be run, the first: {}", first(.rows))]
+    Rows {
+        /// How many.
+        n: usize,
+        /// What is wrong with them, in order; cut off where there are very many.
+        rows: Vec<RowProblem>,
+    },
+    /// Too many pairs wait.
+    #[error(
+        "{n_waiting} pairs wait and {n_new} would come, of at most {limit}: wait until some are done"
+    )]
+    QueueFull {
+        /// How many wait.
+        n_waiting: usize,
+        /// How many would come.
+        n_new: usize,
+        /// How many may wait.
+        limit: usize,
+    },
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The computation failed.
+    #[error(transparent)]
+    Sweep(#[from] SweepError),
+}
+
+fn first(rows: &[RowProblem]) -> String {
+    rows.first().map_or(String::new(), |row| format!("line {}: {}", row.line, row.message))
+}
+
+/// The engine's settings of what was asked for.
+///
+/// # Errors
+/// A template or an answer that is none.
+pub fn settings(asked: &SweepSettings) -> Result<Settings, TemplateError> {
+    let answers = match &asked.answers {
+        Some([yes, no]) => Some([Template::parse(yes)?, Template::parse(no)?]),
+        None => None,
+    };
+    Ok(Settings {
+        template: Template::named(&asked.template)?,
+        answers,
+        exact_answers: asked.exact_answers,
+        site: asked.site,
+        align: asked.align,
+        direction: asked.direction,
+        readout: asked.readout,
+        n_verified: asked.verify,
+    })
+}
+
+/// The pairs of a submission, their model, and what is wrong with any.
+pub fn check(
+    queue: &Queue,
+    submission: &Submission,
+) -> Result<(Arc<Model>, Vec<NewPair>), IntakeError> {
+    let mut pairs = Vec::new();
+    let model = prepared(queue, submission, |pair, experiment| {
+        pairs.push(NewPair { pair, experiment: experiment.id });
+    })?;
+    Ok((model, pairs))
+}
+
+pub fn preview(queue: &Queue, submission: &Submission) -> Result<Preview, IntakeError> {
+    let (mut ids, mut shown, mut operations) = (Vec::new(), Vec::new(), Vec::new());
+    let n_memory_bytes = queue.settings.n_memory_bytes;
+    let mut plan_error = None;
+    let model = prepared(queue, submission, |_, experiment| {
+        let config = &queue.model(submission.model.as_deref()).expect("checked").network.config;
+        match Plan::new(config, &experiment.request, n_memory_bytes) {
+            Ok(plan) => {
+                let plan = plan.in_passes(config, &experiment.request, queue.settings.n_passes);
+                operations.push(plan.operations.done);
+                ids.push(experiment.id.clone());
+                if shown.len() < PREVIEW_PAIRS {
+                    shown.push((experiment, plan.n_cells()));
+                }
+            }
+            Err(error) => plan_error = Some(error),
+        }
+    })?;
+    if let Some(error) = plan_error {
+        return Err(error.into());
+    }
+    let settings = &submission.settings;
+    let known = queue.store.known(&ids, settings.readout, settings.verify > 0)?;
+    let begin = Instant::now();
+    let mut pairs = Vec::with_capacity(shown.len());
+    let mut baseline_operations = 0.0;
+    for (i, (experiment, n_cells)) in shown.into_iter().enumerate() {
+        baseline_operations += 2.0 * plan::naive_cost(&model.network.config, &experiment.request);
+        pairs.push(pair_preview(&model, experiment, n_cells, known[i])?);
+    }
+    // Until a sweep has been timed, the unpatched runs say what to expect.
+    let measured = baseline_operations / begin.elapsed().as_secs_f64().max(1e-6);
+    let speed = queue.speed().unwrap_or(measured).max(1.0);
+    for (pair, operations) in pairs.iter_mut().zip(&operations) {
+        pair.estimated_secs = operations / speed;
+    }
+    let new = operations.iter().zip(&known).filter(|(_, known)| !**known);
+    Ok(Preview {
+        model: model.name.clone(),
+        n_pairs: ids.len(),
+        n_known: known.iter().filter(|known| **known).count(),
+        estimated_secs: new.map(|(operations, _)| operations / speed).sum(),
+        pairs,
+    })
+}
+
+fn pair_preview(
+    model: &Model,
+    experiment: Experiment,
+    n_cells: usize,
+    known: bool,
+) -> Result<PairPreview, IntakeError> {
+    let read = |tokens: &[u32]| {
+        let reading = naive::baseline(&model.network, tokens, &experiment.request)
+            .map_err(SweepError::from)?;
+        let missing = || candle_core::Error::msg("a baseline reads the vocabulary");
+        Ok::<_, SweepError>(baseline(model, &reading).ok_or_else(missing)?)
+    };
+    let Alignment { source, base, .. } = &experiment.request.alignment;
+    let baselines = Baselines { source: read(source)?, base: read(base)? };
+    let tokens = |ids: &[u32]| ids.iter().map(|&id| model.tokenizer.token(id)).collect();
+    let alignment = &experiment.request.alignment;
+    let (n_source, n_base) = alignment.lengths();
+    let mut warnings = Document::warnings_of(Some(&baselines), Some(&experiment.answers));
+    warnings.extend(Document::length_warning(n_source, n_base, experiment.align));
+    Ok(PairPreview {
+        known,
+        source_tokens: tokens(source),
+        base_tokens: tokens(base),
+        source_padding: alignment.source_padding,
+        base_padding: alignment.base_padding,
+        sentence_start: alignment.start,
+        first_difference: alignment.first_difference,
+        warnings,
+        n_layers: model.network.config.n_layers,
+        n_cells,
+        estimated_secs: 0.0,
+        experiment: experiment.id,
+        entity: experiment.entity,
+        source_prompt: experiment.source_prompt,
+        base_prompt: experiment.base_prompt,
+        answers: experiment.answers,
+        baselines,
+    })
+}
+
+/// Checks everything and hands out each pair; nothing counts if there is an error in the end.
+fn prepared(
+    queue: &Queue,
+    submission: &Submission,
+    mut each: impl FnMut(Pair, Experiment),
+) -> Result<Arc<Model>, IntakeError> {
+    let limits = queue.limits();
+    let model = queue.model(submission.model.as_deref()).ok_or_else(|| {
+        let names: Vec<_> = queue.models.iter().map(|model| format!("`{}`", model.name)).collect();
+        match &submission.model {
+            Some(found) if !names.is_empty() => {
+                IntakeError::UnknownModel { found: found.clone(), expected: names.join(", ") }
+            }
+            _ => IntakeError::NoModel,
+        }
+    })?;
+    let too_many = |what, found, limit| match found > limit {
+        true => Err(IntakeError::TooMany { what, found, limit }),
+        false => Ok(()),
+    };
+    too_many("cells to verify", submission.settings.verify, limits.n_verified)?;
+    let texts = submission.settings.answers.iter().flatten();
+    let longest = texts.chain([&submission.settings.template]).map(String::len).max();
+    too_many("bytes of template or answer", longest.unwrap_or(0), limits.n_cell_bytes)?;
+    let name_len = submission.name.as_deref().map_or(0, str::len);
+    too_many("bytes of name", name_len, MAX_NAME_BYTES)?;
+    let settings = settings(&submission.settings)?;
+    let pairs = pairs(submission, &settings)?;
+    too_many("pairs", pairs.len(), limits.n_pairs)?;
+
+    let (mut n, mut rows) = (0, Vec::new());
+    for pair in pairs {
+        let line = pair.line;
+        match prepare(model, &pair, &settings, limits) {
+            Ok(experiment) => each(pair, experiment),
+            Err(message) => {
+                n += 1;
+                if rows.len() < N_NAMED_ROWS {
+                    rows.push(RowProblem { line, column: None, message });
+                }
+            }
+        }
+    }
+    if n > 0 {
+        return Err(IntakeError::Rows { n, rows });
+    }
+    Ok(model.clone())
+}
+
+/// The most bytes of a job's name.
+const MAX_NAME_BYTES: usize = 200;
+
+fn pairs(submission: &Submission, settings: &Settings) -> Result<Vec<Pair>, IntakeError> {
+    match &submission.table {
+        Some(_) if !submission.pairs.is_empty() => Err(IntakeError::PairsOrTable("both")),
+        None if submission.pairs.is_empty() => Err(IntakeError::PairsOrTable("neither")),
+        None => Ok((1..)
+            .zip(&submission.pairs)
+            .map(|(line, input)| Pair {
+                line,
+                entity: input.entity.clone(),
+                source: input.source.clone(),
+                base: input.base.clone(),
+                cells: input.cells.clone(),
+            })
+            .collect()),
+        Some(table) => {
+            let uses_entity =
+                settings.template.iter().any(|t| t.columns().any(|column| column == "entity"));
+            let bytes = table.text.as_bytes();
+            let columns = Columns::guess(bytes, &table.columns, uses_entity);
+            let name = submission.name.as_deref().unwrap_or("the table");
+            pairs::read(name, bytes, table.format, &columns).map_err(rows)
+        }
+    }
+}
+
+/// The bad rows of a table.
+pub fn rows(error: TableError) -> IntakeError {
+    let n = error.problems.len();
+    let rows = error.problems.into_iter().take(N_NAMED_ROWS).map(|problem| RowProblem {
+        line: problem.line,
+        column: problem.column,
+        message: problem.message,
+    });
+    IntakeError::Rows { n, rows: rows.collect() }
+}
+
+fn prepare(
+    model: &Model,
+    pair: &Pair,
+    settings: &Settings,
+    limits: &shared::listing::Limits,
+) -> Result<Experiment, String> {
+    // Before the tokenizer, which takes its time for a very long text.
+    let texts = pair.cells.values().chain([&pair.entity, &pair.source, &pair.base]);
+    if let Some(found) = texts.map(String::len).max().filter(|&n| n > limits.n_cell_bytes) {
+        let limit = limits.n_cell_bytes;
+        return Err(format!("a cell has {found} bytes, and {limit} are allowed: shorten it"));
+    }
+    if pair.source.trim().is_empty() || pair.base.trim().is_empty() {
+        return Err("a sentence is empty".into());
+    }
+    let experiment = Experiment::prepare(model, pair, settings)
+        .map_err(|error: PrepareError| error.to_string())?;
+    let alignment = &experiment.request.alignment;
+    let found = alignment.base.len().max(alignment.source.len());
+    match found > limits.n_prompt_tokens {
+        true => Err(format!(
+            "a prompt has {found} tokens, and this server takes {}: shorten it",
+            limits.n_prompt_tokens
+        )),
+        false => Ok(experiment),
+    }
+}

@@ -1,0 +1,312 @@
+//! Previews, submissions, jobs.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{ConnectInfo, FromRequestParts, State};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, StatusCode, header};
+use serde::Deserialize;
+use shared::job::{
+    JobDetail, JobList, Preview, State as JobState, Submission, SweepSettings, TableColumns,
+    TableInput,
+};
+use shared::pairs::{self, Columns, TableFormat};
+use shared::problem::Problem;
+use shared::vocabulary::{Align, Direction, Site};
+use utoipa::IntoParams;
+
+use super::extract::{Json as Body, Limited, Path, Query};
+use super::problem::ApiError;
+use super::{App, N_BODY_BYTES};
+use crate::jobs::N_LISTED_JOBS;
+use crate::store::Page;
+
+/// Who submits, for taking turns: the address of the client. Behind a proxy on this machine it is
+/// the address that the proxy names, or what the client calls itself in `X-Client-Id`.
+pub struct Client(String);
+
+impl<S: Sync> FromRequestParts<S> for Client {
+    type Rejection = std::convert::Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Self::Rejection> {
+        let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|info| info.0.ip());
+        Ok(Self(client(peer, &parts.headers)))
+    }
+}
+
+fn client(peer: Option<IpAddr>, headers: &HeaderMap) -> String {
+    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+    let address = match peer.map(|peer| peer.to_canonical()) {
+        Some(peer) if !peer.is_loopback() => peer,
+        _ => {
+            // The last address is the one that the proxy itself has seen.
+            let named = text("x-forwarded-for").and_then(|list| list.rsplit(',').next());
+            match named.and_then(|address| address.trim().parse::<IpAddr>().ok()) {
+                Some(address) => address.to_canonical(),
+                None => {
+                    let id = text("x-client-id").unwrap_or("here");
+                    return id.chars().filter(char::is_ascii_graphic).take(64).collect();
+                }
+            }
+        }
+    };
+    match address {
+        IpAddr::V4(address) => address.to_string(),
+        // One subscriber has a whole network of these.
+        IpAddr::V6(address) => {
+            let [a, b, c, d, ..] = address.segments();
+            format!("{a:x}:{b:x}:{c:x}:{d:x}::/64")
+        }
+    }
+}
+
+/// What a submission would do: tokens, alignment, answers, the unpatched runs and the time, before
+/// any sweep. Shows the first three pairs and checks all.
+#[utoipa::path(
+    post, path = "/api/preview", tag = "jobs", request_body = Submission,
+    responses((status = 200, body = Preview),
+        (status = "4XX", body = Problem, content_type = "application/problem+json"))
+)]
+pub async fn preview(
+    State(app): State<Arc<App>>,
+    Body(submission): Body<Submission, N_BODY_BYTES>,
+) -> Result<Json<Preview>, ApiError> {
+    Ok(Json(app.heavy(move |queue| Ok(queue.preview(&submission)?)).await?))
+}
+
+/// Submits pairs or a table. All pairs are accepted, or none and every bad row is named.
+#[utoipa::path(
+    post, path = "/api/jobs", tag = "jobs", request_body = Submission,
+    responses((status = 201, body = JobDetail),
+        (status = "4XX", body = Problem, content_type = "application/problem+json"),
+        (status = 507, body = Problem, content_type = "application/problem+json"))
+)]
+pub async fn submit(
+    State(app): State<Arc<App>>,
+    Client(client): Client,
+    Body(submission): Body<Submission, N_BODY_BYTES>,
+) -> Result<(StatusCode, [(header::HeaderName, String); 1], Json<JobDetail>), ApiError> {
+    let detail = app.heavy(move |queue| Ok(queue.submit(submission, &client)?)).await?;
+    let location = format!("/api/jobs/{}", detail.job.id);
+    Ok((StatusCode::CREATED, [(header::LOCATION, location)], Json(detail)))
+}
+
+/// How to read a table and what to do with its pairs.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct TableQuery {
+    /// How the table is written: `tsv` (default), `csv` or `jsonl`.
+    #[serde(default)]
+    #[param(inline)]
+    format: TableFormat,
+    /// One of the server's models.
+    model: Option<String>,
+    /// A name for people.
+    name: Option<String>,
+    /// The entity's column.
+    entity: Option<String>,
+    /// The source sentence's column.
+    source: Option<String>,
+    /// The base sentence's column.
+    base: Option<String>,
+    /// A shipped template's name, a text with `{sentence}`, or `none`.
+    template: Option<String>,
+    /// The true answer; goes with `false_answer`.
+    true_answer: Option<String>,
+    /// The false answer.
+    false_answer: Option<String>,
+    /// Take the answers as written.
+    #[serde(default)]
+    #[param(required = false)]
+    exact_answers: bool,
+    /// What is patched.
+    #[serde(default)]
+    #[param(inline, required = false)]
+    site: Site,
+    /// How prompts of unequal length are aligned.
+    #[serde(default)]
+    #[param(inline, required = false)]
+    align: Align,
+    /// Which prompt supplies.
+    #[serde(default)]
+    #[param(inline, required = false)]
+    direction: Direction,
+    /// Whether to read the whole vocabulary; `true` by default.
+    readout: Option<bool>,
+    /// How many cells the naive engine runs again.
+    #[serde(default)]
+    #[param(required = false)]
+    verify: usize,
+}
+
+/// Submits a table as it is in its file.
+#[utoipa::path(
+    post, path = "/api/jobs/table", tag = "jobs", params(TableQuery),
+    request_body(content = String, content_type = "text/plain"),
+    responses((status = 201, body = JobDetail),
+        (status = "4XX", body = Problem, content_type = "application/problem+json"),
+        (status = 507, body = Problem, content_type = "application/problem+json"))
+)]
+pub async fn submit_table(
+    State(app): State<Arc<App>>,
+    Client(client): Client,
+    Query(query): Query<TableQuery>,
+    Limited(bytes): Limited<N_BODY_BYTES>,
+) -> Result<(StatusCode, [(header::HeaderName, String); 1], Json<JobDetail>), ApiError> {
+    let text = match std::str::from_utf8(&bytes) {
+        Ok(text) => text.trim_start_matches('\u{feff}').to_string(),
+        Err(_) => {
+            // The table's reader says on which line.
+            let name = query.name.as_deref().unwrap_or("the table");
+            let error = pairs::read(name, &bytes, query.format, &Columns::default()).err();
+            return Err(error.map_or_else(
+                || ApiError::unusable("the table is not UTF-8"),
+                |error| crate::jobs::bad_rows(error).into(),
+            ));
+        }
+    };
+    let answers = match (query.true_answer, query.false_answer) {
+        (Some(yes), Some(no)) => Some([yes, no]),
+        (None, None) => None,
+        _ => {
+            return Err(ApiError::unusable(
+                "`true_answer` and `false_answer` go together, found one of them",
+            ));
+        }
+    };
+    let defaults = SweepSettings::default();
+    let submission = Submission {
+        model: query.model,
+        name: query.name,
+        pairs: Vec::new(),
+        table: Some(TableInput {
+            text,
+            format: query.format,
+            columns: TableColumns { entity: query.entity, source: query.source, base: query.base },
+        }),
+        settings: SweepSettings {
+            template: query.template.unwrap_or(defaults.template),
+            answers,
+            exact_answers: query.exact_answers,
+            site: query.site,
+            align: query.align,
+            direction: query.direction,
+            readout: query.readout.unwrap_or(defaults.readout),
+            verify: query.verify,
+        },
+    };
+    let detail = app.heavy(move |queue| Ok(queue.submit(submission, &client)?)).await?;
+    let location = format!("/api/jobs/{}", detail.job.id);
+    Ok((StatusCode::CREATED, [(header::LOCATION, location)], Json(detail)))
+}
+
+/// Which jobs to list.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct JobsQuery {
+    /// Only jobs of this state.
+    #[param(inline)]
+    state: Option<JobState>,
+    /// The most jobs, up to 100.
+    #[param(minimum = 0)]
+    limit: Option<u32>,
+    /// How many jobs come before.
+    #[param(minimum = 0)]
+    offset: Option<u32>,
+}
+
+/// Jobs, the newest first.
+#[utoipa::path(
+    get, path = "/api/jobs", tag = "jobs", params(JobsQuery),
+    responses((status = 200, body = JobList),
+        (status = "4XX", body = Problem, content_type = "application/problem+json"))
+)]
+pub async fn list(
+    State(app): State<Arc<App>>,
+    Query(query): Query<JobsQuery>,
+) -> Result<Json<JobList>, ApiError> {
+    let limit = query.limit.map_or(N_LISTED_JOBS, |limit| (limit as usize).min(N_LISTED_JOBS));
+    let page = Page { offset: query.offset.unwrap_or(0) as usize, limit };
+    let jobs = app.blocking(move |queue| Ok(queue.jobs(query.state, page)?)).await?;
+    Ok(Json(JobList { jobs }))
+}
+
+/// A job and its pairs.
+#[utoipa::path(
+    get, path = "/api/jobs/{id}", tag = "jobs", params(("id" = String, Path, description = "The job's id")),
+    responses((status = 200, body = JobDetail),
+        (status = "4XX", body = Problem, content_type = "application/problem+json"))
+)]
+pub async fn get(
+    State(app): State<Arc<App>>,
+    Path(id): Path<String>,
+) -> Result<Json<JobDetail>, ApiError> {
+    app.blocking(move |queue| queue.job(&id)?.ok_or_else(|| ApiError::not_found("job", &id)))
+        .await
+        .map(Json)
+}
+
+/// Cancels what is not finished of a job. Its finished results stay.
+#[utoipa::path(
+    post, path = "/api/jobs/{id}/cancel", tag = "jobs", params(("id" = String, Path, description = "The job's id")),
+    responses((status = 200, body = JobDetail),
+        (status = "4XX", body = Problem, content_type = "application/problem+json"),
+        (status = 507, body = Problem, content_type = "application/problem+json"))
+)]
+pub async fn cancel(
+    State(app): State<Arc<App>>,
+    Path(id): Path<String>,
+) -> Result<Json<JobDetail>, ApiError> {
+    app.blocking(move |queue| queue.cancel(&id)?.ok_or_else(|| ApiError::not_found("job", &id)))
+        .await
+        .map(Json)
+}
+
+/// Cancels a job and removes it from the list. Its finished results stay.
+#[utoipa::path(
+    delete, path = "/api/jobs/{id}", tag = "jobs", params(("id" = String, Path, description = "The job's id")),
+    responses((status = 204),
+        (status = "4XX", body = Problem, content_type = "application/problem+json"),
+        (status = 507, body = Problem, content_type = "application/problem+json"))
+)]
+pub async fn remove(
+    State(app): State<Arc<App>>,
+    Path(id): Path<String>,
+) -> Result<StatusCode, ApiError> {
+    app.blocking(move |queue| match queue.remove_job(&id)? {
+        true => Ok(StatusCode::NO_CONTENT),
+        false => Err(ApiError::not_found("job", &id)),
+    })
+    .await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clients_are_told_apart_by_what_they_cannot_choose() {
+        /// The peer, the headers, and who that is.
+        type Case = (&'static str, &'static [(&'static str, &'static str)], &'static str);
+        let cases: [Case; 7] = [
+            ("127.0.0.1", &[], "here"),
+            ("127.0.0.1", &[("x-client-id", "tab 1")], "tab1"),
+            ("127.0.0.1", &[("x-forwarded-for", "1.2.3.4, 5.6.7.8")], "5.6.7.8"),
+            ("::1", &[("x-forwarded-for", "nobody"), ("x-client-id", "b")], "b"),
+            ("9.9.9.9", &[("x-forwarded-for", "1.2.3.4"), ("x-client-id", "b")], "9.9.9.9"),
+            ("::ffff:9.9.9.9", &[], "9.9.9.9"),
+            ("2001:db8:1:2:3:4:5:6", &[], "2001:db8:1:2::/64"),
+        ];
+        for (peer, given, expected) in cases {
+            let mut headers = HeaderMap::new();
+            for (name, value) in given {
+                headers.insert(*name, value.parse().unwrap());
+            }
+            assert_eq!(client(peer.parse().ok(), &headers), expected, "{peer}");
+        }
+    }
+}

@@ -1,0 +1,196 @@
+//! What a server tells while it works, as server-sent events.
+//!
+//! Every event is one JSON object whose `type` is also the event's name on the wire. A stream
+//! begins with a [`Event::Snapshot`], unless the client said which event it heard last and the
+//! server still has all that came after it. A client that was too slow gets a snapshot again and
+//! replaces what it knows.
+
+use serde::{Deserialize, Serialize};
+
+use crate::job::{Job, JobPair};
+
+/// One event.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum Event {
+    /// All there is to know now: replaces what was known.
+    Snapshot {
+        /// Every job that is not finished, first come first.
+        jobs: Vec<Job>,
+        /// The sweep that is being run.
+        live: Option<Live>,
+    },
+    /// A job was submitted or changed.
+    Job {
+        /// The job as it is now.
+        job: Job,
+    },
+    /// A job was removed from the list.
+    JobRemoved {
+        /// Its id.
+        id: String,
+    },
+    /// A pair changed its state.
+    Pair {
+        /// The job's id.
+        job: String,
+        /// The pair as it is now.
+        pair: JobPair,
+    },
+    /// A sweep begins.
+    Begun {
+        /// The sweep, without a column yet.
+        live: Live,
+    },
+    /// How far the running sweep is.
+    Progress {
+        /// The job's id.
+        job: String,
+        /// Which of its pairs, from 0.
+        index: usize,
+        /// The share that is done, 0 to 1.
+        share: f64,
+        /// Seconds left of this sweep; `null` while nobody can tell.
+        left_secs: Option<f64>,
+    },
+    /// Both unpatched runs of the running sweep are known.
+    Baselines {
+        /// The job's id.
+        job: String,
+        /// Which of its pairs, from 0.
+        index: usize,
+        /// The runs.
+        baselines: LiveBaselines,
+    },
+    /// Columns of the running sweep are finished.
+    Columns {
+        /// The job's id.
+        job: String,
+        /// Which of its pairs, from 0.
+        index: usize,
+        /// The columns, in no particular order.
+        columns: Vec<Column>,
+    },
+    /// Experiments came, went or came back: a list of them is to be fetched again.
+    Experiments {},
+}
+
+impl Event {
+    /// The value of `type`, which is the event's name on the wire.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Snapshot { .. } => "snapshot",
+            Self::Job { .. } => "job",
+            Self::JobRemoved { .. } => "job_removed",
+            Self::Pair { .. } => "pair",
+            Self::Begun { .. } => "begun",
+            Self::Progress { .. } => "progress",
+            Self::Baselines { .. } => "baselines",
+            Self::Columns { .. } => "columns",
+            Self::Experiments {} => "experiments",
+        }
+    }
+
+    /// The job that it is about, if it is about one.
+    pub fn job(&self) -> Option<&str> {
+        match self {
+            Self::Job { job } => Some(&job.id),
+            Self::JobRemoved { id } => Some(id),
+            Self::Begun { live } => Some(&live.job),
+            Self::Pair { job, .. }
+            | Self::Progress { job, .. }
+            | Self::Baselines { job, .. }
+            | Self::Columns { job, .. } => Some(job),
+            Self::Snapshot { .. } | Self::Experiments {} => None,
+        }
+    }
+}
+
+/// A sweep that is being run, as far as it is.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Live {
+    /// The job's id.
+    pub job: String,
+    /// Which of its pairs, from 0.
+    pub index: usize,
+    /// The id that the result will have.
+    pub experiment: String,
+    /// The model's name.
+    pub model: String,
+    /// What both sentences are about.
+    pub entity: String,
+    /// The layers of the grid.
+    pub n_layers: usize,
+    /// The base position of the grid's first column.
+    pub sentence_start: usize,
+    /// The base's token at each column.
+    pub token_labels: Vec<String>,
+    /// The share that is done, 0 to 1.
+    pub share: f64,
+    /// Seconds left; `null` while nobody can tell.
+    pub left_secs: Option<f64>,
+    /// Both unpatched runs, once they are known.
+    pub baselines: Option<LiveBaselines>,
+    /// The columns that are finished.
+    pub columns: Vec<Column>,
+}
+
+/// The metric on both unpatched runs, in nats.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct LiveBaselines {
+    /// The source run.
+    pub source: Option<f32>,
+    /// The base run.
+    pub base: Option<f32>,
+}
+
+/// A finished column of a grid.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Column {
+    /// The base position.
+    pub position: usize,
+    /// The logit difference at every layer, in nats, layer 0 first.
+    pub logit_diff: Vec<Option<f32>>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_name_is_the_type_on_the_wire() {
+        let baselines = LiveBaselines { source: Some(1.0), base: None };
+        let live = Live {
+            job: "j".into(),
+            index: 0,
+            experiment: "e".into(),
+            model: "m".into(),
+            entity: String::new(),
+            n_layers: 1,
+            sentence_start: 3,
+            token_labels: vec![],
+            share: 0.0,
+            left_secs: None,
+            baselines: Some(baselines),
+            columns: vec![],
+        };
+        let (job, index) = (String::from("j"), 0);
+        for event in [
+            Event::Snapshot { jobs: vec![], live: Some(live.clone()) },
+            Event::JobRemoved { id: job.clone() },
+            Event::Begun { live },
+            Event::Progress { job: job.clone(), index, share: 0.5, left_secs: None },
+            Event::Baselines { job: job.clone(), index, baselines },
+            Event::Columns { job, index, columns: vec![] },
+            Event::Experiments {},
+        ] {
+            let value = serde_json::to_value(&event).unwrap();
+            assert_eq!(value["type"], event.name());
+            assert_eq!(serde_json::from_value::<Event>(value).unwrap(), event);
+        }
+    }
+}

@@ -1,0 +1,298 @@
+//! What is asked of a server, and how far it is: submissions, previews, jobs.
+//!
+//! A job is a batch of pairs that were submitted together. Its pairs are run one by one, so a pair
+//! that fails leaves the others as they are, and a job that is interrupted goes on from the pairs
+//! that are finished.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::document::{Answers, Baselines, Token};
+use crate::pairs::TableFormat;
+use crate::vocabulary::{Align, Direction, Site, UnknownWord, named};
+
+/// What to sweep: `pairs` or a `table`, not both.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
+pub struct Submission {
+    /// One of the server's models, by name; without it the server's first.
+    #[serde(default)]
+    pub model: Option<String>,
+    /// A name for people, e.g. the table's file name.
+    #[serde(default)]
+    pub name: Option<String>,
+    /// The pairs, one by one.
+    #[serde(default)]
+    pub pairs: Vec<PairInput>,
+    /// The pairs as a table.
+    #[serde(default)]
+    pub table: Option<TableInput>,
+    /// What is the same for all pairs.
+    #[serde(default)]
+    pub settings: SweepSettings,
+}
+
+/// One pair of sentences.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
+pub struct PairInput {
+    /// What both are about; may be empty.
+    #[serde(default)]
+    pub entity: String,
+    /// The sentence whose activations are patched in.
+    pub source: String,
+    /// The sentence that receives them.
+    pub base: String,
+    /// More columns by name, for templates and answers.
+    #[serde(default)]
+    pub cells: BTreeMap<String, String>,
+}
+
+/// A table of pairs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
+pub struct TableInput {
+    /// The table's text, header included.
+    pub text: String,
+    /// How it is written.
+    #[serde(default)]
+    pub format: TableFormat,
+    /// Which columns mean what; without it `name`, `power`, `no_power` or `name`, `source`, `base`.
+    #[serde(default)]
+    pub columns: TableColumns,
+}
+
+/// Columns named by the reader.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
+pub struct TableColumns {
+    /// The entity's column.
+    #[serde(default)]
+    pub entity: Option<String>,
+    /// The source sentence's column.
+    #[serde(default)]
+    pub source: Option<String>,
+    /// The base sentence's column.
+    #[serde(default)]
+    pub base: Option<String>,
+}
+
+/// What is the same for all pairs of a job.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields, default)]
+pub struct SweepSettings {
+    /// The prompt: a shipped template's name, a text with `{sentence}`, or `none` if the sentences
+    /// are full prompts.
+    pub template: String,
+    /// The two answers; `null` takes the columns `true_answer` and `false_answer` where a row has
+    /// them, and else TRUE and FALSE. May hold `{entity}` or any column.
+    pub answers: Option<[String; 2]>,
+    /// Take the answers as written instead of every variant in case and leading space.
+    pub exact_answers: bool,
+    /// What is patched.
+    pub site: Site,
+    /// How prompts of unequal length are aligned.
+    pub align: Align,
+    /// Which prompt supplies.
+    pub direction: Direction,
+    /// Whether to read the whole vocabulary at every cell.
+    pub readout: bool,
+    /// How many random cells the naive engine runs again.
+    pub verify: usize,
+}
+
+impl Default for SweepSettings {
+    fn default() -> Self {
+        Self {
+            template: "notebook".into(),
+            answers: None,
+            exact_answers: false,
+            site: Site::default(),
+            align: Align::default(),
+            direction: Direction::default(),
+            readout: true,
+            verify: 0,
+        }
+    }
+}
+
+/// What a submission would do, before it is submitted.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Preview {
+    /// The model's name.
+    pub model: String,
+    /// All pairs of the submission, of which the first few are shown in [`Self::pairs`].
+    pub n_pairs: usize,
+    /// The pairs that have a result already, which will be shown and not run again.
+    pub n_known: usize,
+    /// Seconds that the new ones will take, beyond waiting for others.
+    pub estimated_secs: f64,
+    /// The first few pairs.
+    pub pairs: Vec<PairPreview>,
+}
+
+/// What a pair becomes.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct PairPreview {
+    /// The id that its result will have.
+    pub experiment: String,
+    /// Whether the result is there already.
+    pub known: bool,
+    /// What both sentences are about.
+    pub entity: String,
+    /// The prompt whose activations are patched in.
+    pub source_prompt: String,
+    /// The prompt that receives them.
+    pub base_prompt: String,
+    /// The source run's tokens, padding included.
+    pub source_tokens: Vec<Token>,
+    /// The base run's tokens, padding included.
+    pub base_tokens: Vec<Token>,
+    /// How many padding tokens the source run begins with.
+    pub source_padding: usize,
+    /// How many padding tokens the base run begins with.
+    pub base_padding: usize,
+    /// The base position of the grid's first column; the last is the base's last token.
+    pub sentence_start: usize,
+    /// The first base position at which the runs differ.
+    pub first_difference: usize,
+    /// The answers and the tokens that count as them.
+    pub answers: Answers,
+    /// Both unpatched runs.
+    pub baselines: Baselines,
+    /// What a reader should know before the sweep, a sentence each.
+    pub warnings: Vec<String>,
+    /// The layers of the grid.
+    pub n_layers: usize,
+    /// The cells that will be computed; the others are known beforehand.
+    pub n_cells: usize,
+    /// Seconds that the sweep will take.
+    pub estimated_secs: f64,
+}
+
+named! {
+    /// How far a job or one of its pairs is.
+    State, "state" {
+        /// It waits for its turn.
+        #[default]
+        Queued = "queued",
+        /// It is being computed.
+        Running = "running",
+        /// It has a result. A job is done when none of its pairs is left and at least one is done.
+        Done = "done",
+        /// It has none, and an error says why. A job has failed when all of its pairs have.
+        Failed = "failed",
+        /// Somebody cancelled it.
+        Cancelled = "cancelled",
+    }
+}
+
+impl State {
+    /// Whether nothing more will happen.
+    pub fn is_final(self) -> bool {
+        matches!(self, Self::Done | Self::Failed | Self::Cancelled)
+    }
+}
+
+/// A batch of pairs.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Job {
+    /// 20 hexadecimal digits.
+    pub id: String,
+    /// A name for people.
+    pub name: String,
+    /// The model's name.
+    pub model: String,
+    /// What is the same for all pairs.
+    pub settings: SweepSettings,
+    /// How far it is.
+    pub state: State,
+    /// All pairs.
+    pub n_pairs: usize,
+    /// Those with a result.
+    pub n_done: usize,
+    /// Those without one, for a reason.
+    pub n_failed: usize,
+    /// How many pairs of any job run before this job's next one; `null` when it waits for none.
+    pub n_ahead: Option<usize>,
+    /// When it was submitted, in UTC, `2026-01-31T12:00:00Z`.
+    pub submitted_at: String,
+    /// When its first pair began.
+    pub started_at: Option<String>,
+    /// When nothing was left to do.
+    pub finished_at: Option<String>,
+    /// Why it failed: the first pair's reason.
+    pub error: Option<String>,
+}
+
+/// A job and all of its pairs.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct JobDetail {
+    /// The job.
+    pub job: Job,
+    /// Its pairs, in the order of the table.
+    pub pairs: Vec<JobPair>,
+}
+
+/// One pair of a job.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct JobPair {
+    /// Which of the job's pairs, from 0.
+    pub index: usize,
+    /// The line of the table, from 1; 0 where there was none.
+    pub line: u64,
+    /// What both sentences are about.
+    pub entity: String,
+    /// The source's sentence.
+    pub source: String,
+    /// The base's sentence.
+    pub base: String,
+    /// The id that the result has, or will have.
+    pub experiment: String,
+    /// How far it is.
+    pub state: State,
+    /// Why it failed.
+    pub error: Option<String>,
+}
+
+/// Jobs, the newest first.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct JobList {
+    /// The jobs.
+    pub jobs: Vec<Job>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_submission_needs_no_more_than_its_pair() {
+        let text = r#"{"pairs": [{"source": "a", "base": "b"}]}"#;
+        let submission: Submission = serde_json::from_str(text).unwrap();
+        assert_eq!(submission.settings, SweepSettings::default());
+        assert_eq!(submission.pairs[0].source, "a");
+        let unknown = serde_json::from_str::<Submission>(r#"{"settings": {"sight": "x"}}"#);
+        assert!(unknown.unwrap_err().to_string().contains("unknown field `sight`"));
+    }
+
+    #[test]
+    fn only_three_states_are_final() {
+        let last: Vec<_> = State::ALL.iter().filter(|state| state.is_final()).collect();
+        assert_eq!(last, [&State::Done, &State::Failed, &State::Cancelled]);
+    }
+}

@@ -1,0 +1,399 @@
+//! The server as a process: killed at any moment, on a full or read-only folder, and with clients
+//! that do not behave.
+#![cfg(unix)]
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+use std::{env, fs};
+
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+use serde_json::{Value, json};
+
+fn tiny() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/oracle/models/tiny-llama3")
+}
+
+/// A running server; ends when dropped.
+struct Server {
+    child: Child,
+    address: SocketAddr,
+}
+
+fn command(data: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_patchboard"));
+    command.args(["serve", "--port", "0", "--model"]).arg(tiny()).arg("--data").arg(data);
+    command.env("RUST_LOG", "error").env_remove("RUST_BACKTRACE");
+    command.stdout(Stdio::piped());
+    command
+}
+
+impl Server {
+    fn start(data: &Path) -> Self {
+        Self::from(&mut command(data))
+    }
+
+    fn from(command: &mut Command) -> Self {
+        let mut child = command.spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+        let address = line.trim().rsplit_once("http://").unwrap_or_else(|| panic!("{line:?}")).1;
+        Self { child, address: address.trim_end_matches('/').parse().unwrap() }
+    }
+
+    fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    fn connect(&self) -> TcpStream {
+        let stream = TcpStream::connect(self.address).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+        stream
+    }
+
+    /// Sends a request and reads its answer to the end; `None` if the server goes away meanwhile.
+    fn try_ask(&self, method: &str, path: &str, body: &str) -> Option<(u16, String)> {
+        let mut stream = TcpStream::connect(self.address).ok()?;
+        stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+        let n = body.len();
+        let request = format!(
+            "{method} {path} HTTP/1.1\r\nHost: {}\r\nContent-Type: application/json\r\n\
+             Content-Length: {n}\r\nConnection: close\r\n\r\n{body}",
+            self.address
+        );
+        stream.write_all(request.as_bytes()).ok()?;
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).ok()?;
+        let answer = String::from_utf8(answer).unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n")?;
+        let status = head.split(' ').nth(1)?.parse().ok()?;
+        Some((status, body.to_string()))
+    }
+
+    fn ask(&self, method: &str, path: &str, body: &str) -> (u16, Value) {
+        let (status, body) = self.try_ask(method, path, body).unwrap();
+        (status, serde_json::from_str(&body).unwrap_or(Value::String(body)))
+    }
+
+    fn get(&self, path: &str) -> Value {
+        let (status, value) = self.ask("GET", path, "");
+        assert_eq!(status, 200, "{path}: {value}");
+        value
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// `n` different pairs; large enough that a sweep takes some milliseconds.
+fn table(n: usize) -> String {
+    let pair = |i: usize| {
+        json!({ "entity": format!("The king {i}"),
+            "source": format!("The king orders the guards and the crew of ship {i} to leave."),
+            "base": format!("The king watches the guards and the crew of ship {i} at rest.") })
+    };
+    json!({ "name": "many", "pairs": (0..n).map(pair).collect::<Vec<_>>() }).to_string()
+}
+
+/// Waits until no job is left and returns all jobs.
+fn drained(server: &Server) -> Vec<Value> {
+    let deadline = Instant::now() + Duration::from_secs(120);
+    loop {
+        let jobs = server.get("/api/jobs")["jobs"].as_array().unwrap().clone();
+        let is_over = |job: &Value| job["state"] != "queued" && job["state"] != "running";
+        if jobs.iter().all(is_over) {
+            return jobs;
+        }
+        assert!(Instant::now() < deadline, "{jobs:?}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// What a document says, without what differs from run to run.
+fn content(server: &Server, id: &str) -> Value {
+    let mut document = server.get(&format!("/api/experiments/{id}"));
+    for field in ["wall_secs", "finished_at"] {
+        document["provenance"][field] = Value::Null;
+    }
+    document
+}
+
+fn ids(server: &Server) -> Vec<String> {
+    let page = server.get("/api/experiments?limit=200&sort=entity");
+    let list = page["experiments"].as_array().unwrap();
+    assert_eq!(page["total"], list.len());
+    list.iter().map(|entry| entry["id"].as_str().unwrap().to_string()).collect()
+}
+
+/// Killed at random moments while it works through a queue, the server always comes back with
+/// whole results, and comes to the same end as one that was left alone. `PATCHBOARD_KILLS` sets how
+/// often.
+#[test]
+fn killed_at_any_moment_it_loses_nothing() {
+    const N_PAIRS: usize = 60;
+    let n_kills: usize = env::var("PATCHBOARD_KILLS").map_or(30, |n| n.parse().unwrap());
+    let quiet = tempfile::tempdir().unwrap();
+    let server = Server::start(quiet.path());
+    assert_eq!(server.ask("POST", "/api/jobs", &table(N_PAIRS)).0, 201);
+    drained(&server);
+    let expected: Vec<_> = ids(&server).iter().map(|id| content(&server, id)).collect();
+    assert_eq!(expected.len(), N_PAIRS);
+    drop(server);
+
+    let data = tempfile::tempdir().unwrap();
+    let mut random = StdRng::seed_from_u64(7);
+    let (mut n_finished, mut n_in_the_middle) = (0, 0);
+    for round in 0..n_kills {
+        let server = Server::start(data.path());
+        // What is listed is there, whole and right, and never less than before.
+        let there = ids(&server);
+        assert!(there.len() >= n_finished, "{} of {n_finished} results", there.len());
+        n_finished = there.len();
+        for id in &there {
+            let expected = expected.iter().find(|document| document["id"] == **id).unwrap();
+            assert_eq!(content(&server, id), *expected, "round {round}");
+        }
+        let jobs = server.get("/api/jobs")["jobs"].as_array().unwrap().clone();
+        let is_running = jobs.iter().any(|job| job["state"] != "done");
+        n_in_the_middle += usize::from(is_running);
+        if !is_running {
+            // Everything was done: once more from the beginning.
+            for id in &there {
+                server.ask("DELETE", &format!("/api/experiments/{id}"), "");
+            }
+            drop(server);
+            fs::remove_dir_all(data.path()).unwrap();
+            fs::create_dir(data.path()).unwrap();
+            n_finished = 0;
+            let server = Server::start(data.path());
+            assert_eq!(server.ask("POST", "/api/jobs", &table(N_PAIRS)).0, 201);
+            std::thread::sleep(Duration::from_millis(random.random_range(0..120)));
+            server.kill();
+            continue;
+        }
+        // Whoever asks while it dies is cut off, and no worse.
+        std::thread::sleep(Duration::from_millis(random.random_range(0..120)));
+        server.kill();
+    }
+    assert!(n_in_the_middle >= n_kills / 3, "only {n_in_the_middle} kills hit a running queue");
+
+    let server = Server::start(data.path());
+    let jobs = drained(&server);
+    assert!(jobs.iter().all(|job| job["state"] == "done" && job["n_failed"] == 0), "{jobs:?}");
+    let found: Vec<_> = ids(&server).iter().map(|id| content(&server, id)).collect();
+    assert_eq!(found.len(), N_PAIRS);
+    for (found, expected) in found.iter().zip(&expected) {
+        assert_eq!(found, expected);
+    }
+}
+
+#[test]
+fn it_stops_when_asked_and_goes_on_later() {
+    let data = tempfile::tempdir().unwrap();
+    let mut server = Server::start(data.path());
+    assert_eq!(server.ask("POST", "/api/jobs", &table(80)).0, 201);
+    let mut events = server.connect();
+    write!(events, "GET /api/events HTTP/1.1\r\nHost: {}\r\n\r\n", server.address).unwrap();
+    let second = Command::new(env!("CARGO_BIN_EXE_patchboard"))
+        .args(["serve", "--port", "0", "--read-only", "--data"])
+        .arg(data.path())
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&second.stderr).into_owned();
+    assert!(said.contains("another server uses the data folder"), "{said}");
+
+    let begin = Instant::now();
+    let killed = Command::new("sh")
+        .arg("-c")
+        .arg(format!("kill -TERM {}", server.child.id()))
+        .status()
+        .unwrap();
+    assert!(killed.success());
+    assert!(server.child.wait().unwrap().success());
+    assert!(begin.elapsed() < Duration::from_secs(5), "{:?}", begin.elapsed());
+    let mut rest = String::new();
+    events.read_to_string(&mut rest).unwrap();
+    assert!(rest.contains("event: snapshot"), "{rest}");
+    let names = fs::read_dir(data.path()).unwrap().map(|e| e.unwrap().file_name());
+    let names: Vec<_> = names.collect();
+    assert!(!names.iter().any(|name| name == "patchboard.db-wal"), "{names:?}");
+
+    let server = Server::start(data.path());
+    let jobs = drained(&server);
+    assert_eq!((&jobs[0]["state"], &jobs[0]["n_done"]), (&json!("done"), &json!(80)));
+}
+
+/// Whether this test runs as root, whom no permission stops.
+fn is_root() -> bool {
+    let folder = tempfile::tempdir().unwrap();
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o555)).unwrap();
+    fs::write(folder.path().join("x"), "").is_ok()
+}
+
+#[test]
+fn what_is_in_a_read_only_folder_is_still_shown() {
+    let data = tempfile::tempdir().unwrap();
+    let server = Server::start(data.path());
+    server.ask("POST", "/api/jobs", &table(3));
+    drained(&server);
+    let documents: Vec<_> = ids(&server).iter().map(|id| content(&server, id)).collect();
+    // One that was killed leaves a log behind, which belongs to the data.
+    server.kill();
+    let copy = tempfile::tempdir().unwrap();
+    for entry in fs::read_dir(data.path()).unwrap() {
+        let entry = entry.unwrap();
+        let to = copy.path().join(entry.file_name());
+        fs::copy(entry.path(), &to).unwrap();
+        fs::set_permissions(&to, fs::Permissions::from_mode(0o444)).unwrap();
+    }
+    fs::set_permissions(copy.path(), fs::Permissions::from_mode(0o555)).unwrap();
+    let mut command = command(copy.path());
+    // Root may write anywhere, so the server runs as somebody who may not.
+    let program = tempfile::tempdir().unwrap();
+    if is_root() {
+        let to = program.path().join("patchboard");
+        fs::copy(env!("CARGO_BIN_EXE_patchboard"), &to).unwrap();
+        fs::set_permissions(program.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        command = Command::new(&to);
+        command.args(["serve", "--port", "0", "--read-only", "--data"]).arg(copy.path());
+        command.stdout(Stdio::piped()).uid(65_534).gid(65_534);
+    }
+    let server = Server::from(&mut command);
+    let found: Vec<_> = ids(&server).iter().map(|id| content(&server, id)).collect();
+    assert_eq!(found, documents);
+    assert_eq!(server.get("/api/server")["writable"], false);
+    let (status, problem) = server.ask("POST", "/api/import", &documents[0].to_string());
+    assert_eq!(status, 403, "{problem}");
+    drop(server);
+    fs::set_permissions(copy.path(), fs::Permissions::from_mode(0o755)).unwrap();
+}
+
+#[test]
+fn beyond_this_machine_it_takes_a_decision() {
+    let data = tempfile::tempdir().unwrap();
+    let run = |args: &[&str]| {
+        let mut command = command(data.path());
+        let output = command.args(args).stderr(Stdio::piped()).output().unwrap();
+        assert_eq!(output.status.code(), Some(1), "{args:?}");
+        String::from_utf8(output.stderr).unwrap()
+    };
+    let said = run(&["--host", "0.0.0.0"]);
+    assert!(said.contains("`--read-only`, or give `--token-file FILE`"), "{said}");
+    let token = data.path().join("token");
+    fs::write(&token, "hunter2\n").unwrap();
+    let said = run(&["--host", "::", "--token-file", token.to_str().unwrap()]);
+    assert!(said.contains("has 7 characters, and needs at least 20"), "{said}");
+    assert!(!said.contains("hunter2"));
+    let said = run(&["--token-file", "/no/such/file"]);
+    assert!(said.contains("cannot read the token file"), "{said}");
+    let said = run(&["--model", "/no/such/model"]);
+    assert!(said.contains("/no/such/model"), "{said}");
+
+    fs::write(&token, "a-token-that-is-long-enough\n").unwrap();
+    let mut command = command(data.path());
+    command.args(["--host", "0.0.0.0", "--token-file"]).arg(&token);
+    command.env("RUST_LOG", "trace").stderr(Stdio::piped());
+    let mut server = Server::from(&mut command);
+    server.address.set_ip([127, 0, 0, 1].into());
+    assert_eq!(server.ask("POST", "/api/jobs", &table(1)).0, 401);
+    let mut stream = server.connect();
+    let body = table(1);
+    write!(
+        stream,
+        "POST /api/jobs HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer \
+         a-token-that-is-long-enough\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\
+         Connection: close\r\n\r\n{body}",
+        body.len()
+    )
+    .unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 201"), "{answer}");
+    let mut log = server.child.stderr.take().unwrap();
+    drop(server);
+    let mut text = String::new();
+    log.read_to_string(&mut text).unwrap();
+    assert!(text.contains("answered") && !text.contains("a-token-that"), "{text}");
+}
+
+#[test]
+fn clients_that_do_not_behave_do_not_keep_others_out() {
+    let data = tempfile::tempdir().unwrap();
+    let server = Server::start(data.path());
+    // A body of 100 MB is refused by its length, or once it is too long.
+    for head in ["Content-Length: 104857600", "Transfer-Encoding: chunked"] {
+        let mut stream = server.connect();
+        write!(
+            stream,
+            "POST /api/jobs HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
+             Connection: close\r\n{head}\r\n\r\n"
+        )
+        .unwrap();
+        let chunk = format!("10000\r\n{}\r\n", " ".repeat(0x10000));
+        let chunk = if head.starts_with('T') { chunk } else { " ".repeat(0x10000) };
+        let n_sent = (0..1_600).take_while(|_| stream.write_all(chunk.as_bytes()).is_ok()).count();
+        assert!(n_sent < 1_600, "all of it was taken");
+        let mut answer = Vec::new();
+        // The answer may be lost with the connection, which is cut off in the middle of the body.
+        let _ = stream.read_to_end(&mut answer);
+        let answer = String::from_utf8_lossy(&answer);
+        assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 413"), "{answer}");
+    }
+    // Nonsense, half a head, half a body: all of them stay open, and others are served.
+    let mut odd = Vec::new();
+    for text in [
+        "\0\u{1}\u{2}\r\n\r\n",
+        "GET / HT",
+        "POST /api/jobs HTTP/1.1\r\nHost: localhost\r\n\
+        Content-Type: application/json\r\nContent-Length: 1000\r\n\r\n{\"pairs\"",
+    ] {
+        for _ in 0..20 {
+            let mut stream = server.connect();
+            stream.write_all(text.as_bytes()).unwrap();
+            odd.push(stream);
+        }
+    }
+    assert_eq!(server.get("/healthz"), "ok\n");
+
+    // More idle connections than there may be: the others are told so at once.
+    let (mut idle, mut n_refused) = (Vec::new(), 0);
+    for _ in 0..1_500 {
+        let Ok(stream) = TcpStream::connect(server.address) else { continue };
+        idle.push(stream);
+        if idle.len() > 900 {
+            break;
+        }
+    }
+    std::thread::sleep(Duration::from_millis(300));
+    for stream in &mut idle {
+        stream.set_nonblocking(true).unwrap();
+        let mut begin = [0; 12];
+        match stream.read(&mut begin) {
+            Ok(n) => n_refused += usize::from(begin[..n].starts_with(b"HTTP/1.1 503")),
+            Err(error) => assert!(
+                matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::ConnectionReset),
+                "{error}"
+            ),
+        }
+    }
+    assert!(n_refused > 50, "{n_refused} of {} were refused", idle.len());
+    drop(odd);
+    drop(idle);
+    // They go away, and all is as before.
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while server.try_ask("GET", "/healthz", "").is_none_or(|(status, _)| status != 200) {
+        assert!(Instant::now() < deadline);
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
