@@ -12,7 +12,7 @@ use shared::template::{Prompt, Template, TemplateError};
 use shared::vocabulary::{Align, Direction, Site};
 
 use crate::model::{Encoded, Model, VERSION};
-use crate::sweep::wavefront::Listener;
+use crate::sweep::wavefront::{Listener, Rider};
 use crate::sweep::{Plan, Reading, Request, Sweep, SweepError, verify, wavefront};
 
 /// What is the same for all pairs of a table.
@@ -257,11 +257,45 @@ impl Experiment {
     ) -> Result<Document, SweepError> {
         let begin = Instant::now();
         let sweep = wavefront::sweep(&model.network, &self.request, plan, listener)?;
+        self.document(model, plan, &sweep, begin.elapsed().as_secs_f64(), listener)
+    }
+
+    /// Runs several sweeps in the same passes over the layers; `wall_secs` of each document is its
+    /// share of the time by operations.
+    ///
+    /// # Errors
+    /// [`SweepError`].
+    pub fn run_together(
+        group: &[&(Self, Plan)],
+        model: &Model,
+        listener: &mut Listener,
+    ) -> Result<Vec<Document>, SweepError> {
+        let begin = Instant::now();
+        let riders: Vec<_> =
+            group.iter().map(|(e, plan)| Rider { request: &e.request, plan }).collect();
+        let sweeps = wavefront::sweep_together(&model.network, &riders, listener)?;
         let wall_secs = begin.elapsed().as_secs_f64();
+        let total: f64 = group.iter().map(|(_, plan)| plan.operations.done).sum();
+        let documents = group.iter().zip(&sweeps).map(|((experiment, plan), sweep)| {
+            let share = plan.operations.done / total;
+            experiment.document(model, plan, sweep, share * wall_secs, listener)
+        });
+        documents.collect()
+    }
+
+    /// Writes down what came of a sweep, after the naive engine has run some of it again.
+    fn document(
+        &self,
+        model: &Model,
+        plan: &Plan,
+        sweep: &Sweep,
+        wall_secs: f64,
+        listener: &mut Listener,
+    ) -> Result<Document, SweepError> {
         let verification = match self.n_verified {
             0 => None,
             n => {
-                let verified = verify::verify(&model.network, &self.request, &sweep, n, listener)?;
+                let verified = verify::verify(&model.network, &self.request, sweep, n, listener)?;
                 Some(Verification {
                     n_cells: verified.n_cells,
                     max_abs_diff: verified.max_abs_diff,
@@ -283,7 +317,7 @@ impl Experiment {
             sentence_start: start,
             token_labels: base_tokens[start..].iter().map(|token| token.text.clone()).collect(),
             num_layers: model.network.config.n_layers,
-            patching_results: grid(&sweep, |reading| finite(reading.logit_diff)),
+            patching_results: grid(sweep, |reading| finite(reading.logit_diff)),
             template: self.template.clone(),
             site: self.request.site,
             align: self.align,
@@ -293,8 +327,8 @@ impl Experiment {
             source_padding: self.request.alignment.source_padding,
             base_padding: self.request.alignment.base_padding,
             answers: Some(self.answers.clone()),
-            baselines: baselines(model, &sweep),
-            readout: readout(model, &sweep),
+            baselines: baselines(model, sweep),
+            readout: readout(model, sweep),
             verification,
             provenance: Some(Provenance {
                 engine: format!("patchboard {VERSION}"),

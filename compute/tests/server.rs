@@ -62,7 +62,7 @@ impl Server {
     fn new(guard: Guard, settings: QueueSettings, works: bool) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let store = Arc::new(Store::open(folder.path()).unwrap());
-        let models = open_models(&[model("tiny-llama3")]).unwrap();
+        let models = open_models(&[model("tiny-llama3")], usize::MAX).unwrap().0;
         let queue = Arc::new(Queue::new(store, models, settings).unwrap());
         let (stop, stopped) = watch::channel(false);
         let settings = ServerSettings {
@@ -440,7 +440,7 @@ async fn a_failed_pair_leaves_the_others_and_a_cancelled_job_stops() {
     // As much memory as the short pair needs.
     let long = "the guards and ".repeat(6);
     let texts = [("A rules.", "A waits."), (&format!("{long} rule"), &format!("{long} wait"))];
-    let models = open_models(&[model("tiny-llama3")]).unwrap();
+    let models = open_models(&[model("tiny-llama3")], usize::MAX).unwrap().0;
     let answer = |text| Template::parse(text).unwrap();
     let needed = texts.map(|(source, base)| {
         let (entity, source, base) = ("A".into(), source.into(), base.into());

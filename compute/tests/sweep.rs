@@ -4,11 +4,12 @@
 
 mod support;
 
+use std::collections::HashMap;
 use std::ops::ControlFlow;
 
 use candle_core::Tensor;
-use compute::model::{Config, FAMILIES, Family, Network, Rope, RopeScaling};
-use compute::sweep::wavefront::Progress;
+use compute::model::{Config, FAMILIES, Family, Network, Rope, RopeScaling, Weight};
+use compute::sweep::wavefront::{Progress, Rider};
 use compute::sweep::{Cell, Plan, Request, Sweep, naive, verify, wavefront};
 use proptest::prelude::*;
 use shared::alignment::Alignment;
@@ -58,6 +59,11 @@ impl Shape {
 
 /// A random model.
 fn network(shape: &Shape) -> Network {
+    network_like(shape).0
+}
+
+/// A random model and its weights.
+fn network_like(shape: &Shape) -> (Network, HashMap<Weight, Tensor>) {
     let n_heads = shape.n_kv_heads * shape.n_groups;
     let mut config = Config {
         n_layers: shape.n_layers,
@@ -87,7 +93,7 @@ fn network(shape: &Shape) -> Network {
             layer.rope = layer.rope.map(|_| usize::from(layer.window.is_some()));
         }
     }
-    random_network(config, shape.seed).0
+    random_network(config, shape.seed)
 }
 
 fn sweep(network: &Network, request: &Request, memory: usize) -> Sweep {
@@ -188,7 +194,7 @@ proptest! {
     #[test]
     fn the_wavefront_is_the_naive_engine(case in cases()) {
         prop_assume!(case.source != case.base);
-        let network = network(&case.shape);
+        let (network, weights) = network_like(&case.shape);
         prop_assume!(network.config.has_site(case.site));
         let mut request = request(&case.source, &case.base, case.start, case.align, case.site);
         request.readout = case.readout;
@@ -202,6 +208,12 @@ proptest! {
         }
         let pieces =
             wavefront::sweep(&network, &request, &plan, &mut |_| ControlFlow::Continue(())).unwrap();
+
+        // Weights that stay where they are change nothing at all.
+        let streamed = Network::stream(network.config.clone(), weights).unwrap();
+        let streamed = sweep(&streamed, &request, MEMORY);
+        prop_assert_eq!((streamed.base, streamed.source), (whole.base, whole.source));
+        prop_assert_eq!(&streamed.cells, &whole.cells);
 
         let activations = naive::source_activations(&network, &request).unwrap();
         let base = naive::baseline(&network, &request.alignment.base, &request).unwrap();
@@ -227,6 +239,23 @@ proptest! {
                         prop_assert!((vocabulary.p_top - expected.p_top).abs() < 1e-5);
                     }
                 }
+            }
+        }
+        // The same in company.
+        let other = self::request(&case.base, &case.source, case.start, case.align, case.site);
+        let other_plan = Plan::new(&network.config, &other, MEMORY).unwrap();
+        let riders = [
+            Rider { request: &other, plan: &other_plan },
+            Rider { request: &request, plan: &plan },
+        ];
+        let together = wavefront::sweep_together(&network, &riders, &mut |_| {
+            ControlFlow::Continue(())
+        });
+        let together = together.unwrap();
+        for (together, alone) in [(&together[1], &whole), (&together[0], &sweep(&network, &other, MEMORY))] {
+            for (got, expected) in together.cells.iter().flatten().zip(alone.cells.iter().flatten()) {
+                prop_assert!(close(got.logit_diff, expected.logit_diff));
+                prop_assert_eq!(got.vocabulary.is_some(), expected.vocabulary.is_some());
             }
         }
         let verified = verify::verify(&network, &request, &whole, 4, &mut |_| ControlFlow::Continue(()));
@@ -306,7 +335,7 @@ fn patching_all_positions_of_a_layer_gives_the_source() {
                 })
             };
             let x = naive::forward(&network, &base, hook).unwrap();
-            let reading = &compute::sweep::metric::read(&network, &x, &request, None).unwrap()[0];
+            let reading = &compute::sweep::metric::read(&network, x, &request).unwrap()[0];
             assert_close(reading.logit_diff, source.logit_diff, site.name());
         }
     }
@@ -381,7 +410,7 @@ fn too_little_memory_is_refused_with_what_is_needed() {
     let request = request(&SOURCE, &[5, 6, 7, 13], 0, Align::Pad, Site::ResidPost);
     let error = Plan::new(&network.config, &request, 1 << 20).unwrap_err().to_string();
     assert!(error.starts_with("the sweep needs at least 25 MiB"), "{error}");
-    assert!(error.ends_with("is allowed 1 MiB: raise `--memory`"), "{error}");
+    assert!(error.ends_with("of what is allowed 1 MiB are left: raise `--memory`"), "{error}");
     assert!(Plan::new(&network.config, &request, 25 << 20).is_ok());
 }
 

@@ -7,19 +7,17 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
-use bytesize::ByteSize;
-use candle_core::{Device, Tensor};
 use clap::Args;
 use serde::Serialize;
 use shared::pairs::Pair;
 use shared::template::{NOTEBOOK, Template};
 
-use super::inputs::{n_bytes, open_model};
+use super::inputs::open_model;
+use super::memory::MemoryArgs;
 use super::output;
 use super::report::passes;
 use crate::experiment::{Experiment, Settings};
-use crate::model::Config;
-use crate::sweep::{Plan, naive, plan, verify, wavefront};
+use crate::sweep::{Plan, naive, plan, speed, verify, wavefront};
 
 /// What to measure.
 #[derive(Debug, Args)]
@@ -37,13 +35,12 @@ pub struct BenchArgs {
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
     rounds: u32,
 
-    /// How many cells the naive engine runs in each round.
-    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..))]
+    /// How many cells the naive engine runs in each round; 0 leaves it out.
+    #[arg(long, value_name = "N", default_value_t = 4)]
     naive_cells: u32,
 
-    /// The most memory beyond the weights.
-    #[arg(long, value_name = "SIZE", default_value = "1GiB")]
-    memory: ByteSize,
+    #[command(flatten)]
+    memory: MemoryArgs,
 
     /// Print one JSON object instead of text.
     #[arg(long)]
@@ -64,7 +61,7 @@ struct Figures {
     /// Best of all rounds, in seconds.
     wavefront_secs: f64,
     /// Best of all rounds, in seconds.
-    naive_secs_per_cell: f64,
+    naive_secs_per_cell: Option<f64>,
     /// Operations that any exact prefix-sharing sweep must do.
     useful_operations: f64,
     /// Operations that this sweep did.
@@ -77,9 +74,13 @@ struct Figures {
     /// operations a second.
     peak_gflops: f64,
     /// Naive seconds for all cells over wavefront seconds.
-    speedup_over_naive: f64,
+    speedup_over_naive: Option<f64>,
     /// Achieved over peak.
     share_of_peak: f64,
+    /// What every pass reads from files, where the weights are not kept in memory.
+    read_bytes: u64,
+    /// The memory that the weights take.
+    held_bytes: usize,
     /// The sweep's memory beyond the weights by its own plan, in bytes.
     planned_bytes: usize,
 }
@@ -89,22 +90,26 @@ struct Figures {
 /// # Errors
 /// A model or pair that cannot be run.
 pub fn run(args: BenchArgs) -> Result<()> {
-    let model = open_model(args.model.as_deref(), args.json)?;
+    let limit = args.memory.limit()?;
+    let model = open_model(args.model.as_deref(), args.json, limit)?;
     let config = &model.network.config;
     let (pair, template) = pair(args.pair)?;
     let settings = Settings { template, readout: true, ..Settings::default() };
     let experiment = Experiment::prepare(&model, &pair, &settings)?;
     let request = &experiment.request;
-    let plan = Plan::new(config, request, n_bytes(args.memory)?)?;
+    let plan = Plan::new(config, request, model.n_sweep_bytes(limit))?;
     let columns = request.positions();
     let n_cells = config.n_layers * columns.len();
-    let activations = naive::source_activations(&model.network, request)?;
+    let activations = match args.naive_cells {
+        0 => Vec::new(),
+        _ => naive::source_activations(&model.network, request)?,
+    };
     let drawn = verify::draw_cells(config, request, args.naive_cells as usize, 1);
 
     let (mut peak, mut wavefront_secs, mut naive_secs) = (0.0f64, f64::INFINITY, f64::INFINITY);
     // Interleaved, so that a machine whose speed wanders is measured alike.
     for _ in 0..args.rounds {
-        peak = peak.max(matrix_product_flops(config, plan.n_tile_rows)?);
+        peak = peak.max(speed::matrix_products(config, plan.n_tile_rows)?);
         let begin = Instant::now();
         black_box(wavefront::sweep(&model.network, request, &plan, &mut |_| {
             ControlFlow::Continue(())
@@ -114,7 +119,9 @@ pub fn run(args: BenchArgs) -> Result<()> {
         for &cell in &drawn {
             black_box(naive::cell(&model.network, request, &activations, cell)?);
         }
-        naive_secs = naive_secs.min(begin.elapsed().as_secs_f64() / drawn.len() as f64);
+        if !drawn.is_empty() {
+            naive_secs = naive_secs.min(begin.elapsed().as_secs_f64() / drawn.len() as f64);
+        }
     }
     let achieved = plan.operations.useful / wavefront_secs;
     let figures = Figures {
@@ -127,14 +134,18 @@ pub fn run(args: BenchArgs) -> Result<()> {
         n_cells_computed: plan.n_cells(),
         n_passes: plan.passes.len(),
         wavefront_secs,
-        naive_secs_per_cell: naive_secs,
+        naive_secs_per_cell: naive_secs.is_finite().then_some(naive_secs),
         useful_operations: plan.operations.useful,
         done_operations: plan.operations.done,
         naive_operations: plan::naive_cost(config, request) * n_cells as f64,
         achieved_gflops: achieved / 1e9,
         peak_gflops: peak / 1e9,
-        speedup_over_naive: naive_secs * n_cells as f64 / wavefront_secs,
+        speedup_over_naive: naive_secs
+            .is_finite()
+            .then_some(naive_secs * n_cells as f64 / wavefront_secs),
         share_of_peak: achieved / peak,
+        read_bytes: if model.network.is_streamed() { model.n_stored_bytes } else { 0 },
+        held_bytes: model.network.n_held_bytes(),
         planned_bytes: plan.peak_bytes,
     };
     if args.json {
@@ -148,12 +159,13 @@ impl Figures {
         format!(
             "{}, {} threads, {} tokens: {} layers x {} positions = {} cells, {} of them computed\n\
              wavefront    {:9.3} s for all cells ({} of the layers)\n\
-             naive        {:9.3} s for one cell\n\
-             speed-up     {:9.1} times naive\n\
+             naive        {:>9} s for one cell\n\
+             speed-up     {:>9} times naive\n\
              operations   {:9.1} GFLOP useful, {:.1} done, {:.1} by the naive engine\n\
              achieved     {:9.1} GFLOP/s\n\
              peak         {:9.1} GFLOP/s, the f32 matrix products of a block at these shapes\n\
              share        {:9.2} of the peak\n\
+             weights      {:9.1} GB read a pass, {} MiB of memory\n\
              memory       {:9} MiB beyond the weights, at most",
             self.model,
             self.n_threads,
@@ -164,17 +176,24 @@ impl Figures {
             self.n_cells_computed,
             self.wavefront_secs,
             passes(self.n_passes),
-            self.naive_secs_per_cell,
-            self.speedup_over_naive,
+            measured(self.naive_secs_per_cell, 3),
+            measured(self.speedup_over_naive, 1),
             self.useful_operations / 1e9,
             self.done_operations / 1e9,
             self.naive_operations / 1e9,
             self.achieved_gflops,
             self.peak_gflops,
             self.share_of_peak,
+            self.read_bytes as f64 / 1e9,
+            self.held_bytes >> 20,
             self.planned_bytes >> 20
         )
     }
+}
+
+/// A number, or a dash where it was not measured.
+fn measured(value: Option<f64>, n_decimals: usize) -> String {
+    value.map_or("-".into(), |value| format!("{value:.n_decimals$}"))
 }
 
 fn pair(prompts: Option<Vec<String>>) -> Result<(Pair, Option<Template>)> {
@@ -195,37 +214,4 @@ fn pair(prompts: Option<Vec<String>>) -> Result<(Pair, Option<Template>)> {
         ),
     };
     Ok((Pair { line: 0, entity, source, base, cells: Default::default() }, template))
-}
-
-/// Operations a second of the matrix products of one block, for `n_rows` rows at a time, as
-/// candle computes them with all threads.
-fn matrix_product_flops(config: &Config, n_rows: usize) -> Result<f64> {
-    let (d_q, d_kv) = (config.n_heads * config.d_head, config.n_kv_heads * config.d_head);
-    let mut shapes = vec![
-        (config.d_model, d_q),
-        (config.d_model, d_kv),
-        (config.d_model, d_kv),
-        (d_q, config.d_model),
-        (config.d_model, config.d_mlp),
-        (config.d_mlp, config.d_model),
-    ];
-    if config.spec.gated {
-        shapes.push((config.d_model, config.d_mlp));
-    }
-    let operands = shapes.iter().map(|&(d_in, d_out)| {
-        let random = |dims| Tensor::randn(0f32, 1f32, dims, &Device::Cpu);
-        anyhow::Ok((random((n_rows, d_in))?, random((d_out, d_in))?.t()?))
-    });
-    let operands = operands.collect::<Result<Vec<_>>>()?;
-    let operations: f64 =
-        shapes.iter().map(|(d_in, d_out)| 2.0 * (n_rows * d_in * d_out) as f64).sum();
-    let mut best = f64::INFINITY;
-    for _ in 0..5 {
-        let begin = Instant::now();
-        for (x, weight) in &operands {
-            black_box(x.matmul(weight)?);
-        }
-        best = best.min(begin.elapsed().as_secs_f64());
-    }
-    Ok(operations / best)
 }

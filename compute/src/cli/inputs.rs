@@ -4,7 +4,6 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use anyhow::{Context, Result, anyhow, bail};
-use bytesize::ByteSize;
 use clap::Args;
 use shared::job::TableColumns;
 use shared::pairs::{self, Columns, Pair, TableFormat};
@@ -145,24 +144,17 @@ impl FromStr for AnswerWords {
     }
 }
 
-/// A size from the command line.
-///
-/// # Errors
-/// More than this machine can address.
-pub fn n_bytes(size: ByteSize) -> Result<usize> {
-    usize::try_from(size.as_u64()).context("that is more memory than there is")
-}
-
-/// Opens the model at `path`, or the default model, which is fetched first if need be.
+/// Opens the model at `path`, or the default model, which is fetched first if need be, in a process
+/// that may take `limit` bytes of memory.
 ///
 /// # Errors
 /// A model that cannot be had or read.
-pub fn open_model(path: Option<&Path>, quiet: bool) -> Result<Model> {
+pub fn open_model(path: Option<&Path>, quiet: bool, limit: usize) -> Result<Model> {
     let path = match path {
         Some(path) => path.to_path_buf(),
         None => default_model_path(quiet)?,
     };
-    Ok(Model::open(&path)?)
+    Ok(Model::open_within(&path, limit)?)
 }
 
 /// Where the default model is, which is fetched first if need be.

@@ -5,6 +5,7 @@ mod bench;
 mod files;
 mod inputs;
 mod interrupt;
+mod memory;
 mod models;
 mod output;
 mod publish;

@@ -50,7 +50,8 @@ pub fn run(args: ModelsArgs) -> Result<()> {
 }
 
 fn describe(path: &Path) -> Result<()> {
-    let model = Model::open(path)?;
+    // Nothing is computed, so nothing need be in memory.
+    let model = Model::open_within(path, 0)?;
     let c = &model.network.config;
     output::line(&format!(
         "{}: {}, {:.0} million weights in {}\n  \

@@ -82,6 +82,15 @@ pub fn plan(experiment: &Experiment, n_layers: usize, plan: &Plan) -> String {
     )
 }
 
+/// What a sweep costs beside memory of its own.
+pub fn cost(held_bytes: usize, read_bytes: u64, wall_secs: f64) -> String {
+    let read = match read_bytes {
+        0 => String::new(),
+        n => format!(", {:.1} GB read from files", n as f64 / 1e9),
+    };
+    format!("cost     {} MiB for the weights{read}; about {wall_secs:.0} s", held_bytes >> 20)
+}
+
 /// `one pass`, `2 passes`.
 pub fn passes(n: usize) -> String {
     if n == 1 { "one pass".into() } else { format!("{n} passes") }

@@ -6,13 +6,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use bytesize::ByteSize;
 use clap::{Args, ValueEnum};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tracing_subscriber::EnvFilter;
 
-use super::inputs::{default_model_path, n_bytes};
+use super::inputs::default_model_path;
+use super::memory::MemoryArgs;
 use super::output;
 use crate::jobs::{Queue, QueueSettings, open_models};
 use crate::server::listen::{Bounds, serve};
@@ -55,9 +55,8 @@ pub struct ServeArgs {
     #[arg(long, value_name = "NAME")]
     allow_host: Vec<String>,
 
-    /// The most memory of a sweep beyond the weights, e.g. 512MiB.
-    #[arg(long, value_name = "SIZE", default_value = "1GiB")]
-    memory: ByteSize,
+    #[command(flatten)]
+    memory: MemoryArgs,
 
     /// In how many passes each sweep is run: its columns appear pass by pass, and each costs a
     /// little.
@@ -103,16 +102,14 @@ pub fn run(args: &ServeArgs) -> Result<()> {
             store.purge(KEPT_DAYS)?;
         }
     }
-    let models = match (guard.read_only, &args.model[..]) {
-        (true, _) => Vec::new(),
-        (false, []) => open_models(&[default_model_path(false)?])?,
-        (false, paths) => open_models(paths)?,
+    let limit = args.memory.limit()?;
+    let (models, n_memory_bytes) = match (guard.read_only, &args.model[..]) {
+        (true, _) => (Vec::new(), limit),
+        (false, []) => open_models(&[default_model_path(false)?], limit)?,
+        (false, paths) => open_models(paths, limit)?,
     };
-    let settings = QueueSettings {
-        n_memory_bytes: n_bytes(args.memory)?,
-        n_passes: args.passes.max(1),
-        ..QueueSettings::default()
-    };
+    let settings =
+        QueueSettings { n_memory_bytes, n_passes: args.passes.max(1), ..QueueSettings::default() };
     let queue = Arc::new(Queue::new(store, models, settings)?);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)

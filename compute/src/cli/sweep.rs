@@ -4,7 +4,6 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use bytesize::ByteSize;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use shared::document::{Baselines, Document};
@@ -12,14 +11,15 @@ use shared::figure::FigureOptions;
 use shared::vocabulary::{Align, Direction, Site};
 
 use super::files::Folder;
-use super::inputs::{AnswerWords, PairArgs, Pairs, n_bytes, open_model};
+use super::inputs::{AnswerWords, PairArgs, Pairs, open_model};
+use super::memory::MemoryArgs;
 use super::report::counted;
 use super::{interrupt, output, report};
 use crate::experiment::{Experiment, Settings, baseline};
 use crate::export::Format;
 use crate::model::Model;
 use crate::sweep::wavefront::Progress;
-use crate::sweep::{Plan, SweepError, naive};
+use crate::sweep::{Plan, SweepError, naive, plan, speed};
 
 /// What to sweep and where to put it.
 #[derive(Debug, Args)]
@@ -61,9 +61,8 @@ pub struct SweepArgs {
     #[arg(long)]
     no_readout: bool,
 
-    /// The most memory beyond the weights, e.g. 512MiB.
-    #[arg(long, value_name = "SIZE", default_value = "1GiB")]
-    memory: ByteSize,
+    #[command(flatten)]
+    memory: MemoryArgs,
 
     /// Run N random cells of each sweep again by the naive engine, and write the largest
     /// difference into the result.
@@ -108,15 +107,17 @@ pub fn run(args: &SweepArgs) -> Result<()> {
     // Before the model is fetched, so that an interruption there cleans up behind itself.
     interrupt::listen()?;
     let begin = Instant::now();
-    let model = open_model(args.model.as_deref(), !says)?;
+    let limit = args.memory.limit()?;
+    let model = open_model(args.model.as_deref(), !says, limit)?;
     if says {
         let config = &model.network.config;
         output::line(&format!(
-            "{}: {} layers of width {}, weights in {} computed in f32, opened in {:.1} s",
+            "{}: {} layers of width {}, weights in {}{} computed in f32, opened in {:.1} s",
             model.name,
             config.n_layers,
             config.d_model,
             model.weights_dtype,
+            if model.network.is_streamed() { ", read layer by layer," } else { "" },
             begin.elapsed().as_secs_f64()
         ))?;
     }
@@ -130,34 +131,57 @@ pub fn run(args: &SweepArgs) -> Result<()> {
         readout: !args.no_readout,
         n_verified: args.verify,
     };
-    let prepared = prepare(&model, &pairs, &settings, args.memory)?;
+    let allowed = model.n_sweep_bytes(limit);
+    let prepared = prepare(&model, &pairs, &settings, allowed)?;
     let Some(folder) = folder else { return dry_run(args, &model, &prepared) };
 
     let n_pairs = prepared.len();
+    let plans: Vec<_> = prepared.iter().map(|(_, plan)| plan).collect();
+    // Where each pass reads the weights anew, as many pairs as fit share it.
+    let groups = match model.network.is_streamed() {
+        true => plan::groups(&plans, allowed),
+        false => (0..n_pairs).map(|i| i..i + 1).collect(),
+    };
     let (mut n_done, mut n_skipped) = (0, 0);
-    for (i, (experiment, plan)) in prepared.iter().enumerate() {
-        if says {
-            let title = if experiment.entity.is_empty() { "pair" } else { &experiment.entity };
-            output::line(&format!("\n[{}/{n_pairs}] {title}", i + 1))?;
-        }
-        match sweep_one(args, &model, &folder, experiment, plan, says) {
-            Ok(outcome) => {
-                match &outcome {
-                    Outcome::Done { .. } => n_done += 1,
-                    Outcome::AlreadyThere { .. } => n_skipped += 1,
+    for group in groups {
+        let mut pending = Vec::new();
+        for i in group {
+            let experiment = &prepared[i].0;
+            if says {
+                output::line(&title(i, n_pairs, experiment))?;
+            }
+            match there(args, &folder, experiment)? {
+                Some(files) => {
+                    tell(args, experiment, &Outcome::AlreadyThere { files })?;
+                    n_skipped += 1;
                 }
-                tell(args, experiment, &outcome)?;
+                None => {
+                    if says {
+                        output::line(&report::experiment(&model, experiment))?;
+                    }
+                    pending.push(i);
+                }
             }
-            Err(error) if matches!(error.downcast_ref(), Some(SweepError::Cancelled)) => {
-                bail!(
-                    "interrupted: {} of {} finished and kept in {}; run the same command again to \
-                     go on",
-                    n_done + n_skipped,
-                    counted(n_pairs, "pair"),
-                    args.out.display()
-                );
+        }
+        let riders: Vec<_> = pending.iter().map(|&i| &prepared[i]).collect();
+        let documents = match sweep_group(&model, &riders, says) {
+            Ok(documents) => documents,
+            Err(SweepError::Cancelled) => bail!(
+                "interrupted: {} of {} finished and kept in {}; run the same command again to go on",
+                n_done + n_skipped,
+                counted(n_pairs, "pair"),
+                args.out.display()
+            ),
+            Err(error) => return Err(error.into()),
+        };
+        for (&i, document) in pending.iter().zip(documents) {
+            let experiment = &prepared[i].0;
+            if says && pending.len() > 1 {
+                output::line(&title(i, n_pairs, experiment))?;
             }
-            Err(error) => return Err(error),
+            let files = folder.write(&document, &formats(args), &FigureOptions::default())?;
+            tell(args, experiment, &Outcome::Done { document: Box::new(document), files })?;
+            n_done += 1;
         }
     }
     if says {
@@ -176,9 +200,8 @@ fn prepare(
     model: &Model,
     pairs: &Pairs,
     settings: &Settings,
-    memory: ByteSize,
+    allowed: usize,
 ) -> Result<Vec<(Experiment, Plan)>> {
-    let allowed = n_bytes(memory)?;
     let (mut prepared, mut problems) = (Vec::with_capacity(pairs.pairs.len()), Vec::new());
     for pair in &pairs.pairs {
         let one = Experiment::prepare(model, pair, settings).map_err(anyhow::Error::from);
@@ -201,42 +224,52 @@ fn prepare(
     }
 }
 
-fn sweep_one(
-    args: &SweepArgs,
-    model: &Model,
-    folder: &Folder,
-    experiment: &Experiment,
-    plan: &Plan,
-    says: bool,
-) -> Result<Outcome> {
+fn title(i: usize, n_pairs: usize, experiment: &Experiment) -> String {
+    let name = if experiment.entity.is_empty() { "pair" } else { &experiment.entity };
+    format!("\n[{}/{n_pairs}] {name}", i + 1)
+}
+
+/// What is written for each pair.
+fn formats(args: &SweepArgs) -> Vec<Format> {
     let mut formats = args.format.clone();
     formats.push(Format::Json);
+    formats
+}
+
+/// The files of a pair that was swept before, after those that are missing are written; `None` if
+/// it must be swept.
+fn there(
+    args: &SweepArgs,
+    folder: &Folder,
+    experiment: &Experiment,
+) -> Result<Option<Vec<PathBuf>>> {
     let there = folder.find(&experiment.entity, &experiment.id).filter(|document| {
         let n_verified = document.verification.as_ref().map_or(0, |v| v.n_cells);
         document.readout.is_some() >= !args.no_readout && (args.verify == 0 || n_verified > 0)
     });
-    if let Some(document) = there {
-        let missing: Vec<_> = formats
-            .into_iter()
-            .filter(|&f| !folder.path(&experiment.entity, &experiment.id, f).is_file())
-            .collect();
-        let files = folder.write(&document, &missing, &FigureOptions::default())?;
-        return Ok(Outcome::AlreadyThere { files });
-    }
-    if says {
-        output::line(&report::experiment(model, experiment))?;
-    }
+    let Some(document) = there else { return Ok(None) };
+    let missing: Vec<_> = formats(args)
+        .into_iter()
+        .filter(|&f| !folder.path(&experiment.entity, &experiment.id, f).is_file())
+        .collect();
+    Ok(Some(folder.write(&document, &missing, &FigureOptions::default())?))
+}
+
+/// Sweeps pairs together behind a progress bar.
+fn sweep_group(
+    model: &Model,
+    group: &[&(Experiment, Plan)],
+    says: bool,
+) -> Result<Vec<Document>, SweepError> {
     let bar = progress_bar(says);
-    let document = experiment.run(model, plan, &mut |progress| {
+    let documents = Experiment::run_together(group, model, &mut |progress| {
         if let Progress::Share(share) = progress {
             bar.set_position((share * BAR_STEPS as f64) as u64);
         }
         interrupt::check()
     });
     bar.finish_and_clear();
-    let document = document?;
-    let files = folder.write(&document, &formats, &FigureOptions::default())?;
-    Ok(Outcome::Done { document: Box::new(document), files })
+    documents
 }
 
 const BAR_STEPS: u64 = 1000;
@@ -304,17 +337,32 @@ fn tell(args: &SweepArgs, experiment: &Experiment, outcome: &Outcome) -> Result<
 
 /// Shows what would be run.
 fn dry_run(args: &SweepArgs, model: &Model, prepared: &[(Experiment, Plan)]) -> Result<()> {
+    let network = &model.network;
+    let speed = prepared.first().map(|(_, plan)| {
+        anyhow::Ok(SHARE_OF_PEAK * speed::matrix_products(&network.config, plan.n_tile_rows)?)
+    });
+    let speed = speed.transpose()?.unwrap_or(f64::INFINITY);
     for (i, (experiment, plan)) in prepared.iter().enumerate() {
         if interrupt::check().is_break() {
             bail!("interrupted");
         }
         let alignment = &experiment.request.alignment;
         let read = |tokens: &[u32]| {
-            let reading = naive::baseline(&model.network, tokens, &experiment.request);
+            let reading = naive::baseline(network, tokens, &experiment.request);
             anyhow::Ok(baseline(model, &reading?).context("a baseline reads the vocabulary")?)
         };
-        let baselines =
-            Baselines { source: read(&alignment.source)?, base: read(&alignment.base)? };
+        // Weights that are not in memory would be read twice for the baselines alone.
+        let baselines = match network.is_streamed() {
+            true => None,
+            false => {
+                Some(Baselines { source: read(&alignment.source)?, base: read(&alignment.base)? })
+            }
+        };
+        let read_bytes = match network.is_streamed() {
+            true => model.n_stored_bytes * plan.passes.len() as u64,
+            false => 0,
+        };
+        let wall_secs = plan.operations.done / speed;
         if args.json {
             output::line(
                 &serde_json::json!({
@@ -330,19 +378,28 @@ fn dry_run(args: &SweepArgs, model: &Model, prepared: &[(Experiment, Plan)]) -> 
                     "n_passes": plan.passes.len(),
                     "operations": plan.operations.done,
                     "peak_bytes": plan.peak_bytes,
+                    "weights_bytes": network.n_held_bytes(),
+                    "read_bytes": read_bytes,
+                    "wall_secs": wall_secs,
                 })
                 .to_string(),
             )?;
         } else if !args.quiet {
-            output::line(&format!("\n[{}/{}] {}", i + 1, prepared.len(), experiment.entity))?;
+            output::line(&title(i, prepared.len(), experiment))?;
             output::line(&report::experiment(model, experiment))?;
-            let (n_source, n_base) = experiment.request.alignment.lengths();
+            let (n_source, n_base) = alignment.lengths();
             if let Some(warning) = Document::length_warning(n_source, n_base, experiment.align) {
                 output::line(&format!("warning  {warning}"))?;
             }
-            output::line(&report::baselines(&experiment.answers, &baselines))?;
-            output::line(&report::plan(experiment, model.network.config.n_layers, plan))?;
+            if let Some(baselines) = &baselines {
+                output::line(&report::baselines(&experiment.answers, baselines))?;
+            }
+            output::line(&report::plan(experiment, network.config.n_layers, plan))?;
+            output::line(&report::cost(network.n_held_bytes(), read_bytes, wall_secs))?;
         }
     }
     Ok(())
 }
+
+/// What sweeps reach of the speed of matrix products, a little below what was measured.
+const SHARE_OF_PEAK: f64 = 0.7;

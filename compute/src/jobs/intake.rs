@@ -122,10 +122,15 @@ pub fn preview(queue: &Queue, submission: &Submission) -> Result<Preview, Intake
     let n_memory_bytes = queue.settings.n_memory_bytes;
     let mut plan_error = None;
     let model = prepared(queue, submission, |_, experiment| {
-        let config = &queue.model(submission.model.as_deref()).expect("checked").network.config;
+        let model = queue.model(submission.model.as_deref()).expect("checked");
+        let config = &model.network.config;
         match Plan::new(config, &experiment.request, n_memory_bytes) {
             Ok(plan) => {
-                let plan = plan.in_passes(config, &experiment.request, queue.settings.n_passes);
+                let plan = plan.in_passes(
+                    config,
+                    &experiment.request,
+                    queue.settings.n_live_passes(model),
+                );
                 operations.push(plan.operations.done);
                 ids.push(experiment.id.clone());
                 if shown.len() < PREVIEW_PAIRS {

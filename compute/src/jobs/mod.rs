@@ -33,6 +33,13 @@ pub struct QueueSettings {
     pub n_passes: usize,
 }
 
+impl QueueSettings {
+    /// In how many passes a sweep of `model` is run: in one where each would read the weights anew.
+    fn n_live_passes(&self, model: &Model) -> usize {
+        if model.network.is_streamed() { 1 } else { self.n_passes }
+    }
+}
+
 impl Default for QueueSettings {
     fn default() -> Self {
         Self {
@@ -377,20 +384,26 @@ pub fn now() -> String {
     humantime::format_rfc3339_seconds(SystemTime::now()).to_string()
 }
 
-/// Opens the models that people may choose from.
+/// Opens the models that people may choose from in a process that may take `limit` bytes of memory.
+/// Returns them with what is left to sweeps.
 ///
 /// # Errors
 /// A model that cannot be read, or two of one name.
-pub fn open_models(paths: &[impl AsRef<Path>]) -> Result<Vec<Model>, OpenError> {
+pub fn open_models(
+    paths: &[impl AsRef<Path>],
+    limit: usize,
+) -> Result<(Vec<Model>, usize), OpenError> {
+    let mut left = limit;
     let mut models: Vec<Model> = Vec::with_capacity(paths.len());
     for path in paths {
-        let model = Model::open(path.as_ref())?;
+        let model = Model::open_within(path.as_ref(), left)?;
         if models.iter().any(|other| other.name == model.name) {
             return Err(OpenError::SameName(model.name));
         }
+        left = model.n_sweep_bytes(left);
         models.push(model);
     }
-    Ok(models)
+    Ok((models, left))
 }
 
 /// Models that cannot be offered.

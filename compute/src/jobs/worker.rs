@@ -183,7 +183,7 @@ impl Queue {
         let config = &model.network.config;
         let plan = Plan::new(config, &experiment.request, self.settings.n_memory_bytes)
             .map_err(|e| reason(&e))?
-            .in_passes(config, &experiment.request, self.settings.n_passes);
+            .in_passes(config, &experiment.request, self.settings.n_live_passes(model));
         self.hub.send(Event::Begun { live: live(claim, model, &experiment) });
         if let Err(error) = self.announce(&claim.job) {
             tracing::warn!(%error, "a job could not be read");

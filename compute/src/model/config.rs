@@ -12,7 +12,7 @@ use super::names::Weight;
 use super::norm::NormKind;
 use super::rope::Rope;
 use super::weights::Weights;
-use super::{Network, RopeScaling};
+use super::{Block, Network, RopeScaling};
 
 /// The dimensions and conventions of a decoder-only model.
 #[derive(Debug, Clone, PartialEq)]
@@ -229,6 +229,13 @@ impl Config {
         let mut counter = Counter(0);
         // The counter never fails.
         let _ = Network::load(self.clone(), &mut counter);
+        counter.0
+    }
+
+    /// How many of them belong to one block.
+    pub fn n_block_weights(&self) -> usize {
+        let mut counter = Counter(0);
+        let _ = Block::load(&mut counter, 0, self);
         counter.0
     }
 }

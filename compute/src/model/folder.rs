@@ -6,13 +6,18 @@ use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
-use candle_core::{DType, Device, Tensor};
+use bytemuck::pod_collect_to_vec;
+use candle_core::{Device, Tensor};
+use half::slice::HalfFloatSliceExt;
+use half::{bf16, f16};
+use rayon::prelude::*;
 use safetensors::Dtype;
 use safetensors::tensor::Metadata;
 
 use super::error::ModelError;
-use super::weights::{Tensors, check_shape, prevailing_dtype, widened};
+use super::weights::{Tensors, check_shape, prevailing_dtype};
 
 /// The safetensors files of a folder, opened and their headers checked.
 pub struct Folder {
@@ -29,7 +34,12 @@ struct TensorFile {
     metadata: Metadata,
     /// Where the header ends and the numbers begin.
     data_start: u64,
+    /// When it was last written to.
+    modified: Option<SystemTime>,
 }
+
+/// So many numbers are read and widened at a time: what is in memory beside the weight itself.
+const CHUNK: usize = 4 << 20;
 
 /// A header longer than this is no header.
 const MAX_HEADER_BYTES: u64 = 100 << 20;
@@ -122,7 +132,8 @@ impl TensorFile {
         let error = |message: String| ModelError::file(&path, message);
         let io = |e: std::io::Error| error(format!("cannot read the weights: {e}"));
         let mut file = File::open(&path).map_err(io)?;
-        let n_bytes = file.metadata().map_err(io)?.len();
+        let about = file.metadata().map_err(io)?;
+        let (n_bytes, modified) = (about.len(), about.modified().ok());
         let mut length = [0; 8];
         file.read_exact(&mut length).map_err(|_| error("the file is empty".into()))?;
         let header_bytes = u64::from_le_bytes(length);
@@ -140,7 +151,7 @@ impl TensorFile {
                 "the file has {n_bytes} bytes and its header promises {expected}: fetch it again"
             )));
         }
-        Ok(Self { metadata, file, data_start, path })
+        Ok(Self { metadata, file, data_start, modified, path })
     }
 
     /// Reads the bytes of these rows alone.
@@ -153,10 +164,16 @@ impl TensorFile {
         let error = |message: String| ModelError::file(&self.path, message);
         let missing = || ModelError::Missing { name: name.to_string(), path: self.path.clone() };
         let info = self.metadata.info(name).ok_or_else(missing)?;
-        let dtype = match info.dtype {
-            Dtype::F32 => DType::F32,
-            Dtype::F16 => DType::F16,
-            Dtype::BF16 => DType::BF16,
+        let widen: fn(&[u8], &mut [f32]) = match info.dtype {
+            Dtype::F32 => |bytes, numbers| numbers.copy_from_slice(&pod_collect_to_vec(bytes)),
+            Dtype::F16 => |bytes, numbers| {
+                let halves: Vec<f16> = pod_collect_to_vec(bytes);
+                halves.convert_to_f32_slice(numbers);
+            },
+            Dtype::BF16 => |bytes, numbers| {
+                let halves: Vec<bf16> = pod_collect_to_vec(bytes);
+                halves.convert_to_f32_slice(numbers);
+            },
             other => {
                 return Err(error(format!(
                     "the weight `{name}` is stored as {other:?}: only F32, F16 and BF16 are read"
@@ -164,19 +181,32 @@ impl TensorFile {
             }
         };
         check_shape(name, &info.shape, dims, &self.path)?;
-        let n_row_bytes = dims[1..].iter().product::<usize>() * dtype.size_in_bytes();
-        let begin = info.data_offsets.0 + rows.start * n_row_bytes;
+        let n_bytes = info.dtype.bitsize() / 8;
+        let n_row = dims[1..].iter().product::<usize>();
+        let begin = info.data_offsets.0 + rows.start * n_row * n_bytes;
+        let failed = |e: std::io::Error| {
+            error(format!("the weight `{name}` cannot be read, was the file cut short? ({e})"))
+        };
+        // A file that is written to while a sweep reads it would give numbers of two models.
+        let modified = self.file.metadata().map_err(failed)?.modified().ok();
+        if modified != self.modified {
+            return Err(error(format!(
+                "the file was changed while `{name}` was read from it: run again"
+            )));
+        }
+        self.file.seek(SeekFrom::Start(self.data_start + begin as u64)).map_err(failed)?;
+        let mut numbers = vec![0f32; rows.len() * n_row];
+        let mut bytes = vec![0; n_bytes * CHUNK.min(numbers.len())];
+        for chunk in numbers.chunks_mut(CHUNK) {
+            let bytes = &mut bytes[..n_bytes * chunk.len()];
+            self.file.read_exact(bytes).map_err(failed)?;
+            let parts = chunk.par_chunks_mut(CHUNK / 16);
+            parts.zip(bytes.par_chunks(n_bytes * CHUNK / 16)).for_each(|(n, b)| widen(b, n));
+        }
         let mut shape = dims.to_vec();
         shape[0] = rows.len();
-        let mut bytes = vec![0; rows.len() * n_row_bytes];
-        let read = self
-            .file
-            .seek(SeekFrom::Start(self.data_start + begin as u64))
-            .and_then(|_| self.file.read_exact(&mut bytes));
-        read.map_err(|e| error(format!("the weight `{name}` cannot be read: {e}")))?;
-        let tensor = Tensor::from_raw_buffer(&bytes, dtype, &shape, &Device::Cpu)
-            .map_err(|e| error(format!("the weight `{name}` cannot be read: {e}")))?;
-        widened(&tensor, name, &self.path)
+        Tensor::from_vec(numbers, shape, &Device::Cpu)
+            .map_err(|e| error(format!("the weight `{name}` cannot be read: {e}")))
     }
 }
 

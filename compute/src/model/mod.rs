@@ -21,19 +21,22 @@ mod rope;
 mod rotary;
 mod rows;
 mod split_rules;
+mod stream;
 mod tokenizer;
 mod weights;
 
+use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use candle_core::{Device, Result, Tensor};
 
 pub use attention::KeysValues;
-use block::Linear;
 pub use block::{Attended, Block};
 pub use config::{Biases, Config, Layer, Norms, QkNorm, Residual, Spec};
 pub use default_model::{DEFAULT_MODEL, DefaultModel};
 pub use elementwise::Activation;
+use elementwise::biased;
 use elementwise::softcapped;
 pub use error::ModelError;
 pub use family::{FAMILIES, Family};
@@ -44,23 +47,25 @@ pub use rope::{Rope, RopeScaling};
 pub use rotary::Rotary;
 pub(crate) use rows::contiguous;
 pub use rows::{Outputs, Span, last_rows, n_rows};
+pub use stream::BlockPass;
+use stream::{Blocks, PIECE_ROWS, Source, Table};
 pub use tokenizer::{Encoded, Tokenizer};
 pub use weights::{Checkpoint, Tensors, Weights};
 
 /// Patchboard's version.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
-/// A model's numbers, resident in memory in f32.
+/// A model's numbers, in f32: in memory, or where they are stored.
 #[derive(Debug)]
 pub struct Network {
     /// Dimensions and conventions.
     pub config: Config,
-    /// The decoder blocks, in order.
-    pub blocks: Vec<Block>,
-    embed: Tensor,             // [d_vocab, d_model]
-    positions: Option<Tensor>, // [n_context, d_model]
-    final_norm: Norm,          // over d_model
-    unembed: Linear,           // [d_vocab, d_model]
+    blocks: Blocks,
+    embed: Table,                 // [d_vocab, d_model]
+    positions: Option<Tensor>,    // [n_context, d_model]
+    final_norm: Norm,             // over d_model
+    unembed: Table,               // [d_vocab, d_model]
+    unembed_bias: Option<Tensor>, // [d_vocab]
 }
 
 /// A model: its numbers, its tokenizer, and where it came from.
@@ -75,19 +80,31 @@ pub struct Model {
     pub fingerprint: String,
     /// How the weights are stored.
     pub weights_dtype: String,
+    /// The bytes of the files that hold the weights.
+    pub n_stored_bytes: u64,
 }
 
 impl Model {
-    /// Loads a model from a folder in Hugging Face's layout or from a `.gguf` file.
+    /// Loads a model from a folder in Hugging Face's layout or from a `.gguf` file, all of it into
+    /// memory.
     ///
     /// # Errors
     /// Files that are missing, damaged, or of a family that is not supported.
     pub fn open(path: &Path) -> std::result::Result<Self, ModelError> {
+        Self::open_within(path, usize::MAX)
+    }
+
+    /// Opens a model for a process that may take `limit` bytes of memory: its weights are loaded if
+    /// that leaves enough for a sweep, and otherwise stay where they are stored.
+    ///
+    /// # Errors
+    /// As for [`Self::open`].
+    pub fn open_within(path: &Path, limit: usize) -> std::result::Result<Self, ModelError> {
         let is_gguf = path.extension().is_some_and(|e| e.eq_ignore_ascii_case("gguf"));
         if path.is_dir() {
-            Self::open_folder(path)
+            Self::open_folder(path, limit)
         } else if is_gguf && path.is_file() {
-            Self::open_gguf(path)
+            Self::open_gguf(path, limit)
         } else {
             Err(ModelError::file(
                 path,
@@ -97,33 +114,41 @@ impl Model {
         }
     }
 
-    fn open_folder(path: &Path) -> std::result::Result<Self, ModelError> {
+    fn open_folder(path: &Path, limit: usize) -> std::result::Result<Self, ModelError> {
         let config_path = path.join("config.json");
         let config_text = hugging_face::read_config(&config_path)?;
         let tokenizer = Tokenizer::from_folder(path, &config_text)?;
-        let (network, folder) = Network::open_folder(path)?;
+        let (network, folder) = Network::open_folder(path, limit)?;
         let mut paths = vec![config_path];
         paths.extend(folder.paths);
         Ok(Self {
             name: name_of(&path.canonicalize().unwrap_or_else(|_| path.to_path_buf())),
             fingerprint: fingerprint::fingerprint(&paths)?,
+            n_stored_bytes: n_bytes(&paths),
             weights_dtype: folder.dtype,
             network,
             tokenizer,
         })
     }
 
-    fn open_gguf(path: &Path) -> std::result::Result<Self, ModelError> {
+    fn open_gguf(path: &Path, limit: usize) -> std::result::Result<Self, ModelError> {
         let (gguf, config, layout) = gguf::Gguf::open(path)?;
         let tokenizer =
             gguf_tokenizer::from_gguf(gguf.metadata()).map_err(|e| ModelError::file(path, e))?;
         Ok(Self {
             name: name_of(&path.with_extension("")),
             fingerprint: fingerprint::fingerprint(&[path])?,
+            n_stored_bytes: n_bytes(&[path]),
             weights_dtype: gguf.dtype(),
-            network: Network::load(config, &mut Checkpoint::new(gguf, layout))?,
+            network: Network::within(config, Checkpoint::new(gguf, layout), limit)?,
             tokenizer,
         })
+    }
+
+    /// What a sweep may take in a process that may take `limit` bytes.
+    pub fn n_sweep_bytes(&self, limit: usize) -> usize {
+        let taken = n_process_bytes(&self.network.config) + self.network.n_held_bytes();
+        limit.saturating_sub(taken)
     }
 }
 
@@ -131,6 +156,20 @@ impl Model {
 fn name_of(path: &Path) -> String {
     path.file_name().map_or_else(|| "model".into(), |name| name.to_string_lossy().into_owned())
 }
+
+/// The size of files together; one that has gone meanwhile counts for nothing.
+fn n_bytes(paths: &[impl AsRef<Path>]) -> u64 {
+    paths.iter().filter_map(|path| Some(std::fs::metadata(path).ok()?.len())).sum()
+}
+
+/// What the process takes beside weights and sweeps: its code, and the tokenizer with the texts of
+/// its vocabulary and its merges.
+fn n_process_bytes(config: &Config) -> usize {
+    (48 << 20) + config.d_vocab * (1 << 10)
+}
+
+/// What must be left to a sweep if weights are to stay in memory.
+const MIN_SWEEP_BYTES: usize = 192 << 20;
 
 /// Where a folder's weights come from.
 struct FolderFiles {
@@ -144,20 +183,45 @@ impl Network {
     /// # Errors
     /// Files that are missing, damaged, or of a family that is not supported.
     pub fn open(folder: &Path) -> std::result::Result<Self, ModelError> {
-        Ok(Self::open_folder(folder)?.0)
+        Self::open_within(folder, usize::MAX)
     }
 
-    fn open_folder(path: &Path) -> std::result::Result<(Self, FolderFiles), ModelError> {
+    /// The same for a process that may take `limit` bytes of memory, see [`Model::open_within`].
+    ///
+    /// # Errors
+    /// As for [`Self::open`].
+    pub fn open_within(folder: &Path, limit: usize) -> std::result::Result<Self, ModelError> {
+        Ok(Self::open_folder(folder, limit)?.0)
+    }
+
+    fn open_folder(
+        path: &Path,
+        limit: usize,
+    ) -> std::result::Result<(Self, FolderFiles), ModelError> {
         let config_path = path.join("config.json");
         let config_text = hugging_face::read_config(&config_path)?;
         let (mut config, layout) =
             hugging_face::parse(&config_text).map_err(|e| ModelError::file(&config_path, e))?;
         let folder = folder::Folder::open(path)?;
         let files = FolderFiles { paths: folder.paths(), dtype: folder.dtype() };
-        let mut checkpoint = Checkpoint::new(folder, layout);
+        let checkpoint = Checkpoint::new(folder, layout);
         // Checkpoints that tie their embeddings have no weight of its own for the unembedding.
         config.tied_embeddings |= !checkpoint.contains(Weight::new(Module::Unembed, 0));
-        Ok((Self::load(config, &mut checkpoint)?, files))
+        Ok((Self::within(config, checkpoint, limit)?, files))
+    }
+
+    fn within(
+        config: Config,
+        mut weights: impl Weights + Send + 'static,
+        limit: usize,
+    ) -> std::result::Result<Self, ModelError> {
+        let resident = config.n_weights() * size_of::<f32>();
+        let needed = resident.saturating_add(n_process_bytes(&config) + MIN_SWEEP_BYTES);
+        if needed <= limit {
+            Self::load(config, &mut weights)
+        } else {
+            Self::stream(config, weights)
+        }
     }
 
     /// Loads all weights.
@@ -168,39 +232,92 @@ impl Network {
         config: Config,
         weights: &mut dyn Weights,
     ) -> std::result::Result<Self, ModelError> {
-        let &Config { d_model, d_vocab, n_context, n_layers, .. } = &config;
-        let embed = weights.load(Weight::new(Module::Embed, 0), &[d_vocab, d_model])?;
+        let dims = [config.d_vocab, config.d_model];
+        let mut table = |module| -> std::result::Result<_, ModelError> {
+            Ok(Table::Resident(weights.load(Weight::new(module, 0), &dims)?))
+        };
+        let embed = table(Module::Embed)?;
+        let unembed = match config.tied_embeddings {
+            true => embed.clone(),
+            false => table(Module::Unembed)?,
+        };
+        let blocks = (0..config.n_layers).map(|l| Ok(Arc::new(Block::load(weights, l, &config)?)));
+        let blocks = Blocks::Resident(blocks.collect::<std::result::Result<_, _>>()?);
+        Self::assemble(config, weights, (embed, unembed), blocks)
+    }
+
+    /// Leaves the weights where they are stored: each block is read when a pass comes to it, and of
+    /// the embeddings only the rows that are asked for.
+    ///
+    /// # Errors
+    /// A weight that is missing, damaged or of another shape, as far as that can be seen of the
+    /// first block.
+    pub fn stream(
+        config: Config,
+        weights: impl Weights + Send + 'static,
+    ) -> std::result::Result<Self, ModelError> {
+        let source = Source::new(weights);
+        let dims = [config.d_vocab, config.d_model];
+        let table = |module| {
+            let weight = Weight::new(module, 0);
+            Table::Stored { source: source.clone(), weight, dims }
+        };
+        let unembed = if config.tied_embeddings { Module::Embed } else { Module::Unembed };
+        let tables = (table(Module::Embed), table(unembed));
+        // What is wrong with all blocks is said now, and not in the middle of a sweep.
+        Block::load(&mut *source.lock(), 0, &config)?;
+        let blocks = Blocks::Stored(source.clone());
+        Self::assemble(config, &mut *source.lock(), tables, blocks)
+    }
+
+    fn assemble(
+        config: Config,
+        weights: &mut dyn Weights,
+        (embed, unembed): (Table, Table),
+        blocks: Blocks,
+    ) -> std::result::Result<Self, ModelError> {
+        let &Config { d_model, d_vocab, n_context, .. } = &config;
         let positions = Weight::new(Module::Positions, 0);
         let positions =
             config.spec.learned_positions.then(|| weights.load(positions, &[n_context, d_model]));
-        let norm = (config.spec.norm, config.norm_eps);
-        let final_norm = Norm::load(weights, norm, Module::FinalNorm, 0, d_model)?;
         let bias = Weight::bias(Module::Unembed, 0);
-        let unembed = match config.tied_embeddings {
-            true => Linear {
-                weight: embed.clone(),
-                bias: config
-                    .spec
-                    .biases
-                    .unembed
-                    .then(|| weights.load(bias, &[d_vocab]))
-                    .transpose()?,
-            },
-            false => {
-                let weight = Weight::new(Module::Unembed, 0);
-                Linear::load(weights, weight, [d_vocab, d_model], config.spec.biases.unembed)?
-            }
-        };
+        let bias = config.spec.biases.unembed.then(|| weights.load(bias, &[d_vocab]));
+        let norm = (config.spec.norm, config.norm_eps);
         Ok(Self {
             positions: positions.transpose()?,
-            final_norm,
+            final_norm: Norm::load(weights, norm, Module::FinalNorm, 0, d_model)?,
+            unembed_bias: bias.transpose()?,
             unembed,
             embed,
-            blocks: (0..n_layers)
-                .map(|layer| Block::load(weights, layer, &config))
-                .collect::<std::result::Result<_, _>>()?,
+            blocks,
             config,
         })
+    }
+
+    /// The blocks, from the first to the last.
+    pub fn blocks(&self) -> BlockPass<'_> {
+        BlockPass::new(&self.blocks, &self.config)
+    }
+
+    /// Whether the blocks are read anew for every pass.
+    pub fn is_streamed(&self) -> bool {
+        matches!(self.blocks, Blocks::Stored(_))
+    }
+
+    /// The memory that the weights take: all of them, or two blocks, one at work and one that is
+    /// read, with what reading takes.
+    pub fn n_held_bytes(&self) -> usize {
+        let config = &self.config;
+        let n = match &self.blocks {
+            Blocks::Resident(_) => config.n_weights(),
+            Blocks::Stored(_) => {
+                let largest = config.d_model * config.d_mlp.max(config.n_heads * config.d_head);
+                // A piece of the vocabulary is read when the blocks are gone.
+                let piece = config.d_model * config.d_vocab.min(PIECE_ROWS);
+                (2 * config.n_block_weights() + largest).max(piece)
+            }
+        };
+        n * size_of::<f32>()
     }
 
     /// The device that holds the weights.
@@ -214,7 +331,7 @@ impl Network {
     /// # Errors
     /// What candle reports, e.g. a token beyond the vocabulary.
     pub fn embed(&self, tokens: &[u32]) -> Result<Tensor> {
-        let x = self.embed.index_select(&Tensor::new(tokens, self.device())?, 0)?;
+        let x = self.embed.rows(tokens)?;
         let x = match self.config.embed_scale {
             1.0 => x,
             scale => (x * f64::from(scale))?,
@@ -238,13 +355,38 @@ impl Network {
     /// # Errors
     /// What candle reports.
     pub fn logits_of(&self, x: &Tensor, ids: &[u32]) -> Result<Tensor> {
-        let ids = Tensor::new(ids, self.device())?;
-        let pick = |tensor: &Tensor| tensor.index_select(&ids, 0);
-        let unembed = Linear {
-            weight: pick(&self.unembed.weight)?,
-            bias: self.unembed.bias.as_ref().map(pick).transpose()?,
+        let bias = match &self.unembed_bias {
+            Some(bias) => Some(bias.index_select(&Tensor::new(ids, self.device())?, 0)?),
+            None => None,
         };
-        softcapped(unembed.apply(x)?, self.config.final_softcap)
+        self.unembedded(x, &self.unembed.rows(ids)?, bias.as_ref())
+    }
+
+    /// The vocabulary in pieces that can be had in memory.
+    pub fn vocabulary(&self) -> Vec<Range<usize>> {
+        self.unembed.pieces()
+    }
+
+    /// Calls `each` with the unembedding of a piece of the vocabulary, which is a function from
+    /// normed rows `[rows, d_model]` to their logits `[rows, piece]`.
+    ///
+    /// # Errors
+    /// What candle reports, and what `each` returns.
+    pub fn with_piece(
+        &self,
+        piece: Range<usize>,
+        mut each: impl FnMut(&dyn Fn(&Tensor) -> Result<Tensor>) -> Result<()>,
+    ) -> Result<()> {
+        let bias = match &self.unembed_bias {
+            Some(bias) => Some(bias.narrow(0, piece.start, piece.len())?),
+            None => None,
+        };
+        let weight = self.unembed.piece(piece)?;
+        each(&|x| self.unembedded(x, &weight, bias.as_ref()))
+    }
+
+    fn unembedded(&self, x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
+        softcapped(biased(x.matmul(&weight.t()?)?, bias)?, self.config.final_softcap)
     }
 
     /// The logits of the whole vocabulary for normed rows `x` `[rows, d_model]`: `[rows, d_vocab]`.
@@ -252,6 +394,10 @@ impl Network {
     /// # Errors
     /// What candle reports.
     pub fn logits(&self, x: &Tensor) -> Result<Tensor> {
-        softcapped(self.unembed.apply(x)?, self.config.final_softcap)
+        let mut parts = Vec::new();
+        for piece in self.vocabulary() {
+            self.with_piece(piece, |logits| Ok(parts.push(logits(x)?)))?;
+        }
+        Tensor::cat(&parts, 1)
     }
 }

@@ -19,6 +19,21 @@ pub trait Weights {
     /// # Errors
     /// A weight that is missing, damaged, or of another shape or type.
     fn load(&mut self, weight: Weight, dims: &[usize]) -> Result<Tensor, ModelError>;
+
+    /// Reads some consecutive rows of one weight, whose whole shape must be `dims`.
+    ///
+    /// # Errors
+    /// As for [`Self::load`].
+    fn load_rows(
+        &mut self,
+        weight: Weight,
+        dims: &[usize],
+        rows: Range<usize>,
+    ) -> Result<Tensor, ModelError> {
+        let whole = self.load(weight, dims)?;
+        let part = whole.narrow(0, rows.start, rows.len());
+        part.map_err(|e| ModelError::file(Path::new("memory"), e))
+    }
 }
 
 /// Tensors by name, as a file holds them.
@@ -98,6 +113,23 @@ impl<T: Tensors> Weights for Checkpoint<T> {
         let tensor = self.rows(weight, dims)?;
         let normalised = self.normalised(weight, tensor);
         normalised.map_err(|e| ModelError::file(self.tensors.path(), e))
+    }
+
+    fn load_rows(
+        &mut self,
+        weight: Weight,
+        dims: &[usize],
+        rows: Range<usize>,
+    ) -> Result<Tensor, ModelError> {
+        // Embeddings are stored as they are in all families, so only what is wanted is read.
+        let is_plain = matches!(weight.module, Module::Embed | Module::Unembed);
+        if is_plain && !self.layout.is_transposed(weight) {
+            let name = self.layout.name(self.root, weight);
+            let name = name.map_err(|e| ModelError::file(self.tensors.path(), e))?;
+            return self.tensors.read(&name, dims, rows);
+        }
+        let part = self.load(weight, dims)?.narrow(0, rows.start, rows.len());
+        part.map_err(|e| ModelError::file(self.tensors.path(), e))
     }
 }
 

@@ -29,48 +29,107 @@ pub struct VocabularyReading {
     pub p_top: f32,
 }
 
-/// Reads final residual streams `x` `[rows, d_model]`; with `n_chunk` also the whole vocabulary, so
-/// many rows at a time.
+/// Final residual streams to read.
+#[derive(Debug)]
+pub struct Rows<'a> {
+    /// `[rows, d_model]`
+    pub x: Tensor,
+    /// Whose answers count.
+    pub request: &'a Request,
+    /// Whether the whole vocabulary is read.
+    pub whole: bool,
+}
+
+/// Reads final residual streams `x` `[rows, d_model]` with the whole vocabulary.
 ///
 /// # Errors
 /// What candle reports.
-pub fn read(
-    network: &Network,
-    x: &Tensor,
-    request: &Request,
-    n_chunk: Option<usize>,
-) -> Result<Vec<Reading>> {
-    // A sweep may have no cell that is not known beforehand, and candle reduces no empty tensor.
-    if x.dim(0)? == 0 {
-        return Ok(Vec::new());
-    }
-    let x = network.final_norm(x)?;
-    let log_sum = |ids| network.logits_of(&x, ids)?.log_sum_exp(D::Minus1)?.to_vec1::<f32>();
-    let (log_true, log_false) = (log_sum(&request.true_ids)?, log_sum(&request.false_ids)?);
-    let mut readings: Vec<_> = log_true
-        .iter()
-        .zip(&log_false)
-        .map(|(t, f)| Reading { logit_diff: t - f, vocabulary: None })
-        .collect();
-    if let Some(n_chunk) = n_chunk {
+pub fn read(network: &Network, x: Tensor, request: &Request) -> Result<Vec<Reading>> {
+    let n_rows = x.dim(0)?;
+    let rows = [Rows { x, request, whole: true }];
+    Ok(read_all(network, &rows, n_rows)?.remove(0))
+}
+
+/// Reads rows of several requests, the vocabulary once for all of them and for at most `n_chunk`
+/// rows at a time.
+///
+/// # Errors
+/// What candle reports.
+pub fn read_all(network: &Network, parts: &[Rows], n_chunk: usize) -> Result<Vec<Vec<Reading>>> {
+    let mut readings = Vec::with_capacity(parts.len());
+    // Normed rows whose vocabulary is read, and whose they are.
+    let (mut whole, mut owners) = (Vec::new(), Vec::new());
+    for (part, Rows { x, request, whole: is_whole }) in parts.iter().enumerate() {
+        // A sweep may have no cell that is not known beforehand, and candle reduces no empty tensor.
         let n_rows = x.dim(0)?;
-        for begin in (0..n_rows).step_by(n_chunk) {
-            let logits = network.logits(&x.narrow(0, begin, n_chunk.min(n_rows - begin))?)?;
-            for (i, summary) in (begin..).zip(logits.apply_op1_no_bwd(&Summary)?.to_vec2::<f32>()?)
-            {
-                let [log_sum, top_token, top_logit] = summary[..] else {
-                    candle_core::bail!("a summary has three numbers, found {summary:?}")
-                };
-                readings[i].vocabulary = Some(VocabularyReading {
-                    p_true: (log_true[i] - log_sum).exp(),
-                    p_false: (log_false[i] - log_sum).exp(),
-                    top_token: top_token as u32,
-                    p_top: (top_logit - log_sum).exp(),
-                });
-            }
+        if n_rows == 0 {
+            readings.push(Vec::new());
+            continue;
+        }
+        let x = network.final_norm(x)?;
+        let log_sum = |ids| network.logits_of(&x, ids)?.log_sum_exp(D::Minus1)?.to_vec1::<f32>();
+        let (log_true, log_false) = (log_sum(&request.true_ids)?, log_sum(&request.false_ids)?);
+        let logs = log_true.iter().zip(&log_false);
+        readings.push(
+            logs.map(|(t, f)| Reading { logit_diff: t - f, vocabulary: None }).collect::<Vec<_>>(),
+        );
+        if *is_whole {
+            let logs = log_true.into_iter().zip(log_false).enumerate();
+            owners.extend(logs.map(|(row, logs)| (part, row, logs)));
+            whole.push(x);
+        }
+    }
+    if !whole.is_empty() {
+        let wholes = summaries(network, &Tensor::cat(&whole, 0)?, n_chunk)?;
+        for ((part, row, (log_true, log_false)), whole) in owners.into_iter().zip(wholes) {
+            readings[part][row].vocabulary = Some(VocabularyReading {
+                p_true: (log_true - whole.log_sum).exp(),
+                p_false: (log_false - whole.log_sum).exp(),
+                top_token: whole.top_token,
+                p_top: (whole.top_logit - whole.log_sum).exp(),
+            });
         }
     }
     Ok(readings)
+}
+
+/// What is kept of a row's logits.
+#[derive(Debug, Clone, Copy)]
+struct Whole {
+    log_sum: f32,
+    top_token: u32,
+    top_logit: f32,
+}
+
+/// The logits of normed rows `x` `[rows, d_model]` over the whole vocabulary, which is visited once,
+/// piece by piece, with at most `n_chunk` rows at a time.
+fn summaries(network: &Network, x: &Tensor, n_chunk: usize) -> Result<Vec<Whole>> {
+    let n_rows = x.dim(0)?;
+    let nothing = Whole { log_sum: f32::NEG_INFINITY, top_token: 0, top_logit: f32::NEG_INFINITY };
+    let mut wholes = vec![nothing; n_rows];
+    for piece in network.vocabulary() {
+        network.with_piece(piece.clone(), |logits| {
+            for begin in (0..n_rows).step_by(n_chunk) {
+                let logits = logits(&x.narrow(0, begin, n_chunk.min(n_rows - begin))?)?;
+                let summaries = logits.apply_op1_no_bwd(&Summary)?.to_vec2::<f32>()?;
+                for (whole, summary) in wholes[begin..].iter_mut().zip(summaries) {
+                    let [log_sum, top_token, top_logit] = summary[..] else {
+                        candle_core::bail!("a summary has three numbers, found {summary:?}")
+                    };
+                    // The first of equals is the top, as in a single piece.
+                    if top_logit > whole.top_logit {
+                        whole.top_logit = top_logit;
+                        whole.top_token = piece.start as u32 + top_token as u32;
+                    }
+                    let (larger, smaller) =
+                        (log_sum.max(whole.log_sum), log_sum.min(whole.log_sum));
+                    whole.log_sum = larger + (smaller - larger).exp().ln_1p();
+                }
+            }
+            Ok(())
+        })?;
+    }
+    Ok(wholes)
 }
 
 /// Of every row of logits: log-sum-exp, index of the largest, and the largest, `[rows, 3]`. An

@@ -7,6 +7,7 @@
 pub mod metric;
 pub mod naive;
 pub mod plan;
+pub mod speed;
 pub mod verify;
 pub mod wavefront;
 
@@ -57,7 +58,8 @@ pub enum SweepError {
     },
     /// The smallest piece of the sweep does not fit.
     #[error(
-        "the sweep needs at least {} MiB beyond the weights, and is allowed {} MiB: raise `--memory`",
+        "the sweep needs at least {} MiB beside the weights, and of what is allowed {} MiB are left: \
+         raise `--memory`",
         .needed.div_ceil(1 << 20), .allowed >> 20
     )]
     Memory {

@@ -21,7 +21,8 @@ pub fn forward(
     let rotary = Rotary::new(&network.config, tokens.len(), network.device())?;
     let spans = [Span { start: 0, len: tokens.len() }];
     let mut x = network.embed(tokens)?;
-    for (layer, block) in network.blocks.iter().enumerate() {
+    for (layer, block) in network.blocks().enumerate() {
+        let block = block?;
         x = hook(layer, Site::ResidPre, x)?;
         let attn_out = block.attend(&x, &rotary, &spans, None, Outputs::All)?.attn_out;
         let attn_out = hook(layer, Site::AttnOut, attn_out)?;
@@ -41,7 +42,7 @@ pub fn forward(
 /// What candle reports.
 pub fn baseline(network: &Network, tokens: &[u32], request: &Request) -> Result<Reading> {
     let x = forward(network, tokens, |_, _, activation| Ok(activation))?;
-    Ok(metric::read(network, &x, request, Some(1))?[0])
+    Ok(metric::read(network, x, request)?[0])
 }
 
 /// The source run's activations at the request's site, one `[tokens, d_model]` a layer.
@@ -83,5 +84,5 @@ pub fn cell(
         ];
         Tensor::cat(&kept, 0)
     })?;
-    Ok(metric::read(network, &x, request, Some(1))?[0])
+    Ok(metric::read(network, x, request)?[0])
 }

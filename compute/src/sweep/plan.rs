@@ -1,5 +1,7 @@
 //! What a sweep computes, in which passes, and what that costs.
 
+use std::ops::Range;
+
 use shared::vocabulary::Site;
 
 use super::{Request, SweepError};
@@ -44,6 +46,8 @@ pub struct Plan {
     pub n_readout_rows: usize,
     /// The most memory beyond the weights, in bytes, by this plan's own count.
     pub peak_bytes: usize,
+    /// What of it is needed throughout, and cannot be shared with other sweeps in the same wave.
+    pub kept_bytes: usize,
     /// What it costs.
     pub operations: Operations,
 }
@@ -105,6 +109,7 @@ impl Plan {
         Ok(Self {
             operations: count(config, request, &passes),
             peak_bytes: taken + size.state(n_most_rows),
+            kept_bytes: size.runs() + size.state(n_most_rows),
             passes,
             n_tile_rows,
             n_readout_rows,
@@ -146,6 +151,30 @@ impl Plan {
     pub fn n_cells(&self) -> usize {
         self.passes.iter().map(Vec::len).sum()
     }
+}
+
+/// Which consecutive plans ride together within `allowed` bytes beyond the weights. A sweep that
+/// takes several passes rides alone.
+pub fn groups(plans: &[&Plan], allowed: usize) -> Vec<Range<usize>> {
+    let mut groups: Vec<Range<usize>> = Vec::new();
+    let (mut kept, mut scratch) = (0, 0);
+    for (i, plan) in plans.iter().enumerate() {
+        let own_scratch = plan.peak_bytes - plan.kept_bytes;
+        let together = kept + plan.kept_bytes + own_scratch.max(scratch);
+        let fits = plan.passes.len() == 1 && together <= allowed;
+        match groups.last_mut() {
+            Some(group) if fits && plans[group.start].passes.len() == 1 => {
+                group.end = i + 1;
+                kept += plan.kept_bytes;
+                scratch = scratch.max(own_scratch);
+            }
+            _ => {
+                groups.push(i..i + 1);
+                (kept, scratch) = (plan.kept_bytes, own_scratch);
+            }
+        }
+    }
+    groups
 }
 
 /// What is known of a cell beforehand.

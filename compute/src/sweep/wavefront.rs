@@ -28,6 +28,15 @@ pub enum Progress<'a> {
 /// Hears how far a sweep is, and may break it off.
 pub type Listener<'a> = dyn FnMut(Progress) -> ControlFlow<()> + 'a;
 
+/// A sweep that rides in a wave, maybe with others.
+#[derive(Debug, Clone, Copy)]
+pub struct Rider<'a> {
+    /// What is swept.
+    pub request: &'a Request,
+    /// How; made for the request and the network.
+    pub plan: &'a Plan,
+}
+
 /// Runs `plan`, which must have been made for `request` and this network.
 ///
 /// # Errors
@@ -38,36 +47,96 @@ pub fn sweep(
     plan: &Plan,
     listener: &mut Listener,
 ) -> std::result::Result<Sweep, SweepError> {
-    let alignment = &request.alignment;
-    let n_positions = alignment.base.len().max(alignment.source.len());
+    let sweeps = run(network, &[Rider { request, plan }], &mut |_, progress| listener(progress))?;
+    Ok(sweeps.into_iter().next().expect("there is a sweep for every rider"))
+}
+
+/// Runs several sweeps in the same passes over the layers, so that each block is asked for once a
+/// pass for all of them. `listener` hears the share of all together.
+///
+/// # Errors
+/// As for [`sweep`].
+pub fn sweep_together(
+    network: &Network,
+    riders: &[Rider],
+    listener: &mut Listener,
+) -> std::result::Result<Vec<Sweep>, SweepError> {
+    run(network, riders, &mut |_, progress| match progress {
+        Progress::Share(_) => listener(progress),
+        _ => ControlFlow::Continue(()),
+    })
+}
+
+/// Hears whose progress it is, too.
+type Tell<'a> = dyn FnMut(usize, Progress) -> ControlFlow<()> + 'a;
+
+fn run(
+    network: &Network,
+    riders: &[Rider],
+    tell: &mut Tell,
+) -> std::result::Result<Vec<Sweep>, SweepError> {
+    let lens = riders.iter().flat_map(|rider| {
+        let alignment = &rider.request.alignment;
+        [alignment.base.len(), alignment.source.len()]
+    });
+    let n_positions = lens.max().unwrap_or(0);
     let rotary = Rotary::new(&network.config, n_positions, network.device())?;
-    let mut meter = Meter { done: 0.0, total: plan.operations.done, listener };
-    let columns = request.positions();
-    let mut baselines = None;
-    let mut cells = Vec::new();
-    for pass_cells in &plan.passes {
-        let (order, rows) =
-            pass(network, request, &rotary, pass_cells, plan.n_tile_rows, &mut meter)?;
-        if baselines.is_none() {
-            let ends = metric::read(network, &rows.narrow(0, 0, 2)?, request, Some(2))?;
-            let (base, source) = (ends[0], ends[1]);
-            baselines = Some((base, source));
-            meter.tell(Progress::Baselines(source, base))?;
-            let known = known_cells(network, request, base, source);
-            meter.tell(Progress::Cells(&known))?;
-            // Cells that are not known are filled in below.
-            cells = vec![vec![base; columns.len()]; network.config.n_layers];
-            put(&mut cells, columns.start, &known);
+    let total = riders.iter().map(|rider| rider.plan.operations.done).sum();
+    let mut meter = Meter { done: 0.0, total, tell };
+    let mut sweeps: Vec<Option<Sweep>> = riders.iter().map(|_| None).collect();
+    let n_passes = riders.iter().map(|rider| rider.plan.passes.len()).max().unwrap_or(0);
+    for pass in 0..n_passes {
+        let mut runs = Vec::new();
+        for (index, rider) in riders.iter().enumerate() {
+            if let Some(cells) = rider.plan.passes.get(pass) {
+                runs.push((index, Run::start(network, *rider, cells)?));
+            }
         }
-        let n_chunk = request.readout.then_some(plan.n_readout_rows);
-        let readings = metric::read(network, &rows.narrow(0, 2, order.len())?, request, n_chunk)?;
-        let computed: Vec<_> = order.into_iter().zip(readings).collect();
-        meter.tell(Progress::Cells(&computed))?;
-        put(&mut cells, columns.start, &computed);
+        for (layer, block) in network.blocks().enumerate() {
+            let block = block?;
+            for (_, run) in &mut runs {
+                run.advance(network, layer, &block, &rotary, &mut meter)?;
+            }
+        }
+        let n_chunk = riders.iter().map(|rider| rider.plan.n_readout_rows).min().unwrap_or(1);
+        let mut order = Vec::with_capacity(runs.len());
+        let mut rows = Vec::with_capacity(2 * runs.len());
+        for (index, run) in runs {
+            let request = riders[index].request;
+            let (cells, ends) = run.finish()?;
+            let whole = sweeps[index].is_none();
+            rows.push(metric::Rows { x: ends.narrow(0, 0, 2)?, request, whole });
+            let x = ends.narrow(0, 2, cells.len())?;
+            rows.push(metric::Rows { x, request, whole: request.readout });
+            order.push((index, cells));
+        }
+        let mut readings = metric::read_all(network, &rows, n_chunk)?.into_iter();
+        for (index, cells) in order {
+            let (Some(ends), Some(computed)) = (readings.next(), readings.next()) else {
+                return Err(candle_core::Error::msg("readings are missing").into());
+            };
+            let request = riders[index].request;
+            let columns = request.positions();
+            let sweep = match &mut sweeps[index] {
+                Some(sweep) => sweep,
+                none => {
+                    let (base, source) = (ends[0], ends[1]);
+                    meter.tell(index, Progress::Baselines(source, base))?;
+                    let known = known_cells(network, request, base, source);
+                    meter.tell(index, Progress::Cells(&known))?;
+                    // Cells that are not known are filled in below.
+                    let mut cells = vec![vec![base; columns.len()]; network.config.n_layers];
+                    put(&mut cells, columns.start, &known);
+                    none.insert(Sweep { base, source, cells })
+                }
+            };
+            let computed: Vec<_> = cells.into_iter().zip(computed).collect();
+            meter.tell(index, Progress::Cells(&computed))?;
+            put(&mut sweep.cells, columns.start, &computed);
+        }
     }
-    let (base, source) =
-        baselines.ok_or_else(|| candle_core::Error::msg("a plan has at least one pass"))?;
-    Ok(Sweep { base, source, cells })
+    let whole: Option<Vec<_>> = sweeps.into_iter().collect();
+    Ok(whole.ok_or_else(|| candle_core::Error::msg("a plan has at least one pass"))?)
 }
 
 /// The cells whose results are known beforehand.
@@ -95,29 +164,43 @@ fn put(cells: &mut [Vec<Reading>], start: usize, readings: &[(Cell, Reading)]) {
     }
 }
 
-/// One pass over the layers for some of the cells. Returns them in the order of their rows, and
-/// the final residual streams `[2 + cells, d_model]` of the base, the source and each cell.
-fn pass(
-    network: &Network,
-    request: &Request,
-    rotary: &Rotary,
-    cells: &[Cell],
-    n_tile_rows: usize,
-    meter: &mut Meter,
-) -> std::result::Result<(Vec<Cell>, Tensor), SweepError> {
-    let config = &network.config;
-    let alignment = &request.alignment;
-    let (n_base, n_source) = (alignment.base.len(), alignment.source.len());
-    let spans = [Span { start: 0, len: n_base }, Span { start: 0, len: n_source }];
-    // Both unpatched runs, the base first.
-    let mut runs =
-        Tensor::cat(&[network.embed(&alignment.base)?, network.embed(&alignment.source)?], 0)?;
-    let mut wave = Wave { n_base, n_tile_rows, tiles: Vec::new() };
-    for (layer, block) in network.blocks.iter().enumerate() {
-        let attended = block.attend(&runs, rotary, &spans, None, Outputs::All)?;
+/// Some of a sweep's cells on their way through the layers.
+struct Run<'a> {
+    request: &'a Request,
+    cells: &'a [Cell],
+    /// Both unpatched runs, the base first, `[base + source, d_model]`.
+    runs: Tensor,
+    wave: Wave,
+}
+
+impl<'a> Run<'a> {
+    fn start(network: &Network, rider: Rider<'a>, cells: &'a [Cell]) -> Result<Self> {
+        let Rider { request, plan } = rider;
+        let (base, source) = (&request.alignment.base, &request.alignment.source);
+        let runs = Tensor::cat(&[network.embed(base)?, network.embed(source)?], 0)?;
+        let wave = Wave { n_base: base.len(), n_tile_rows: plan.n_tile_rows, tiles: Vec::new() };
+        Ok(Self { request, cells, runs, wave })
+    }
+
+    /// Takes everything through the block of `layer`.
+    fn advance(
+        &mut self,
+        network: &Network,
+        layer: usize,
+        block: &Block,
+        rotary: &Rotary,
+        meter: &mut Meter,
+    ) -> std::result::Result<(), SweepError> {
+        let Self { request, runs, wave, .. } = self;
+        let config = &network.config;
+        let alignment = &request.alignment;
+        let (n_base, n_source) = (alignment.base.len(), alignment.source.len());
+        let spans = [Span { start: 0, len: n_base }, Span { start: 0, len: n_source }];
+        let runs = &*runs;
+        let attended = block.attend(runs, rotary, &spans, None, Outputs::All)?;
         let attn_out = attended.attn_out;
-        let mid = (&runs + &attn_out)?;
-        let mlp_out = block.mlp(&runs, &mid)?;
+        let mid = (runs + &attn_out)?;
+        let mlp_out = block.mlp(runs, &mid)?;
         let post = (&mid + &mlp_out)?;
         meter.add(plan::block_cost(config, &spans, false))?;
         let prefix = KeysValues {
@@ -125,28 +208,29 @@ fn pass(
             values: attended.keys_values.values.narrow(0, 0, n_base)?,
         };
 
-        let joining: Vec<_> = cells.iter().copied().filter(|cell| cell.layer == layer).collect();
+        let joining: Vec<_> =
+            self.cells.iter().copied().filter(|cell| cell.layer == layer).collect();
         // The joining cells' rows of an activation, from the base run or from the source run.
         let pick = |activation: &Tensor, row: &dyn Fn(&Cell) -> usize| {
             let rows: Vec<_> = joining.iter().map(|cell| row(cell) as u32).collect();
             activation.index_select(&Tensor::new(rows, network.device())?, 0)
         };
-        let from_base = |activation| pick(activation, &|cell| cell.position);
-        let from_source = |activation| {
+        let from_base = |activation: &Tensor| pick(activation, &|cell| cell.position);
+        let from_source = |activation: &Tensor| {
             pick(activation, &|cell| n_base + alignment.source_position(cell.position))
         };
-        let after_mlp = |mid: Tensor| &mid + block.mlp(&from_base(&runs)?, &mid)?;
+        let after_mlp = |mid: Tensor| &mid + block.mlp(&from_base(runs)?, &mid)?;
 
         let only_last = layer + 1 == config.n_layers;
         let outputs = if only_last { Outputs::Last } else { Outputs::All };
         if !joining.is_empty() && request.site == Site::ResidPre {
-            wave.join(&joining, &runs, &from_source(&runs)?)?;
+            wave.join(&joining, runs, &from_source(runs)?)?;
         }
         wave.advance(network, block, rotary, &prefix, outputs, meter)?;
         if !joining.is_empty() {
             let patched = match request.site {
                 Site::ResidPre => None,
-                Site::AttnOut => Some(after_mlp((from_base(&runs)? + from_source(&attn_out)?)?)?),
+                Site::AttnOut => Some(after_mlp((from_base(runs)? + from_source(&attn_out)?)?)?),
                 Site::ResidMid => Some(after_mlp(from_source(&mid)?)?),
                 Site::MlpOut => Some((from_base(&mid)? + from_source(&mlp_out)?)?),
                 Site::ResidPost => Some(from_source(&post)?),
@@ -155,16 +239,24 @@ fn pass(
                 wave.join(&joining, &post, &patched)?;
             }
         }
-        runs = post;
+        self.runs = post;
+        Ok(())
     }
-    let ends = [n_base - 1, n_base + n_source - 1].map(|row| runs.narrow(0, row, 1));
-    let [base, source] = ends;
-    let (mut rows, mut order) = (vec![base?, source?], Vec::with_capacity(cells.len()));
-    for tile in wave.tiles {
-        rows.push(tile.x);
-        order.extend(tile.cells);
+
+    /// The cells in the order of their rows, and the final residual streams `[2 + cells, d_model]`
+    /// of the base, the source and each cell.
+    fn finish(self) -> Result<(Vec<Cell>, Tensor)> {
+        let n_base = self.request.alignment.base.len();
+        let n_source = self.request.alignment.source.len();
+        let [base, source] =
+            [n_base - 1, n_base + n_source - 1].map(|row| self.runs.narrow(0, row, 1));
+        let (mut rows, mut order) = (vec![base?, source?], Vec::with_capacity(self.cells.len()));
+        for tile in self.wave.tiles {
+            rows.push(tile.x);
+            order.extend(tile.cells);
+        }
+        Ok((order, Tensor::cat(&rows, 0)?))
     }
-    Ok((order, Tensor::cat(&rows, 0)?))
 }
 
 /// All patched runs of a pass.
@@ -256,17 +348,17 @@ impl Wave {
 struct Meter<'a, 'b> {
     done: f64,
     total: f64,
-    listener: &'a mut Listener<'b>,
+    tell: &'a mut Tell<'b>,
 }
 
 impl Meter<'_, '_> {
     fn add(&mut self, operations: f64) -> std::result::Result<(), SweepError> {
         self.done += operations;
-        self.tell(Progress::Share((self.done / self.total).min(1.0)))
+        self.tell(0, Progress::Share((self.done / self.total).min(1.0)))
     }
 
-    fn tell(&mut self, progress: Progress) -> std::result::Result<(), SweepError> {
-        match (self.listener)(progress) {
+    fn tell(&mut self, index: usize, progress: Progress) -> std::result::Result<(), SweepError> {
+        match (self.tell)(index, progress) {
             ControlFlow::Continue(()) => Ok(()),
             ControlFlow::Break(()) => Err(SweepError::Cancelled),
         }

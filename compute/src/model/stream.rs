@@ -1,0 +1,168 @@
+//! Weights that are not kept: blocks are read one after another while they are needed, and of the
+//! tables of vectors only what is asked for.
+
+use std::fmt;
+use std::ops::Range;
+use std::sync::mpsc::{Receiver, sync_channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+
+use candle_core::{Device, Error, Result, Tensor};
+
+use super::block::Block;
+use super::config::Config;
+use super::error::ModelError;
+use super::names::Weight;
+use super::weights::Weights;
+
+/// A model's weights where they are stored, for all who read them.
+#[derive(Clone)]
+pub(super) struct Source(Arc<Mutex<dyn Weights + Send>>);
+
+impl Source {
+    pub fn new(weights: impl Weights + Send + 'static) -> Self {
+        Self(Arc::new(Mutex::new(weights)))
+    }
+
+    /// The weights, once nobody else reads them.
+    pub fn lock(&self) -> MutexGuard<'_, dyn Weights + Send + 'static> {
+        // A reader that panicked leaves a file and its headers, nothing half done.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Source")
+    }
+}
+
+/// The decoder blocks of a network.
+#[derive(Debug)]
+pub(super) enum Blocks {
+    /// All in memory.
+    Resident(Vec<Arc<Block>>),
+    /// Read whenever they are needed.
+    Stored(Source),
+}
+
+/// The blocks from the first to the last, each but once. Of stored ones the next is read while one
+/// is at work, and one that is let go of is freed.
+pub struct BlockPass<'a>(Reading<'a>);
+
+enum Reading<'a> {
+    Resident(std::slice::Iter<'a, Arc<Block>>),
+    Stored { blocks: Option<Receiver<Loaded>>, reader: Option<JoinHandle<()>> },
+}
+
+type Loaded = std::result::Result<Block, ModelError>;
+
+impl<'a> BlockPass<'a> {
+    pub(super) fn new(blocks: &'a Blocks, config: &Config) -> Self {
+        let source = match blocks {
+            Blocks::Resident(blocks) => return Self(Reading::Resident(blocks.iter())),
+            Blocks::Stored(source) => source.clone(),
+        };
+        // With no room in the channel the reader holds one block and waits until it is taken.
+        let (sender, receiver) = sync_channel(0);
+        let config = config.clone();
+        let reader = std::thread::spawn(move || {
+            for layer in 0..config.n_layers {
+                let block = Block::load(&mut *source.lock(), layer, &config);
+                let failed = block.is_err();
+                if sender.send(block).is_err() || failed {
+                    return;
+                }
+            }
+        });
+        Self(Reading::Stored { blocks: Some(receiver), reader: Some(reader) })
+    }
+}
+
+impl Iterator for BlockPass<'_> {
+    type Item = Result<Arc<Block>>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        match &mut self.0 {
+            Reading::Resident(blocks) => blocks.next().cloned().map(Ok),
+            Reading::Stored { blocks, .. } => {
+                let block = blocks.as_ref()?.recv().ok()?;
+                Some(block.map(Arc::new).map_err(Error::wrap))
+            }
+        }
+    }
+}
+
+impl Drop for BlockPass<'_> {
+    /// A pass that is broken off stops reading before anything else happens to the files.
+    fn drop(&mut self) {
+        if let Reading::Stored { blocks, reader } = &mut self.0 {
+            drop(blocks.take());
+            if let Some(reader) = reader.take() {
+                // A reader that panicked has said so already.
+                let _ = reader.join();
+            }
+        }
+    }
+}
+
+/// A matrix with a row for every token of the vocabulary.
+#[derive(Debug, Clone)]
+pub(super) enum Table {
+    /// `[d_vocab, width]`, in memory.
+    Resident(Tensor),
+    /// Read row by row.
+    Stored { source: Source, weight: Weight, dims: [usize; 2] },
+}
+
+/// The most rows of a stored table that are in memory at a time.
+pub(super) const PIECE_ROWS: usize = 1 << 13;
+
+impl Table {
+    /// The rows `ids`, `[ids, width]`.
+    pub fn rows(&self, ids: &[u32]) -> Result<Tensor> {
+        match self {
+            Self::Resident(table) => table.index_select(&Tensor::new(ids, table.device())?, 0),
+            Self::Stored { source, weight, dims } => {
+                let mut source = source.lock();
+                let rows = ids.iter().map(|&id| {
+                    let row = id as usize;
+                    if row >= dims[0] {
+                        candle_core::bail!("the token {id} is beyond the {} of the model", dims[0])
+                    }
+                    source.load_rows(*weight, dims, row..row + 1).map_err(Error::wrap)
+                });
+                Tensor::cat(&rows.collect::<Result<Vec<_>>>()?, 0)
+            }
+        }
+    }
+
+    /// The whole table in pieces of consecutive rows.
+    pub fn pieces(&self) -> Vec<Range<usize>> {
+        match self {
+            Self::Resident(table) => std::iter::once(0..table.dims()[0]).collect(),
+            Self::Stored { dims: [n_rows, _], .. } => {
+                let starts = (0..*n_rows).step_by(PIECE_ROWS);
+                starts.map(|at| at..(at + PIECE_ROWS).min(*n_rows)).collect()
+            }
+        }
+    }
+
+    /// One of the pieces, `[rows, width]`.
+    pub fn piece(&self, rows: Range<usize>) -> Result<Tensor> {
+        match self {
+            Self::Resident(table) => table.narrow(0, rows.start, rows.len()),
+            Self::Stored { source, weight, dims } => {
+                source.lock().load_rows(*weight, dims, rows).map_err(Error::wrap)
+            }
+        }
+    }
+
+    /// Where its rows come to be.
+    pub fn device(&self) -> &Device {
+        match self {
+            Self::Resident(table) => table.device(),
+            Self::Stored { .. } => &Device::Cpu,
+        }
+    }
+}

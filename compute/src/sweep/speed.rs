@@ -1,0 +1,44 @@
+//! How fast this machine is at what a sweep mostly does.
+
+use std::hint::black_box;
+use std::time::Instant;
+
+use candle_core::{Device, Result, Tensor};
+
+use crate::model::Config;
+
+/// Operations a second of the matrix products of one block, for `n_rows` rows at a time, as
+/// candle computes them with all threads.
+///
+/// # Errors
+/// What candle reports.
+pub fn matrix_products(config: &Config, n_rows: usize) -> Result<f64> {
+    let (d_q, d_kv) = (config.n_heads * config.d_head, config.n_kv_heads * config.d_head);
+    let mut shapes = vec![
+        (config.d_model, d_q),
+        (config.d_model, d_kv),
+        (config.d_model, d_kv),
+        (d_q, config.d_model),
+        (config.d_model, config.d_mlp),
+        (config.d_mlp, config.d_model),
+    ];
+    if config.spec.gated {
+        shapes.push((config.d_model, config.d_mlp));
+    }
+    let operands = shapes.iter().map(|&(d_in, d_out)| {
+        let random = |dims| Tensor::randn(0f32, 1f32, dims, &Device::Cpu);
+        Ok((random((n_rows, d_in))?, random((d_out, d_in))?.t()?))
+    });
+    let operands = operands.collect::<Result<Vec<_>>>()?;
+    let operations: f64 =
+        shapes.iter().map(|(d_in, d_out)| 2.0 * (n_rows * d_in * d_out) as f64).sum();
+    let mut best = f64::INFINITY;
+    for _ in 0..5 {
+        let begin = Instant::now();
+        for (x, weight) in &operands {
+            black_box(x.matmul(weight)?);
+        }
+        best = best.min(begin.elapsed().as_secs_f64());
+    }
+    Ok(operations / best)
+}

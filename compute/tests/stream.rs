@@ -1,0 +1,157 @@
+//! Models whose weights stay in their files: the same numbers, and clear errors when a file goes bad
+//! on the way.
+
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
+mod support;
+
+use std::fs::{self, File};
+use std::io::{Seek, SeekFrom, Write};
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+
+use compute::model::{Config, Model, Network};
+use compute::sweep::wavefront::{self, Progress};
+use compute::sweep::{Plan, Request, Sweep, SweepError, plan};
+use shared::alignment::Alignment;
+use shared::vocabulary::{Align, Site};
+
+/// A limit that no model fits, so that its weights stay in their files.
+const NONE: usize = 0;
+
+fn tiny() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/oracle/models/tiny-llama3")
+}
+
+fn request() -> Request {
+    let (source, base) = ([5, 6, 7, 8, 9, 10, 11], [5, 6, 13, 8, 9, 14, 11]);
+    Request {
+        alignment: Alignment::new(&source, &base, (1, 1), Align::Pad, 0),
+        site: Site::ResidPost,
+        true_ids: vec![1, 2],
+        false_ids: vec![3],
+        readout: true,
+    }
+}
+
+fn sweep(network: &Network) -> Result<Sweep, SweepError> {
+    let request = request();
+    let plan = Plan::new(&network.config, &request, 1 << 30)?;
+    wavefront::sweep(network, &request, &plan, &mut |_| ControlFlow::Continue(()))
+}
+
+#[test]
+fn files_that_are_read_block_by_block_give_the_same_numbers() {
+    let resident = Model::open(&tiny()).unwrap();
+    let streamed = Model::open_within(&tiny(), NONE).unwrap();
+    assert!(streamed.network.is_streamed() && !resident.network.is_streamed());
+    assert!(streamed.network.n_held_bytes() < resident.network.n_held_bytes());
+    assert_eq!(streamed.fingerprint, resident.fingerprint);
+    let (a, b) = (sweep(&resident.network).unwrap(), sweep(&streamed.network).unwrap());
+    assert_eq!((a.base, a.source), (b.base, b.source));
+    assert_eq!(a.cells, b.cells);
+}
+
+#[test]
+fn a_vocabulary_in_pieces_reads_the_same() {
+    let config = support::llama(Config {
+        n_layers: 2,
+        d_model: 8,
+        n_heads: 2,
+        n_kv_heads: 1,
+        d_head: 4,
+        d_mlp: 8,
+        d_vocab: 20_000,
+        n_context: 32,
+        norm_eps: 1e-5,
+        tied_embeddings: true,
+        ..Config::LLAMA
+    });
+    let (resident, weights) = support::random_network(config.clone(), 3);
+    let streamed = Network::stream(config, weights).unwrap();
+    assert!(streamed.vocabulary().len() > 2);
+    let (a, b) = (sweep(&resident).unwrap(), sweep(&streamed).unwrap());
+    let mut tops = Vec::new();
+    for (a, b) in a.cells.iter().flatten().zip(b.cells.iter().flatten()) {
+        assert_eq!(a.logit_diff, b.logit_diff);
+        let (a, b) = (a.vocabulary.unwrap(), b.vocabulary.unwrap());
+        assert_eq!(a.top_token, b.top_token);
+        for (a, b) in [(a.p_top, b.p_top), (a.p_true, b.p_true), (a.p_false, b.p_false)] {
+            assert!((a - b).abs() <= 1e-5 * a, "{a} and {b}");
+        }
+        tops.push(a.top_token / (1 << 13));
+    }
+    assert!(tops.iter().any(|&piece| piece > 0), "no top token is beyond the first piece");
+}
+
+/// A copy of the tiny model to spoil.
+fn copy() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    for entry in fs::read_dir(tiny()).unwrap() {
+        let from = entry.unwrap().path();
+        fs::copy(&from, folder.path().join(from.file_name().unwrap())).unwrap();
+    }
+    folder
+}
+
+#[test]
+fn files_that_go_bad_on_the_way_are_errors() {
+    let shard = "model-00002-of-00003.safetensors";
+    let spoil = |folder: &Path, how: &dyn Fn(&mut File)| {
+        how(&mut File::options().write(true).open(folder.join(shard)).unwrap());
+    };
+    let folder = copy();
+    let streamed = Network::open_within(folder.path(), NONE).unwrap();
+    spoil(folder.path(), &|file| {
+        file.seek(SeekFrom::End(-1)).unwrap();
+        file.write_all(&[1]).unwrap();
+        // Clocks of file systems may be coarse.
+        file.set_modified(std::time::SystemTime::UNIX_EPOCH).unwrap();
+    });
+    let error = sweep(&streamed).unwrap_err().to_string();
+    assert!(error.contains("the file was changed while `model.layers."), "{error}");
+    assert!(error.contains(shard), "{error}");
+
+    let folder = copy();
+    let streamed = Network::open_within(folder.path(), NONE).unwrap();
+    spoil(folder.path(), &|file| {
+        let modified = file.metadata().unwrap().modified().unwrap();
+        file.set_len(2000).unwrap();
+        file.set_modified(modified).unwrap();
+    });
+    let error = sweep(&streamed).unwrap_err().to_string();
+    assert!(error.contains("cannot be read, was the file cut short?"), "{error}");
+    let error = Network::open_within(folder.path(), NONE).unwrap_err().to_string();
+    assert!(error.contains("the file has 2000 bytes and its header promises"), "{error}");
+}
+
+#[test]
+fn a_stream_can_be_broken_off_and_begun_again() {
+    let streamed = Network::open_within(&tiny(), NONE).unwrap();
+    let request = request();
+    let plan = Plan::new(&streamed.config, &request, 1 << 30).unwrap();
+    for stop_at in [0.0, 0.4, 0.8] {
+        let outcome =
+            wavefront::sweep(&streamed, &request, &plan, &mut |progress| match progress {
+                Progress::Share(share) if share > stop_at => ControlFlow::Break(()),
+                _ => ControlFlow::Continue(()),
+            });
+        assert!(matches!(outcome, Err(SweepError::Cancelled)));
+    }
+    sweep(&streamed).unwrap();
+}
+
+#[test]
+fn pairs_ride_together_as_memory_allows() {
+    let config = Network::open_within(&tiny(), NONE).unwrap().config;
+    let plan = Plan::new(&config, &request(), 1 << 30).unwrap();
+    let plans = [&plan; 5];
+    let scratch = plan.peak_bytes - plan.kept_bytes;
+    let room_for = |n: usize| scratch + n * plan.kept_bytes;
+    assert_eq!(plan::groups(&plans, room_for(5)), [0..5]);
+    assert_eq!(plan::groups(&plans, room_for(2)), [0..2, 2..4, 4..5]);
+    assert_eq!(plan::groups(&plans, room_for(1)), [0..1, 1..2, 2..3, 3..4, 4..5]);
+    let mut cut = plan.clone();
+    cut.passes.push(Vec::new());
+    assert_eq!(plan::groups(&[&plan, &cut, &plan, &plan], room_for(5)), [0..1, 1..2, 2..4]);
+}
