@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
+use std::collections::HashMap;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
@@ -156,6 +157,39 @@ fn every_family_agrees_at_every_site_and_alignment() {
     // Llamas of the usual kind are in `tests/oracle.rs`.
     for family in FAMILIES {
         assert!(families.contains(&family.name), "{} has no recorded numbers", family.name);
+    }
+}
+
+/// Checkpoints of one model under other names: without their root, or as part of a larger model.
+#[test]
+fn tensors_are_found_below_every_root() {
+    let cases = [
+        ("fam-gpt2", "transformer.", "", None),
+        ("fam-opt", "model.decoder.", "decoder.", None),
+        ("fam-gemma3", "model.", "language_model.model.", Some("gemma3")),
+        ("fam-gemma3", "model.", "model.language_model.", Some("gemma3")),
+    ];
+    let tokens = [5, 9, 33, 40, 7, 8, 51];
+    for (name, root, other_root, wrapped) in cases {
+        let (from, to) = (oracle_folder().join("models").join(name), tempfile::tempdir().unwrap());
+        let config = std::fs::read_to_string(from.join("config.json")).unwrap();
+        let config = match wrapped {
+            None => config,
+            Some(kind) => format!("{{\"model_type\": \"{kind}\", \"text_config\": {config}}}"),
+        };
+        std::fs::write(to.path().join("config.json"), config).unwrap();
+        let file = "model.safetensors";
+        let tensors = candle_core::safetensors::load(from.join(file), &Device::Cpu).unwrap();
+        let renamed: HashMap<_, _> = tensors
+            .into_iter()
+            .map(|(name, tensor)| match name.strip_prefix(root) {
+                Some(rest) => (format!("{other_root}{rest}"), tensor),
+                None => (name, tensor),
+            })
+            .collect();
+        candle_core::safetensors::save(&renamed, to.path().join(file)).unwrap();
+        let got = logits(&Network::open(to.path()).unwrap(), &tokens);
+        assert_eq!(got, logits(&network(name), &tokens), "{name} below {other_root:?}");
     }
 }
 

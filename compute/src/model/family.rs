@@ -166,7 +166,12 @@ const LLAMA: Family = Family {
     spec: Spec::LLAMA,
     aliases: &[],
     defaults: r#"{"rms_norm_eps": 1e-6}"#,
-    expects: &[("sliding_window", "[]"), ("layer_types", "[]")],
+    expects: &[
+        ("sliding_window", "[]"),
+        ("layer_types", "[]"),
+        ("rope_interleaved", "[false]"),
+        ("no_rope_layers", "[]"),
+    ],
     window: WindowRule::Never,
     reads_attention_bias: true,
     reads_mlp_bias: true,
@@ -262,7 +267,7 @@ const GEMMA3: Family = Family {
 const PHI3: Family = Family {
     name: "phi3",
     defaults: r#"{"rms_norm_eps": 1e-5, "original_max_position_embeddings": 4096}"#,
-    expects: &[("layer_types", "[]"), ("attention_bias", "[false]")],
+    expects: &[("layer_types", "[]"), ("attention_bias", "[false]"), ("lm_head_bias", "[false]")],
     window: WindowRule::All,
     reads_attention_bias: false,
     reads_mlp_bias: false,

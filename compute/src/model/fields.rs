@@ -21,7 +21,12 @@ impl<'a> Fields<'a> {
     pub fn name(&self, name: &'static str) -> &'static str {
         let alias = self.aliases.iter().find(|(common, _)| *common == name);
         match alias {
-            Some((_, alias)) if !self.object.contains_key(name) => alias,
+            // Where a file has both, the family's own name is the one that counts.
+            Some((_, alias))
+                if self.object.contains_key(*alias) || !self.object.contains_key(name) =>
+            {
+                alias
+            }
             _ => name,
         }
     }

@@ -367,6 +367,16 @@ mod tests {
         assert_eq!((gemma.ropes[0].theta, gemma.ropes[1].theta), (1e6, 1e4));
     }
 
+    #[test]
+    fn a_familys_own_name_of_a_setting_counts() {
+        // As of the published gemma-2-2b, which has both names.
+        let gemma = format!(
+            "{{\"model_type\": \"gemma2\", {DIMENSIONS}, \"hidden_act\": \"relu\", \
+             \"hidden_activation\": \"gelu_pytorch_tanh\"}}"
+        );
+        assert_eq!(config(&gemma).unwrap().spec.activation, Activation::GeluTanh);
+    }
+
     /// Dimensions, for configurations of which only the rest matters.
     const DIMENSIONS: &str = r#""hidden_size": 64, "intermediate_size": 64,
         "num_hidden_layers": 4, "num_attention_heads": 4, "num_key_value_heads": 2,

@@ -41,7 +41,12 @@ impl Tokenizer {
     pub fn from_folder(folder: &Path, config_text: &str) -> Result<Self, ModelError> {
         let path = folder.join("tokenizer.json");
         if !path.is_file() {
-            return Err(ModelError::file(&path, "the tokenizer is missing: expected this file"));
+            return Err(ModelError::file(
+                &path,
+                "the tokenizer is missing: expected this file, which \
+                 `AutoTokenizer.from_pretrained(folder).save_pretrained(folder)` of transformers \
+                 makes of older forms",
+            ));
         }
         let mut inner = tokenizers::Tokenizer::from_file(&path)
             .map_err(|e| ModelError::file(&path, format!("the tokenizer is damaged: {e}")))?;
