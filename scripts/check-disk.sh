@@ -20,6 +20,8 @@ cleanup() {
 trap cleanup EXIT
 
 start() {
+    # What the last one said must not be taken for this one's.
+    : >"$work/said"
     "$program" serve --data "$disk" --model tests/oracle/models/tiny-llama3 --port 0 \
         >"$work/said" 2>>"$work/log" &
     server=$!

@@ -1,5 +1,5 @@
 //! How long the store's queries take with twenty thousand experiments, or as many as are asked for:
-//! `cargo run --release --workspace --exclude web --example store -- 20000`.
+//! `cargo run --package compute --example store -- 20000`.
 
 #![allow(clippy::print_stdout, clippy::unwrap_used, reason = "a measurement is for its reader")]
 

@@ -63,7 +63,7 @@ impl Server {
         let folder = tempfile::tempdir().unwrap();
         let store = Arc::new(Store::open(folder.path()).unwrap());
         let models = open_models(&[model("tiny-llama3")], usize::MAX).unwrap().0;
-        let queue = Arc::new(Queue::new(store, models, settings).unwrap());
+        let queue = Arc::new(Queue::new(store, models, settings));
         let (stop, stopped) = watch::channel(false);
         let settings = ServerSettings {
             guard,

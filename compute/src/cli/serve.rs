@@ -98,9 +98,11 @@ pub fn run(args: &ServeArgs) -> Result<()> {
     let store = Arc::new(Store::open(&folder)?);
     match store.why_read_only() {
         Some(why) => tracing::warn!(why, "results are only shown: nothing can be stored"),
-        None => {
-            store.purge(KEPT_DAYS)?;
-        }
+        // On a full disk there is no room to make room; what is there is shown all the same.
+        None => match store.purge(KEPT_DAYS) {
+            Ok(n) => tracing::debug!(n, "deleted experiments were forgotten"),
+            Err(error) => tracing::warn!(%error, "deleted experiments could not be forgotten"),
+        },
     }
     let limit = args.memory.limit()?;
     let (models, n_memory_bytes) = match (guard.read_only, &args.model[..]) {
@@ -110,7 +112,7 @@ pub fn run(args: &ServeArgs) -> Result<()> {
     };
     let settings =
         QueueSettings { n_memory_bytes, n_passes: args.passes.max(1), ..QueueSettings::default() };
-    let queue = Arc::new(Queue::new(store, models, settings)?);
+    let queue = Arc::new(Queue::new(store, models, settings));
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .max_blocking_threads(16)

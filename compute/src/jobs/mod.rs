@@ -111,22 +111,9 @@ pub struct Counters {
 }
 
 impl Queue {
-    /// A queue over `store`, which goes on with what an earlier one left.
-    ///
-    /// # Errors
-    /// A store that reports a failure.
-    pub fn new(
-        store: Arc<Store>,
-        models: Vec<Model>,
-        settings: QueueSettings,
-    ) -> Result<Self, StoreError> {
-        if store.why_read_only().is_none() {
-            let n = store.recover()?;
-            if n > 0 {
-                tracing::info!(n_pairs = n, "going on with what was interrupted");
-            }
-        }
-        Ok(Self {
+    /// A queue over `store`, which goes on with what an earlier one left once it works.
+    pub fn new(store: Arc<Store>, models: Vec<Model>, settings: QueueSettings) -> Self {
+        Self {
             store,
             models: models.into_iter().map(Arc::new).collect(),
             settings,
@@ -136,7 +123,7 @@ impl Queue {
             stopping: AtomicBool::new(false),
             speed: AtomicU64::new(0),
             counters: Counters::default(),
-        })
+        }
     }
 
     /// Where results are.

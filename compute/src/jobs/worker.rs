@@ -38,6 +38,9 @@ enum Failure {
 impl Queue {
     /// Sweeps whatever is submitted until [`Queue::stop`].
     pub fn work(&self) {
+        if self.store.why_read_only().is_none() {
+            self.recover();
+        }
         while !self.is_stopping() {
             match self.claim() {
                 Ok(Some((claim, cancelled))) => {
@@ -48,6 +51,19 @@ impl Queue {
                     }
                 }
                 Ok(None) => self.wait(IDLE),
+                Err(error) => self.stall(&error),
+            }
+        }
+    }
+
+    /// Puts back what an earlier server was at when it ended.
+    fn recover(&self) {
+        while !self.is_stopping() {
+            match self.store.recover() {
+                Ok(0) => return,
+                Ok(n_pairs) => {
+                    return tracing::info!(n_pairs, "going on with what was interrupted");
+                }
                 Err(error) => self.stall(&error),
             }
         }

@@ -396,7 +396,10 @@ impl Network {
     pub fn logits(&self, x: &Tensor) -> Result<Tensor> {
         let mut parts = Vec::new();
         for piece in self.vocabulary() {
-            self.with_piece(piece, |logits| Ok(parts.push(logits(x)?)))?;
+            self.with_piece(piece, |logits| {
+                parts.push(logits(x)?);
+                Ok(())
+            })?;
         }
         Tensor::cat(&parts, 1)
     }

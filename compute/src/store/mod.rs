@@ -24,6 +24,9 @@ pub const FILE: &str = "patchboard.db";
 const LOCK_FILE: &str = "patchboard.lock";
 /// How many connections wait for the next reader; a busier server opens more for the moment.
 const N_IDLE_READERS: usize = 4;
+/// What a reader keeps of the database: enough for all that is searched of tens of thousands of
+/// experiments.
+const READER_CACHE_KIB: i64 = 32 << 10;
 /// How long a connection waits for another's transaction.
 const BUSY: Duration = Duration::from_secs(5);
 
@@ -226,7 +229,7 @@ impl Store {
         let connection =
             Connection::open_with_flags(uri, flags).map_err(|e| damage(e, &self.path))?;
         connection.busy_timeout(BUSY)?;
-        connection.pragma_update(None, "mmap_size", 0)?;
+        connection.pragma_update(None, "cache_size", -READER_CACHE_KIB)?;
         Ok(connection)
     }
 }

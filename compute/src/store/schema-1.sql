@@ -31,6 +31,7 @@ CREATE INDEX experiments_newest ON experiments (finished_at DESC, seq DESC) WHER
 CREATE INDEX experiments_entity ON experiments (lower(entity), seq DESC) WHERE deleted_at IS NULL;
 CREATE INDEX experiments_model ON experiments (lower(model), seq DESC) WHERE deleted_at IS NULL;
 CREATE INDEX experiments_contrast ON experiments (contrast DESC, seq DESC) WHERE deleted_at IS NULL;
+CREATE INDEX experiments_one_entity ON experiments (entity) WHERE deleted_at IS NULL;
 CREATE INDEX experiments_facets ON experiments (model, entity, site) WHERE deleted_at IS NULL;
 
 CREATE TABLE jobs (
