@@ -14,9 +14,10 @@ use serde::Serialize;
 use shared::pairs::Pair;
 use shared::template::{NOTEBOOK, Template};
 
-use super::inputs::{n_bytes, open_model};
-use super::output;
+use super::inputs::n_bytes;
+use super::opening::OpenArgs;
 use super::report::passes;
+use super::{interrupt, output};
 use crate::experiment::{Experiment, Settings};
 use crate::model::Config;
 use crate::sweep::{Plan, naive, plan, verify, wavefront};
@@ -24,9 +25,12 @@ use crate::sweep::{Plan, naive, plan, verify, wavefront};
 /// What to measure.
 #[derive(Debug, Args)]
 pub struct BenchArgs {
-    /// The model. Default: SmolLM2-135M-Instruct.
-    #[arg(long, value_name = "PATH")]
+    /// The model, a path or an id of the hub. Default: SmolLM2-135M-Instruct.
+    #[arg(long, value_name = "PATH|ID")]
     model: Option<PathBuf>,
+
+    #[command(flatten)]
+    opening: OpenArgs,
 
     /// Full prompts, the source's and the base's. Default: a pair in the notebook's template, about
     /// 40 tokens long.
@@ -89,7 +93,8 @@ struct Figures {
 /// # Errors
 /// A model or pair that cannot be run.
 pub fn run(args: BenchArgs) -> Result<()> {
-    let model = open_model(args.model.as_deref(), args.json)?;
+    interrupt::listen()?;
+    let model = args.opening.open(args.model.as_deref(), args.json)?;
     let config = &model.network.config;
     let (pair, template) = pair(args.pair)?;
     let settings = Settings { template, readout: true, ..Settings::default() };

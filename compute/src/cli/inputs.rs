@@ -1,6 +1,6 @@
 //! What is swept: the table or the pair, the template, the answers, the model.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::str::FromStr;
 
 use anyhow::{Context, Result, anyhow, bail};
@@ -9,9 +9,6 @@ use clap::Args;
 use shared::job::TableColumns;
 use shared::pairs::{self, Columns, Pair, TableFormat};
 use shared::template::Template;
-
-use super::output;
-use crate::model::{DEFAULT_MODEL, Model};
 
 /// The pairs to sweep.
 #[derive(Debug, Args)]
@@ -151,36 +148,4 @@ impl FromStr for AnswerWords {
 /// More than this machine can address.
 pub fn n_bytes(size: ByteSize) -> Result<usize> {
     usize::try_from(size.as_u64()).context("that is more memory than there is")
-}
-
-/// Opens the model at `path`, or the default model, which is fetched first if need be.
-///
-/// # Errors
-/// A model that cannot be had or read.
-pub fn open_model(path: Option<&Path>, quiet: bool) -> Result<Model> {
-    let path = match path {
-        Some(path) => path.to_path_buf(),
-        None => default_model_path(quiet)?,
-    };
-    Ok(Model::open(&path)?)
-}
-
-/// Where the default model is, which is fetched first if need be.
-///
-/// # Errors
-/// A model that cannot be had.
-pub fn default_model_path(quiet: bool) -> Result<PathBuf> {
-    let path = DEFAULT_MODEL.path()?;
-    if !DEFAULT_MODEL.is_whole(&path) {
-        if !quiet {
-            output::line(&format!(
-                "fetching the default model, {} ({} MB), once, to {}",
-                DEFAULT_MODEL.name,
-                DEFAULT_MODEL.n_bytes / 1_000_000,
-                path.display()
-            ))?;
-        }
-        DEFAULT_MODEL.fetch(&path)?;
-    }
-    Ok(path)
 }

