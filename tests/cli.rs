@@ -541,3 +541,39 @@ fn bench_prints_its_figures() {
     let text = succeed(&["bench", "--model", &model, "--rounds", "1"]);
     assert!(text.contains("speed-up") && text.contains("of the peak"), "{text}");
 }
+
+#[test]
+fn a_model_of_the_hub_is_taken_from_the_cache_and_its_commit_written_down() {
+    let place = Place::new();
+    let commit = "0123456789abcdef0123456789abcdef01234567";
+    let repo = place.folder.path().join("hub/models--org--name");
+    let snapshot = repo.join("snapshots").join(commit);
+    fs::create_dir_all(repo.join("refs")).unwrap();
+    fs::create_dir_all(&snapshot).unwrap();
+    fs::write(repo.join("refs/main"), commit).unwrap();
+    for file in names(&tiny("tiny-llama3")) {
+        fs::copy(tiny("tiny-llama3").join(&file), snapshot.join(&file)).unwrap();
+    }
+    let (table, out) = (place.path("pairs.tsv"), place.path("out"));
+    let run = |model: &str, current: &str| {
+        let mut command = patchboard(&["sweep", &table, "--limit", "1", "--offline"]);
+        command.args(["--out", &out, "--model", model]).current_dir(current);
+        command.env("HF_HOME", place.folder.path()).env_remove("HF_HUB_CACHE").output().unwrap()
+    };
+    let elsewhere = tempfile::tempdir().unwrap();
+    let output = run("org/name", elsewhere.path().to_str().unwrap());
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let file = names(Path::new(&out)).into_iter().find(|name| name.ends_with(".json")).unwrap();
+    let document =
+        Document::read(&fs::read(Path::new(&out).join(file)).unwrap()).unwrap().remove(0);
+    assert_eq!(document.model, "org/name");
+    assert_eq!(document.provenance.unwrap().model_revision.as_deref(), Some(commit));
+
+    let output = run("org/other", elsewhere.path().to_str().unwrap());
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stderr).contains("`org/other` is not in the cache"));
+    // A path that is there wins over an id.
+    fs::create_dir_all(elsewhere.path().join("org/name")).unwrap();
+    let output = run("org/name", elsewhere.path().to_str().unwrap());
+    assert!(text(&output.stderr).contains("config.json"), "{}", text(&output.stderr));
+}

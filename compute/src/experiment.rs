@@ -334,6 +334,7 @@ impl Experiment {
                 engine: format!("patchboard {VERSION}"),
                 model_fingerprint: model.fingerprint.clone(),
                 architecture: model.network.config.architecture.to_string(),
+                model_revision: model.revision.clone(),
                 weights_dtype: model.weights_dtype.clone(),
                 dtype: DTYPE.to_string(),
                 device: "cpu".to_string(),

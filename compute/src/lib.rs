@@ -3,6 +3,7 @@
 pub mod cli;
 pub mod experiment;
 pub mod export;
+pub mod hub;
 pub mod jobs;
 pub mod model;
 pub mod server;

@@ -10,7 +10,8 @@ use axum::Router;
 use axum::body::Body;
 use axum::http::{Method, Request, StatusCode};
 use compute::experiment::{Experiment, Settings};
-use compute::jobs::{Queue, QueueSettings, open_models};
+use compute::jobs::{Queue, QueueSettings};
+use compute::model::Model;
 use compute::server::security::{Guard, Token};
 use compute::server::{App, ServerSettings, app, openapi_document};
 use compute::store::Store;
@@ -62,7 +63,7 @@ impl Server {
     fn new(guard: Guard, settings: QueueSettings, works: bool) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let store = Arc::new(Store::open(folder.path()).unwrap());
-        let models = open_models(&[model("tiny-llama3")], usize::MAX).unwrap().0;
+        let models = vec![Model::open(&model("tiny-llama3")).unwrap()];
         let queue = Arc::new(Queue::new(store, models, settings));
         let (stop, stopped) = watch::channel(false);
         let settings = ServerSettings {
@@ -440,7 +441,7 @@ async fn a_failed_pair_leaves_the_others_and_a_cancelled_job_stops() {
     // As much memory as the short pair needs.
     let long = "the guards and ".repeat(6);
     let texts = [("A rules.", "A waits."), (&format!("{long} rule"), &format!("{long} wait"))];
-    let models = open_models(&[model("tiny-llama3")], usize::MAX).unwrap().0;
+    let models = [Model::open(&model("tiny-llama3")).unwrap()];
     let answer = |text| Template::parse(text).unwrap();
     let needed = texts.map(|(source, base)| {
         let (entity, source, base) = ("A".into(), source.into(), base.into());

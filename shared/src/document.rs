@@ -189,6 +189,9 @@ pub struct Provenance {
     /// Tells two models apart: a hash of the configuration, the tensor table and samples of the
     /// weights.
     pub model_fingerprint: String,
+    /// The commit of a model of the Hugging Face hub; `null` for any other.
+    #[serde(default)]
+    pub model_revision: Option<String>,
     /// The architecture as the model's own files name it, e.g. `llama`.
     pub architecture: String,
     /// How the weights were stored, e.g. `BF16` or `Q4_1`.

@@ -78,6 +78,7 @@ pub fn Provenance(document: Arc<Document>) -> impl IntoView {
         facts.extend([
             ("Engine", p.engine.clone()),
             ("Architecture", p.architecture.clone()),
+            ("Revision", p.model_revision.clone().unwrap_or_default()),
             ("Fingerprint", p.model_fingerprint.clone()),
             ("Weights", p.weights_dtype.clone()),
             ("Computed in", format!("{} on {}", p.dtype, p.device)),

@@ -12,19 +12,22 @@ use serde::Serialize;
 use shared::pairs::Pair;
 use shared::template::{NOTEBOOK, Template};
 
-use super::inputs::open_model;
 use super::memory::MemoryArgs;
-use super::output;
+use super::opening::OpenArgs;
 use super::report::passes;
+use super::{interrupt, output};
 use crate::experiment::{Experiment, Settings};
 use crate::sweep::{Plan, naive, plan, speed, verify, wavefront};
 
 /// What to measure.
 #[derive(Debug, Args)]
 pub struct BenchArgs {
-    /// The model. Default: SmolLM2-135M-Instruct.
-    #[arg(long, value_name = "PATH")]
+    /// The model, a path or an id of the hub. Default: SmolLM2-135M-Instruct.
+    #[arg(long, value_name = "PATH|ID")]
     model: Option<PathBuf>,
+
+    #[command(flatten)]
+    opening: OpenArgs,
 
     /// Full prompts, the source's and the base's. Default: a pair in the notebook's template, about
     /// 40 tokens long.
@@ -91,7 +94,8 @@ struct Figures {
 /// A model or pair that cannot be run.
 pub fn run(args: BenchArgs) -> Result<()> {
     let limit = args.memory.limit()?;
-    let model = open_model(args.model.as_deref(), args.json, limit)?;
+    interrupt::listen()?;
+    let model = args.opening.open(args.model.as_deref(), args.json, limit)?;
     let config = &model.network.config;
     let (pair, template) = pair(args.pair)?;
     let settings = Settings { template, readout: true, ..Settings::default() };

@@ -1,6 +1,6 @@
 //! What is swept: the table or the pair, the template, the answers, the model.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::str::FromStr;
 
 use anyhow::{Context, Result, anyhow, bail};
@@ -8,9 +8,6 @@ use clap::Args;
 use shared::job::TableColumns;
 use shared::pairs::{self, Columns, Pair, TableFormat};
 use shared::template::Template;
-
-use super::output;
-use crate::model::{DEFAULT_MODEL, Model};
 
 /// The pairs to sweep.
 #[derive(Debug, Args)]
@@ -142,37 +139,4 @@ impl FromStr for AnswerWords {
         let parse = |word| Template::parse(word).map_err(|e| e.to_string());
         Ok(Self([parse(true_answer)?, parse(false_answer)?]))
     }
-}
-
-/// Opens the model at `path`, or the default model, which is fetched first if need be, in a process
-/// that may take `limit` bytes of memory.
-///
-/// # Errors
-/// A model that cannot be had or read.
-pub fn open_model(path: Option<&Path>, quiet: bool, limit: usize) -> Result<Model> {
-    let path = match path {
-        Some(path) => path.to_path_buf(),
-        None => default_model_path(quiet)?,
-    };
-    Ok(Model::open_within(&path, limit)?)
-}
-
-/// Where the default model is, which is fetched first if need be.
-///
-/// # Errors
-/// A model that cannot be had.
-pub fn default_model_path(quiet: bool) -> Result<PathBuf> {
-    let path = DEFAULT_MODEL.path()?;
-    if !DEFAULT_MODEL.is_whole(&path) {
-        if !quiet {
-            output::line(&format!(
-                "fetching the default model, {} ({} MB), once, to {}",
-                DEFAULT_MODEL.name,
-                DEFAULT_MODEL.n_bytes / 1_000_000,
-                path.display()
-            ))?;
-        }
-        DEFAULT_MODEL.fetch(&path)?;
-    }
-    Ok(path)
 }

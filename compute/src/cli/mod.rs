@@ -7,6 +7,7 @@ mod inputs;
 mod interrupt;
 mod memory;
 mod models;
+mod opening;
 mod output;
 mod publish;
 mod report;

@@ -1,18 +1,24 @@
 //! `patchboard models`: what is at hand.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::Args;
 
+use super::opening::OpenArgs;
 use super::{interrupt, output};
 use crate::model::{DEFAULT_MODEL, Model};
 
 /// Which models to show.
 #[derive(Debug, Args)]
 pub struct ModelsArgs {
-    /// Models to open and describe: folders in Hugging Face's layout or .gguf files.
-    paths: Vec<PathBuf>,
+    /// Models to open and describe: folders in Hugging Face's layout, .gguf files, or ids of the
+    /// Hugging Face hub.
+    #[arg(value_name = "PATH|ID")]
+    names: Vec<PathBuf>,
+
+    #[command(flatten)]
+    opening: OpenArgs,
 
     /// Fetch the default model if it is not there yet.
     #[arg(long)]
@@ -26,12 +32,12 @@ pub struct ModelsArgs {
 pub fn run(args: ModelsArgs) -> Result<()> {
     let default = DEFAULT_MODEL.path()?;
     let mut is_there = DEFAULT_MODEL.is_whole(&default);
+    interrupt::listen()?;
     if args.fetch && !is_there {
-        interrupt::listen()?;
         DEFAULT_MODEL.fetch(&default)?;
         is_there = true;
     }
-    if args.paths.is_empty() {
+    if args.names.is_empty() {
         let state = match (is_there, default.exists()) {
             (true, _) => format!("at {}", default.display()),
             (false, true) => {
@@ -44,19 +50,21 @@ pub fn run(args: ModelsArgs) -> Result<()> {
             ),
         };
         output::line(&format!("{} (default), {state}", DEFAULT_MODEL.name))?;
-        output::line("any other: --model PATH, a folder in Hugging Face's layout or a .gguf file")?;
+        output::line(
+            "any other: --model PATH, a folder in Hugging Face's layout or a .gguf file, or \
+             --model org/name[@revision], a model of the Hugging Face hub",
+        )?;
     }
-    args.paths.iter().try_for_each(|path| describe(path))
+    // Nothing is computed, so nothing need be in memory.
+    args.names.iter().try_for_each(|name| describe(&args.opening.open(Some(name), false, 0)?))
 }
 
-fn describe(path: &Path) -> Result<()> {
-    // Nothing is computed, so nothing need be in memory.
-    let model = Model::open_within(path, 0)?;
+fn describe(model: &Model) -> Result<()> {
     let c = &model.network.config;
     output::line(&format!(
         "{}: {}, {:.0} million weights in {}\n  \
          {} layers, width {}, {} heads ({} for keys) of {}, MLP {}\n  \
-         vocabulary {}, context {}, {} embeddings\n  fingerprint {}",
+         vocabulary {}, context {}, {} embeddings\n  fingerprint {}{}",
         model.name,
         c.architecture,
         c.n_weights() as f64 / 1e6,
@@ -70,6 +78,7 @@ fn describe(path: &Path) -> Result<()> {
         c.d_vocab,
         c.n_context,
         if c.tied_embeddings { "tied" } else { "separate" },
-        model.fingerprint
+        model.fingerprint,
+        model.revision.iter().map(|commit| format!(", commit {commit}")).collect::<String>()
     ))
 }

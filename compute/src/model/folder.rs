@@ -1,7 +1,7 @@
 //! A model folder in Hugging Face's layout: `config.json`, `tokenizer.json`, and safetensors,
 //! in one file or sharded.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::ops::Range;
@@ -41,6 +41,14 @@ struct TensorFile {
 /// So many numbers are read and widened at a time: what is in memory beside the weight itself.
 const CHUNK: usize = 4 << 20;
 
+/// The file that names the shards.
+pub const INDEX: &str = "model.safetensors.index.json";
+
+/// What to do about a checkpoint without safetensors.
+pub const PICKLED: &str = "found only pickled weights (`pytorch_model.bin`), which are not read: \
+    convert them to safetensors, e.g. by `AutoModelForCausalLM.from_pretrained(folder)\
+    .save_pretrained(folder)` with transformers";
+
 /// A header longer than this is no header.
 const MAX_HEADER_BYTES: u64 = 100 << 20;
 
@@ -51,25 +59,21 @@ impl Folder {
     /// # Errors
     /// Files that are missing, truncated or damaged.
     pub fn open(path: &Path) -> Result<Self, ModelError> {
-        let index_path = path.join("model.safetensors.index.json");
+        let index_path = path.join(INDEX);
         let single = path.join("model.safetensors");
         let (paths, indexed) = if single.is_file() {
             (vec![single], None)
         } else if index_path.is_file() {
             let indexed = read_index(&index_path)?;
-            let mut names: Vec<_> = indexed.values().cloned().collect();
-            names.sort();
-            names.dedup();
-            (names.iter().map(|name| path.join(name)).collect(), Some(indexed))
+            let names: BTreeSet<_> = indexed.values().collect();
+            (names.into_iter().map(|name| path.join(name)).collect(), Some(indexed))
         } else {
             let pickles = ["pytorch_model.bin", "pytorch_model.bin.index.json"];
             let pickled = pickles.iter().any(|name| path.join(name).is_file());
             return Err(ModelError::file(
                 path,
                 if pickled {
-                    "found only pickled weights (`pytorch_model.bin`), which are not read: convert \
-                     them to safetensors, e.g. by `AutoModelForCausalLM.from_pretrained(folder)\
-                     .save_pretrained(folder)` with transformers"
+                    PICKLED
                 } else {
                     "found neither `model.safetensors` nor `model.safetensors.index.json`"
                 },
@@ -208,6 +212,14 @@ impl TensorFile {
         Tensor::from_vec(numbers, shape, &Device::Cpu)
             .map_err(|e| error(format!("the weight `{name}` cannot be read: {e}")))
     }
+}
+
+/// The shards that an index names.
+///
+/// # Errors
+/// An index that is damaged, or that names something else than files beside it.
+pub fn shards(index: &Path) -> Result<BTreeSet<String>, ModelError> {
+    Ok(read_index(index)?.into_values().collect())
 }
 
 /// Which shard holds each tensor.

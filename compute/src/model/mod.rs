@@ -40,6 +40,8 @@ use elementwise::biased;
 use elementwise::softcapped;
 pub use error::ModelError;
 pub use family::{FAMILIES, Family};
+pub(crate) use fingerprint::sha256_of;
+pub(crate) use folder::{INDEX, PICKLED, shards};
 pub use names::{Module, Weight};
 use norm::Norm;
 pub use norm::NormKind;
@@ -82,6 +84,8 @@ pub struct Model {
     pub weights_dtype: String,
     /// The bytes of the files that hold the weights.
     pub n_stored_bytes: u64,
+    /// The commit, for a model of the Hugging Face hub.
+    pub revision: Option<String>,
 }
 
 impl Model {
@@ -126,6 +130,7 @@ impl Model {
             fingerprint: fingerprint::fingerprint(&paths)?,
             n_stored_bytes: n_bytes(&paths),
             weights_dtype: folder.dtype,
+            revision: None,
             network,
             tokenizer,
         })
@@ -140,6 +145,7 @@ impl Model {
             fingerprint: fingerprint::fingerprint(&[path])?,
             n_stored_bytes: n_bytes(&[path]),
             weights_dtype: gguf.dtype(),
+            revision: None,
             network: Network::within(config, Checkpoint::new(gguf, layout), limit)?,
             tokenizer,
         })
