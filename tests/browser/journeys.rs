@@ -1,5 +1,4 @@
 //! What a reader does, in a real browser, with the results that ship as examples.
-#![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
 use std::fs;
 
