@@ -313,8 +313,8 @@ fn check_header(line: u64, names: &[&str], columns: &Columns) -> Result<(), Prob
         Some((role, name)) => Err(Problem::at(
             line,
             format!(
-                "no column `{name}` for the {role}: the header has {}; name another, on the \
-                 command line with `--columns {role}=...`",
+                "no column `{name}` for the {role}: the header has {}; name another with \
+                 `--columns {role}=...`",
                 found.join(", ")
             ),
         )),
@@ -396,7 +396,7 @@ mod tests {
         let cases = [
             ("\u{feff}name\tpower\tno_power\r\nx", Tsv, &["name", "power", "no_power"][..]),
             ("\n\"a, b\",source,base\n", Csv, &["a, b", "source", "base"]),
-            ("{\"source\": \"x, y\", \"base\": \"z\"}", JsonLines, &["base", "source"]),
+            ("{\"base\": \"x, y\", \"source\": \"z\"}", JsonLines, &["base", "source"]),
             ("", Tsv, &[]),
         ];
         for (text, format, names) in cases {

@@ -55,7 +55,7 @@ async fn server(browser: &Browser, data: &Path) -> Result<(Server, Vec<(String, 
             "The king watches ".repeat(n) })
     };
     let few: Vec<_> = (0..3).map(|i| pair(&format!("king {i}"), 1 + i)).collect();
-    let many: Vec<_> = (0..400).map(|i| pair(&format!("queen {i}"), 20)).collect();
+    let many: Vec<_> = (0..100).map(|i| pair(&format!("queen {i}"), 20)).collect();
     browser.open(&server.url).await?;
     let submitted = browser
         .driver
@@ -67,10 +67,10 @@ async fn server(browser: &Browser, data: &Path) -> Result<(Server, Vec<(String, 
                 await send('api/import', documents);
                 const job = await send('api/jobs', { name: 'A few', pairs: few });
                 const next = await send('api/jobs', { name: 'Very many', pairs: many });
-                await send('api/jobs', { name: 'Waits', pairs: many.slice(200) });
+                await send('api/jobs', { name: 'Waits', pairs: many.slice(50) });
                 await send(`api/jobs/${(await send('api/jobs', { name: 'Cancelled',
                     pairs: many })).job.id}/cancel`, {});
-                done([job.job.id, next.pairs[399].experiment]);
+                done([job.job.id, next.pairs[99].experiment]);
             })();",
             vec![json!(few), json!(many), serde_json::to_value(examples()?)?],
         )
