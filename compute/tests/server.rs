@@ -374,6 +374,9 @@ async fn a_pair_goes_from_preview_to_exports() {
     let server = Server::open();
     let preview = server.post("/api/preview", &pairs(1)).await.json();
     let shown = &preview["pairs"][0];
+    let standing = format!("/api/experiments/{}/standing", shown["experiment"].as_str().unwrap());
+    let nowhere = json!({ "stored": false, "job": null, "pair": null });
+    assert_eq!(server.get(&standing).await.json(), nowhere);
     assert_eq!((&preview["n_pairs"], &preview["n_known"]), (&json!(1), &json!(0)));
     assert!(shown["baselines"]["source"]["logit_diff"].is_number());
     assert!(preview["estimated_secs"].as_f64().unwrap() > 0.0);
@@ -386,6 +389,10 @@ async fn a_pair_goes_from_preview_to_exports() {
     assert_eq!(job["job"]["state"], "done");
     let experiment = job["pairs"][0]["experiment"].as_str().unwrap();
     assert_eq!(experiment, shown["experiment"]);
+
+    let stands = server.get(&standing).await.json();
+    assert_eq!((&stands["stored"], &stands["job"]["id"]), (&json!(true), &json!(id)));
+    assert_eq!(stands["pair"], job["pairs"][0]);
 
     // Asked again, it is shown.
     let again = server.post("/api/jobs", &pairs(1)).await.json();
@@ -418,6 +425,7 @@ async fn a_pair_goes_from_preview_to_exports() {
     assert_eq!(delete().await.status, StatusCode::NO_CONTENT);
     assert_eq!(server.get(&path).await.problem(), "not-found");
     assert_eq!(server.get("/api/experiments").await.json()["total"], 0);
+    assert_eq!(server.get(&standing).await.json()["stored"], false);
     let restored = server.post(&format!("{path}/restore"), &json!({})).await;
     assert_eq!(restored.status, StatusCode::NO_CONTENT);
     assert_eq!(delete().await.status, StatusCode::NO_CONTENT);

@@ -7,6 +7,9 @@
 //! #/?pick=SOURCE,SOURCE               all, with some picked to be compared
 //! #/e/SOURCE                          one experiment
 //! #/c/SOURCE,SOURCE                   two or more side by side
+//! #/new?source=…&base=…               a new experiment, with a server
+//! #/queue                             what a server is at
+//! #/j/ID                              one of its jobs
 //! ```
 //!
 //! A source is a document's id, `f:` and the relative URL of a document, or `l:` and the text of
@@ -21,6 +24,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_perc
 use serde::{Deserialize, Serialize};
 
 use crate::colour::Range;
+use crate::draft::Draft;
 use crate::figure::FigureOptions;
 use crate::vocabulary::{UnknownWord, named};
 
@@ -46,6 +50,12 @@ pub enum Page {
     Experiment(Source),
     /// Several experiments.
     Compare(Vec<Source>),
+    /// The form for a new experiment.
+    New(Draft),
+    /// A server's jobs.
+    Queue,
+    /// The job of this id.
+    Job(String),
     /// No page of the viewer: the path as it was.
     Unknown(String),
 }
@@ -132,6 +142,9 @@ impl Address {
         let path = path.trim_start_matches('/');
         let page = match path.split_once('/') {
             None if path.is_empty() => Page::Index(Filter::parse(query)),
+            None if path == "new" => Page::New(Draft::parse(query)),
+            None if path == "queue" => Page::Queue,
+            Some(("j", id)) if is_id(id) => Page::Job(id.to_string()),
             Some(("e", source)) => match Source::parse(source) {
                 Some(source) => Page::Experiment(source),
                 None => Page::Unknown(path.to_string()),
@@ -139,7 +152,9 @@ impl Address {
             Some(("c", list)) => Page::Compare(Source::parse_all(list)),
             _ => Page::Unknown(path.to_string()),
         };
-        Self { page, view: View::parse(query) }
+        // A draft's query speaks of the draft.
+        let view = if matches!(page, Page::New(_)) { View::default() } else { View::parse(query) };
+        Self { page, view }
     }
 
     /// The fragment, without `#`.
@@ -154,9 +169,15 @@ impl Address {
             Page::Compare(sources) => {
                 format!("c/{}", Source::paths(sources))
             }
+            Page::New(draft) => {
+                draft.write(&mut query);
+                "new".to_string()
+            }
+            Page::Queue => "queue".to_string(),
+            Page::Job(id) => format!("j/{id}"),
             Page::Unknown(path) => path.clone(),
         };
-        if !matches!(self.page, Page::Index(_)) {
+        if !matches!(self.page, Page::Index(_) | Page::New(_)) {
             self.view.write(&mut query);
         }
         let query = query.finish();
@@ -220,6 +241,13 @@ impl Filter {
             }
         }
         filter
+    }
+
+    /// The query that asks a server for the experiments that pass.
+    pub fn query(&self) -> String {
+        let mut query = Serializer::new(String::new());
+        Self { picked: Vec::new(), ..self.clone() }.write(&mut query);
+        query.finish()
     }
 
     fn write(&self, query: &mut Serializer<'_, String>) {
@@ -308,6 +336,7 @@ mod tests {
     use crate::colour::Preset;
     use crate::figure::{LabelStyle, Origin};
     use crate::metric::Metric;
+    use crate::vocabulary::{Align, Direction, Site};
 
     #[test]
     fn an_address_is_read_back() {
@@ -322,6 +351,27 @@ mod tests {
                     sort: Sort::Contrast,
                     picked: vec![Source::Id("0a1b".into()), Source::File("a,b.json".into())],
                     ..Filter::default()
+                })),
+            ),
+            ("/queue", Address::of(Page::Queue)),
+            ("/j/0a1b", Address::of(Page::Job("0a1b".into()))),
+            ("/new", Address::of(Page::New(Draft::default()))),
+            (
+                "/new?table=1&model=m%2Fx&entity=Ann&source=A+rules.&base=A+%26+B&template=none\
+                 &true=yes&false=no&exact=1&site=mlp_out&align=right&direction=noising&readout=0",
+                Address::of(Page::New(Draft {
+                    is_table: true,
+                    model: "m/x".into(),
+                    entity: "Ann".into(),
+                    source: "A rules.".into(),
+                    base: "A & B".into(),
+                    template: "none".into(),
+                    answers: ["yes".into(), "no".into()],
+                    exact_answers: true,
+                    site: Site::MlpOut,
+                    align: Align::Right,
+                    direction: Direction::Noising,
+                    readout: false,
                 })),
             ),
             ("/e/0a1b", Address::of(Page::Experiment(Source::Id("0a1b".into())))),
@@ -373,6 +423,8 @@ mod tests {
             "/e/..%2Fx",
             "/e/f:javascript:alert(1)",
             "/x/0a",
+            "/j/..",
+            "/news",
             "/e",
         ] {
             assert!(matches!(Address::parse(path).page, Page::Unknown(_)), "{path}");

@@ -268,6 +268,18 @@ pub struct JobPair {
     pub error: Option<String>,
 }
 
+/// Where an experiment is: among the results, in the queue, or nowhere.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Standing {
+    /// Whether it has a result.
+    pub stored: bool,
+    /// The job of [`Self::pair`].
+    pub job: Option<Job>,
+    /// The pair that makes it, or made it: one that is not finished, otherwise the latest.
+    pub pair: Option<JobPair>,
+}
+
 /// Jobs, the newest first.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]

@@ -1,5 +1,6 @@
 //! What a server says of itself and of what it has: models, limits, pages of experiments.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
@@ -122,6 +123,32 @@ pub struct Facets {
     pub entities: Vec<Facet>,
     /// The sites.
     pub sites: Vec<Facet>,
+}
+
+impl Facets {
+    /// What these experiments can be filtered by.
+    pub fn of(entries: &[Entry]) -> Self {
+        let count = |value: fn(&Entry) -> &str| {
+            let mut counts = BTreeMap::<&str, usize>::new();
+            for value in entries.iter().map(value).filter(|value| !value.is_empty()) {
+                *counts.entry(value).or_default() += 1;
+            }
+            let mut facets: Vec<_> =
+                counts.into_iter().map(|(value, n)| Facet { value: value.into(), n }).collect();
+            facets.sort_by_key(|facet| std::cmp::Reverse(facet.n));
+            facets
+        };
+        Self {
+            models: count(|entry| &entry.model),
+            entities: count(|entry| &entry.entity),
+            sites: count(|entry| entry.site.name()),
+        }
+    }
+
+    /// How many experiments there are.
+    pub fn n_all(&self) -> usize {
+        self.models.iter().map(|facet| facet.n).sum()
+    }
 }
 
 /// A value and how many experiments have it.

@@ -99,6 +99,40 @@ impl TableFormat {
     }
 }
 
+/// How a text looks to be written, and the names of its columns, for whoever has to choose among
+/// them. What is wrong with a table, [`read`] says.
+pub fn glance(text: &str) -> (TableFormat, Vec<String>) {
+    let text = text.trim_start_matches('\u{feff}');
+    let head = text.lines().find(|line| !line.trim().is_empty()).unwrap_or_default();
+    let format = match head {
+        head if head.trim_start().starts_with('{') => TableFormat::JsonLines,
+        head if !head.contains('\t') && head.contains(',') => TableFormat::Csv,
+        _ => TableFormat::Tsv,
+    };
+    (format, names(head, format))
+}
+
+/// The names of the columns in a table's first line.
+pub fn names(head: &str, format: TableFormat) -> Vec<String> {
+    let delimiter = match format {
+        TableFormat::Tsv => '\t',
+        TableFormat::Csv => ',',
+        TableFormat::JsonLines => {
+            let object = serde_json::from_str::<serde_json::Map<_, _>>(head).unwrap_or_default();
+            return object.into_iter().map(|(name, _): (_, serde_json::Value)| name).collect();
+        }
+    };
+    let (mut names, mut is_quoted) = (vec![String::new()], false);
+    for c in head.chars() {
+        match c {
+            '"' => is_quoted = !is_quoted,
+            c if c == delimiter && !is_quoted => names.push(String::new()),
+            c => names.last_mut().expect("there is one").push(c),
+        }
+    }
+    names.into_iter().map(|name| name.trim().to_string()).filter(|name| !name.is_empty()).collect()
+}
+
 /// Everything that is wrong with a table.
 #[derive(Debug, PartialEq, Eq)]
 pub struct TableError {
@@ -355,6 +389,24 @@ mod tests {
 
     fn read_text(text: &str, format: TableFormat) -> Result<Vec<Pair>, String> {
         read("t", text.as_bytes(), format, &Columns::default()).map_err(|e| e.to_string())
+    }
+
+    #[test]
+    fn a_glance_tells_format_and_columns() {
+        let cases = [
+            ("\u{feff}name\tpower\tno_power\r\nx", Tsv, &["name", "power", "no_power"][..]),
+            ("\n\"a, b\",source,base\n", Csv, &["a, b", "source", "base"]),
+            ("{\"base\": \"x, y\", \"source\": \"z\"}", JsonLines, &["base", "source"]),
+            ("", Tsv, &[]),
+        ];
+        for (text, format, names) in cases {
+            let (found, columns) = glance(text);
+            assert_eq!(
+                (found, &*columns),
+                (format, &names.iter().map(|name| name.to_string()).collect::<Vec<_>>()[..]),
+                "{text}"
+            );
+        }
     }
 
     #[test]

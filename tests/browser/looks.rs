@@ -1,7 +1,9 @@
 //! Whether everybody can read and use the page: contrast, names, narrow screens, sharp pictures.
 
+use std::path::Path;
+
 use anyhow::{Result, ensure};
-use browser_tests::{Browser, Site, example, examples};
+use browser_tests::{Browser, Server, Site, example, examples, folder};
 use serde_json::{Value, json};
 
 /// Every text whose contrast is below WCAG's AA, with both colours.
@@ -42,6 +44,84 @@ const FAINT_TEXTS: &str = "
     }
     return [n, [...faint]];";
 
+/// A server with a tiny model, and its pages: with a preview, with bad rows, with jobs of all
+/// kinds, with a list.
+async fn server(browser: &Browser, data: &Path) -> Result<(Server, Vec<(String, &'static str)>)> {
+    let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("../oracle/models/tiny-llama3");
+    let program = env!("CARGO_BIN_EXE_browser-tests-server");
+    let server = Server::start(program, data, &["--model", &model.display().to_string()])?;
+    let pair = |entity: &str, n: usize| {
+        json!({ "entity": entity, "source": "The king orders ".repeat(n), "base":
+            "The king watches ".repeat(n) })
+    };
+    let few: Vec<_> = (0..3).map(|i| pair(&format!("king {i}"), 1 + i)).collect();
+    let many: Vec<_> = (0..100).map(|i| pair(&format!("queen {i}"), 20)).collect();
+    browser.open(&server.url).await?;
+    let submitted = browser
+        .driver
+        .execute_async(
+            "const [few, many, documents, done] = arguments;
+            const send = (path, body) => fetch(path, { method: 'POST', body: JSON.stringify(body),
+                headers: { 'Content-Type': 'application/json' } }).then((answer) => answer.json());
+            (async () => {
+                await send('api/import', documents);
+                const job = await send('api/jobs', { name: 'A few', pairs: few });
+                const next = await send('api/jobs', { name: 'Very many', pairs: many });
+                await send('api/jobs', { name: 'Waits', pairs: many.slice(50) });
+                await send(`api/jobs/${(await send('api/jobs', { name: 'Cancelled',
+                    pairs: many })).job.id}/cancel`, {});
+                done([job.job.id, next.pairs[99].experiment]);
+            })();",
+            vec![json!(few), json!(many), serde_json::to_value(examples()?)?],
+        )
+        .await?;
+    let ids: [String; 2] = serde_json::from_value(submitted.json().clone())?;
+    let pages = [
+        ("#/".to_string(), ".entry"),
+        (
+            "#/new?entity=A&source=The+king+orders+it.&base=The+king+watches.".to_string(),
+            ".places, .strips",
+        ),
+        ("#/new?table=1&template=none".to_string(), ".table-text"),
+        ("#/queue".to_string(), ".job:nth-child(4)"),
+        (format!("#/j/{}", ids[0]), ".pairs tbody tr"),
+        (format!("#/e/{}", ids[1]), "main h1"),
+    ];
+    let pages = pages.map(|(page, ready)| (format!("{}{page}", server.url), ready));
+    Ok((server, pages.into()))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_servers_pages_can_be_read_used_and_carried() -> Result<()> {
+    let browser = Browser::start().await?;
+    let (_folder, data) = folder()?;
+    let (_server, pages) = server(&browser, &data).await?;
+    for (theme, width) in [("light", 1280), ("dark", 1280), ("light", 360), ("dark", 360)] {
+        browser.prefer(theme).await?;
+        browser.screen(width, 1.0).await?;
+        for (page, ready) in &pages {
+            browser.open("about:blank").await?;
+            browser.open(page).await?;
+            browser.expect(ready, "").await?;
+            let found = browser.run(FAINT_TEXTS, vec![]).await?;
+            ensure!(found[0].as_u64() > Some(4), "{page}: {found}");
+            ensure!(found[1] == json!([]), "{theme} {page}: {found}");
+            names(&browser, page, 4).await?;
+            let found = browser.run("return document.documentElement.scrollWidth", vec![]).await?;
+            ensure!(found.as_u64() <= Some(width.into()), "{page} is {found} wide");
+            // For whoever wants to look.
+            if let Some(folder) = std::env::var_os("PATCHBOARD_SCREENSHOTS") {
+                let name = page.rsplit('#').next().unwrap_or_default();
+                let name: String =
+                    name.chars().filter(char::is_ascii_alphanumeric).take(20).collect();
+                let path = Path::new(&folder).join(format!("{name}-{theme}-{width}.png"));
+                browser.driver.screenshot(&path).await?;
+            }
+        }
+    }
+    browser.stop(&[]).await
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn texts_stand_out_in_both_themes() -> Result<()> {
     let site = Site::serve(&examples()?)?;
@@ -72,6 +152,34 @@ async fn texts_stand_out_in_both_themes() -> Result<()> {
     browser.stop(&[]).await
 }
 
+/// Whether everything on the page that can be used has a name, and that there are more than `n`.
+async fn names(browser: &Browser, page: &str, n: usize) -> Result<()> {
+    browser.command("Accessibility.enable", json!({})).await?;
+    let tree = browser.command("Accessibility.getFullAXTree", json!({})).await?;
+    let nodes = tree["nodes"].as_array().cloned().unwrap_or_default();
+    let roles = [
+        "button",
+        "checkbox",
+        "combobox",
+        "link",
+        "searchbox",
+        "spinbutton",
+        "region",
+        "textbox",
+        "progressbar",
+    ];
+    let used: Vec<&Value> = nodes
+        .iter()
+        .filter(|node| roles.iter().any(|role| node["role"]["value"] == *role))
+        .collect();
+    ensure!(used.len() > n, "{page}: {}", used.len());
+    for node in used {
+        let name = node["name"]["value"].as_str().unwrap_or_default();
+        ensure!(!name.trim().is_empty(), "{page}: {node}");
+    }
+    Ok(())
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn whatever_can_be_used_has_a_name() -> Result<()> {
     let document = example("the duchess")?;
@@ -82,19 +190,7 @@ async fn whatever_can_be_used_has_a_name() -> Result<()> {
         browser.open(&format!("{}{page}", site.url)).await?;
         browser.expect("main h1", "").await?;
         browser.driver.find(thirtyfour::By::Css("main h1")).await?;
-        browser.command("Accessibility.enable", json!({})).await?;
-        let tree = browser.command("Accessibility.getFullAXTree", json!({})).await?;
-        let nodes = tree["nodes"].as_array().cloned().unwrap_or_default();
-        let roles = ["button", "checkbox", "combobox", "link", "searchbox", "spinbutton", "region"];
-        let used: Vec<&Value> = nodes
-            .iter()
-            .filter(|node| roles.iter().any(|role| node["role"]["value"] == *role))
-            .collect();
-        ensure!(used.len() > 10, "{page}: {}", used.len());
-        for node in used {
-            let name = node["name"]["value"].as_str().unwrap_or_default();
-            ensure!(!name.trim().is_empty(), "{page}: {node}");
-        }
+        names(&browser, &page, 10).await?;
     }
     browser.stop(&[]).await
 }

@@ -6,11 +6,13 @@
 //! ```
 #![cfg(feature = "browser")]
 
+mod process;
+
 use std::fs;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Lines};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::process::{Child, ChildStdout, Command, Stdio};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
@@ -18,6 +20,8 @@ use shared::document::Document;
 use shared::figure::{Figure, FigureOptions};
 use thirtyfour::LoggingPrefsLogLevel;
 use thirtyfour::prelude::*;
+
+pub use process::Server;
 
 /// Where the site is on its host.
 const SUB_PATH: &str = "/some/where/";
@@ -113,21 +117,16 @@ impl Browser {
     /// # Errors
     /// One of them is missing.
     pub async fn start() -> Result<Self> {
-        let mut chromedriver = Command::new("chromedriver")
-            .arg("--port=0")
-            .stdout(Stdio::piped())
-            .spawn()
-            .context("chromedriver is missing: apt-get install chromium chromium-driver")?;
-        let output = chromedriver.stdout.take().context("no output")?;
-        let mut lines = BufReader::new(output).lines();
-        let port = loop {
-            let line = lines.next().context("chromedriver ended")??;
-            if let Some((_, port)) = line.split_once("on port ")
-                && line.contains("successfully")
-            {
-                break port.trim_end_matches('.').to_string();
+        let (mut chromedriver, mut lines, mut port) = Self::chromedriver()?;
+        // It takes a free port for one family of addresses, which may be in use in the other.
+        for _ in 0..4 {
+            if !port.is_empty() {
+                break;
             }
-        };
+            chromedriver.wait()?;
+            (chromedriver, lines, port) = Self::chromedriver()?;
+        }
+        anyhow::ensure!(!port.is_empty(), "chromedriver ended");
         std::thread::spawn(move || lines.for_each(drop));
         let profile = tempfile::tempdir()?;
         let mut capabilities = DesiredCapabilities::chrome();
@@ -151,6 +150,25 @@ impl Browser {
         Ok(Self { driver, chromedriver, _profile: profile })
     }
 
+    /// Starts chromedriver. Its port is empty where it has ended at once.
+    fn chromedriver() -> Result<(Child, Lines<BufReader<ChildStdout>>, String)> {
+        let mut chromedriver = Command::new("chromedriver")
+            .arg("--port=0")
+            .stdout(Stdio::piped())
+            .spawn()
+            .context("chromedriver is missing: apt-get install chromium chromium-driver")?;
+        let output = chromedriver.stdout.take().context("no output")?;
+        let mut lines = BufReader::new(output).lines();
+        let mut port = String::new();
+        for line in lines.by_ref() {
+            if let Some((_, found)) = line?.split_once("successfully on port ") {
+                port = found.trim_end_matches('.').to_string();
+                break;
+            }
+        }
+        Ok((chromedriver, lines, port))
+    }
+
     /// Goes to an address.
     ///
     /// # Errors
@@ -172,16 +190,72 @@ impl Browser {
     /// # Errors
     /// It does not within ten seconds.
     pub async fn expect(&self, css: &str, expected: &str) -> Result<String> {
-        let mut text = String::new();
-        for _ in 0..200 {
-            // The element may be replaced while it is read.
-            text = self.text(css).await.unwrap_or_default();
-            if text.contains(expected) {
+        self.expect_within(10, css, expected).await
+    }
+
+    /// The same for what takes up to `secs` seconds.
+    ///
+    /// # Errors
+    /// It takes longer.
+    pub async fn expect_within(&self, secs: u64, css: &str, expected: &str) -> Result<String> {
+        let script = "return document.querySelector(arguments[0])?.innerText ?? ''";
+        let deadline = Instant::now() + Duration::from_secs(secs);
+        loop {
+            let found = self.run(script, vec![json!(css)]).await.unwrap_or_default();
+            let text = found.as_str().unwrap_or_default().to_string();
+            if text.contains(expected) && self.has(css).await {
                 return Ok(text);
+            }
+            if Instant::now() > deadline {
+                bail!("{expected:?} is not in {css}: {text:?}")
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
-        bail!("{expected:?} is not in {css}: {text:?}")
+    }
+
+    /// Waits until there is no element that `css` finds.
+    ///
+    /// # Errors
+    /// There still is one after `secs` seconds.
+    pub async fn gone_within(&self, secs: u64, css: &str) -> Result<()> {
+        let deadline = Instant::now() + Duration::from_secs(secs);
+        while self.has(css).await {
+            anyhow::ensure!(Instant::now() < deadline, "{css} is still there");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        Ok(())
+    }
+
+    /// Whether there is an element that `css` finds.
+    pub async fn has(&self, css: &str) -> bool {
+        let script = "return document.querySelector(arguments[0]) !== null";
+        self.run(script, vec![json!(css)]).await.is_ok_and(|found| found == json!(true))
+    }
+
+    /// Fills in the field with this label.
+    ///
+    /// # Errors
+    /// There is none.
+    pub async fn fill(&self, label: &str, text: &str) -> Result<()> {
+        let field = self.driver.find(By::XPath(Self::field(label))).await?;
+        field.clear().await?;
+        Ok(field.send_keys(text).await?)
+    }
+
+    /// Chooses a word in the select with this label.
+    ///
+    /// # Errors
+    /// There is no such field or word.
+    pub async fn choose(&self, label: &str, value: &str) -> Result<()> {
+        let path = format!("{}/option[@value='{value}']", Self::field(label));
+        Ok(self.driver.find(By::XPath(path)).await?.click().await?)
+    }
+
+    fn field(label: &str) -> String {
+        format!(
+            "//label[span[normalize-space()='{label}']]\
+             //*[self::input or self::textarea or self::select]"
+        )
     }
 
     /// Clicks on the button with this text.
@@ -189,7 +263,8 @@ impl Browser {
     /// # Errors
     /// There is none.
     pub async fn press(&self, name: &str) -> Result<()> {
-        let path = format!("//button[normalize-space()='{name}']");
+        let path =
+            format!("//button[normalize-space()='{name}'][not(ancestor::dialog[not(@open)])]");
         Ok(self.driver.find(By::XPath(path)).await?.click().await?)
     }
 

@@ -9,11 +9,21 @@ use leptos::prelude::*;
 use leptos::task::spawn_local;
 use shared::address::{Address, Page, Source, View};
 use shared::document::Document;
+use shared::draft::Draft;
 use shared::figure::Theme;
+use shared::pairs::TableFormat;
 use wasm_bindgen::JsCast;
 use web_sys::{FileList, HtmlInputElement};
 
-use crate::pages::{compare::ComparePage, experiment::ExperimentPage, index::IndexPage};
+use crate::notices::{Notice, Notices};
+use crate::pages::compare::ComparePage;
+use crate::pages::experiment::ExperimentPage;
+use crate::pages::index::IndexPage;
+use crate::pages::job::JobPage;
+use crate::pages::new::{NewPage, Table};
+use crate::pages::queue::QueuePage;
+use crate::server::Server;
+use crate::token::TokenDialog;
 use crate::{dom, source};
 
 /// How long the address bar may lag behind a pin that moves: browsers refuse to be written to at
@@ -27,8 +37,14 @@ pub struct Viewer {
     pub address: RwSignal<Address>,
     /// Documents read so far, by id.
     pub documents: RwSignal<BTreeMap<String, Arc<Document>>>,
+    /// The ids of those that the reader has opened from files.
+    pub files: RwSignal<Vec<String>>,
+    /// The table that the reader has pasted or dropped.
+    pub table: RwSignal<Table>,
+    /// The server behind the page.
+    pub server: Option<Server>,
     /// What the reader should be told.
-    pub notices: RwSignal<Vec<String>>,
+    pub notices: RwSignal<Vec<Notice>>,
     /// The colours of page and figures.
     pub theme: RwSignal<Theme>,
     /// Whether all there is came with the page.
@@ -41,6 +57,9 @@ impl Viewer {
         let viewer = Self {
             address: RwSignal::new(Address::parse(&dom::fragment())),
             documents: RwSignal::default(),
+            files: RwSignal::default(),
+            table: RwSignal::default(),
+            server: Server::find(),
             notices: RwSignal::default(),
             theme: RwSignal::new(dom::preferred_theme()),
             complete: StoredValue::new(false),
@@ -87,7 +106,18 @@ impl Viewer {
 
     /// Tells the reader something.
     pub fn tell(self, message: String) {
-        self.notices.update(|notices| notices.push(message));
+        self.notices.update(|notices| notices.push(Notice { text: message, undo: None }));
+    }
+
+    /// Tells the reader what was done, and offers to undo it.
+    pub fn offer(self, text: String, undo: impl Fn() + Send + Sync + 'static) {
+        let undo = Some(Arc::new(undo) as Arc<dyn Fn() + Send + Sync>);
+        self.notices.update(|notices| notices.push(Notice { text, undo }));
+    }
+
+    /// Forgets a document.
+    pub fn forget(self, id: &str) {
+        self.documents.update(|documents| drop(documents.remove(id)));
     }
 
     /// Goes to an address, one step on in the history.
@@ -123,13 +153,30 @@ impl Viewer {
     }
 
     /// Reads files and shows what is in them.
-    fn open(self, files: Option<FileList>) {
+    pub fn open(self, files: Option<FileList>) {
         let files: Vec<_> =
             files.iter().flat_map(|list| (0..list.length()).filter_map(|i| list.get(i))).collect();
         spawn_local(async move {
             let mut opened = Vec::new();
             for file in files {
                 let read = dom::read(&file).await;
+                if let (Some(_), Some(format)) = (self.server, TableFormat::from_name(&file.name()))
+                {
+                    match read.and_then(|bytes| Table::of_file(file.name(), format, &bytes)) {
+                        Ok(table) => self.table.set(table),
+                        Err(error) => {
+                            self.tell(format!("{}: {}", file.name(), source::sentence(&error)));
+                            continue;
+                        }
+                    }
+                    // What the form holds already stays.
+                    let mut draft = match self.address.get_untracked().page {
+                        Page::New(draft) => draft,
+                        _ => Draft::default(),
+                    };
+                    draft.is_table = true;
+                    return self.go(Address::of(Page::New(draft)));
+                }
                 let documents = read
                     .and_then(|bytes| Document::read(&bytes).map_err(|error| error.to_string()));
                 match documents {
@@ -140,7 +187,10 @@ impl Viewer {
                 }
             }
             let sources: Vec<_> = opened.iter().map(|d| Source::Id(d.id.clone())).collect();
-            opened.into_iter().for_each(|document| self.keep(Arc::new(document)));
+            for document in opened {
+                self.files.update(|files| files.push(document.id.clone()));
+                self.keep(Arc::new(document));
+            }
             match &*sources {
                 [] => {}
                 [one] => self.go(Address::of(Page::Experiment(one.clone()))),
@@ -155,6 +205,9 @@ impl Viewer {
 pub fn App() -> impl IntoView {
     let viewer = Viewer::new();
     provide_context(viewer);
+    if let Some(server) = viewer.server {
+        server.start();
+    }
     Effect::new(move || dom::set_theme(viewer.theme.get()));
     let moved = move || {
         let address = Address::parse(&dom::fragment());
@@ -182,6 +235,7 @@ pub fn App() -> impl IntoView {
     // How a page shows its experiment is its own business; here it only matters which page it is.
     let page = Memo::new(move |_| match viewer.address.with(|a| a.page.clone()) {
         Page::Index(_) => Page::default(),
+        Page::New(_) => Page::New(Draft::default()),
         page => page,
     });
     let home = move |event: ev::MouseEvent| {
@@ -198,6 +252,7 @@ pub fn App() -> impl IntoView {
                 <span class="brand-mark" aria-hidden="true"></span>
                 "Patchboard"
             </a>
+            {viewer.server.map(|server| view! { <Nav server /> })}
             <OpenButton />
             <button class="quiet" on:click=theme>
                 {move || match other(viewer.theme.get()) {
@@ -206,34 +261,90 @@ pub fn App() -> impl IntoView {
                 }}
             </button>
         </header>
-        <div class="notices" role="alert">
-            {move || {
-                let notices = viewer.notices.get().into_iter().enumerate();
-                notices
-                    .map(|(i, text)| {
-                        let close = move |_| viewer.notices.update(|n| drop(n.remove(i)));
-                        view! {
-                            <p class="notice">
-                                <span>{text}</span>
-                                <button class="quiet" on:click=close>"Dismiss"</button>
-                            </p>
-                        }
-                    })
-                    .collect_view()
-            }}
-        </div>
+        {viewer.server.map(|server| view! {
+            <TokenDialog server />
+            <Connection server />
+        })}
+        <Notices />
         <main>
             {move || match page.get() {
                 Page::Index(_) => view! { <IndexPage /> }.into_any(),
                 Page::Experiment(source) => view! { <ExperimentPage source /> }.into_any(),
                 Page::Compare(sources) => view! { <ComparePage sources /> }.into_any(),
+                Page::New(_) => with_server(viewer, |server| view! { <NewPage server /> }.into_any()),
+                Page::Queue => with_server(viewer, |server| {
+                    view! { <QueuePage server /> }.into_any()
+                }),
+                Page::Job(id) => with_server(viewer, |server| {
+                    view! { <JobPage server id /> }.into_any()
+                }),
                 Page::Unknown(path) => view! {
                     <Problem text=format!("There is no page at “{path}”.") />
                 }.into_any(),
             }}
         </main>
         <div class="drop" class:shown=move || dragging.get() aria-hidden="true">
-            <p>"Drop result documents to open them"</p>
+            <p>{if viewer.server.is_some() {
+                "Drop result documents to open them, or a table to sweep it"
+            } else {
+                "Drop result documents to open them"
+            }}</p>
+        </div>
+    }
+}
+
+/// A page that only a server has.
+fn with_server(viewer: Viewer, page: impl FnOnce(Server) -> AnyView) -> AnyView {
+    match viewer.server {
+        Some(server) => page(server),
+        None => view! {
+            <Problem text="This page has no server that could sweep something: \
+                `patchboard serve` starts one.".to_string() />
+        }
+        .into_any(),
+    }
+}
+
+/// The parts that only a server has.
+#[component]
+fn Nav(server: Server) -> impl IntoView {
+    let viewer = Viewer::get();
+    let link = move |page: Page, name: &'static str| {
+        let href = format!("#{}", Address::of(page.clone()).fragment());
+        let here = move || {
+            let is_here = viewer.address.with(|address| {
+                std::mem::discriminant(&address.page) == std::mem::discriminant(&page)
+            });
+            is_here.then_some("page")
+        };
+        view! { <a href=href aria-current=here>{name}</a> }
+    };
+    let n = Memo::new(move |_| server.board.with(|board| board.n_active()));
+    view! {
+        <nav aria-label="Pages">
+            {move || server.can_change().then(|| link(Page::New(Draft::default()), "New"))}
+            <span>
+                {link(Page::Queue, "Queue")}
+                {move || (n.get() > 0).then(|| view! {
+                    <span class="badge" aria-label=move || format!("{} not finished", n.get())>
+                        {move || n.get()}
+                    </span>
+                })}
+            </span>
+        </nav>
+    }
+}
+
+/// Says when nothing is heard of the server.
+#[component]
+fn Connection(server: Server) -> impl IntoView {
+    view! {
+        <div class="notices" role="status">
+            {move || (server.is_connected.get() == Some(false)).then(|| view! {
+                <p class="notice offline">
+                    "The server does not answer. The page goes on as soon as it does."
+                </p>
+            })}
         </div>
     }
 }
@@ -257,10 +368,14 @@ pub fn OpenButton() -> impl IntoView {
             input.set_value("");
         }
     };
+    let accept = match viewer.server {
+        Some(_) => ".json,application/json,.tsv,.tab,.txt,.csv,.jsonl,.ndjson",
+        None => ".json,application/json",
+    };
     view! {
         <label class="button">
             "Open files…"
-            <input type="file" multiple accept=".json,application/json" on:change=chosen />
+            <input type="file" multiple accept=accept on:change=chosen />
         </label>
     }
 }

@@ -106,7 +106,7 @@ pub fn Chart(
         let ends = profile.ends.clone();
         Some(view! {
             <svg class="chart" viewBox=view_box.clone() aria-hidden="true">
-                {axis.to_vec()}
+                {axis.into_iter().collect_view()}
                 {references.into_iter().collect_view()}
                 <line class="chart-at" x1=x x2=x y1=TOP y2=HEIGHT - BOTTOM />
                 <path class="chart-line" d=places.path(&profile.values) />

@@ -117,7 +117,8 @@ fn metric_name(metric: Metric, document: &Document) -> String {
     }
 }
 
-fn choice<T: FromStr + Display + Copy + PartialEq + Send + Sync + 'static>(
+/// A choice among words.
+pub fn choice<T: FromStr + Display + Copy + PartialEq + Send + Sync + 'static>(
     name: &'static str,
     all: &'static [T],
     now: impl Fn() -> T + Copy + Send + Sync + 'static,

@@ -96,6 +96,23 @@ pub fn remember_theme(theme: Theme) {
     }
 }
 
+/// Whether the page came from a server, which says so in the page.
+pub fn has_server() -> bool {
+    document().query_selector("meta[name=patchboard-server]").ok().flatten().is_some()
+}
+
+/// The server's token, as the reader gave it in this tab.
+pub fn token() -> Option<String> {
+    window().session_storage().ok()??.get_item("token").ok()?
+}
+
+/// Keeps the server's token until the tab is closed.
+pub fn keep_token(token: &str) {
+    if let Ok(Some(storage)) = window().session_storage() {
+        storage.set_item("token", token).ok();
+    }
+}
+
 /// The fragment of the address, with its `#` if there is one.
 pub fn fragment() -> String {
     window().location().hash().unwrap_or_default()

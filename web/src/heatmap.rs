@@ -20,8 +20,9 @@ const TOOLTIP_WIDTH: f64 = 270.0;
 /// A heatmap to point at.
 #[component]
 pub fn Heatmap(
-    /// What is shown.
-    document: Arc<Document>,
+    /// What is shown; may be filled in while it is.
+    #[prop(into)]
+    document: Signal<Arc<Document>>,
     /// What is subtracted from it.
     #[prop(optional)]
     less: Option<Arc<Document>>,
@@ -54,13 +55,13 @@ pub fn Heatmap(
     on_cleanup(move || listener.remove());
 
     let viewer = Viewer::get();
-    let (drawn, drawn_less) = (document.clone(), less.clone());
+    let drawn_less = less.clone();
     let plot: Memo<Option<Arc<Result<Plot, String>>>> = Memo::new_with_compare(
         move |_| {
             let width = width.get()?;
             let options = FigureOptions { theme: viewer.theme.get(), ..options.get() };
             let less = drawn_less.as_deref();
-            Some(Arc::new(Plot::new(&drawn, less, &options, width, ratio.get())))
+            Some(Arc::new(Plot::new(&document.get(), less, &options, width, ratio.get())))
         },
         |_, _| true,
     );
@@ -96,7 +97,6 @@ pub fn Heatmap(
     let toggle = move |cell: Option<Cell>| {
         on_pin.run(if cell == pin.get_untracked() { None } else { cell });
     };
-    let keyed = document.clone();
     let key = move |event: ev::KeyboardEvent| {
         if event.alt_key() || event.ctrl_key() || event.meta_key() {
             return;
@@ -109,10 +109,11 @@ pub fn Heatmap(
             }
             (_, Some(step)) => {
                 let options = options.get_untracked();
-                let columns = options.columns(&keyed);
+                let document = document.get_untracked();
+                let columns = options.columns(&document);
                 let held = pin.get_untracked();
                 let from = hover.get_untracked().or(held);
-                let to = cells::step(from, step, keyed.num_layers, &columns, &options);
+                let to = cells::step(from, step, document.num_layers, &columns, &options);
                 on_hover.run(to);
                 if held.is_some() {
                     on_pin.run(to);
@@ -171,21 +172,24 @@ pub fn Heatmap(
         };
         format!("transform:translate({left}px,{top}px)")
     };
-    let told = document.clone();
     let readout = Memo::new(move |_| {
         let cell = active.get()?;
         Some(match &less {
-            Some(less) => Readout::difference(&told, less, options.get().metric, cell),
-            None => Readout::of(&told, cell),
+            Some(less) => Readout::difference(&document.get(), less, options.get().metric, cell),
+            None => Readout::of(&document.get(), cell),
         })
     });
     let tip = move || hover.get().and_then(|_| readout.get()).as_ref().map(tooltip);
     let spoken = move || readout.get().map(|readout| readout.sentence());
-    let label = format!(
-        "Heatmap of {} layers by {} tokens. Arrow keys move, Enter pins, Escape clears.",
-        document.num_layers,
-        document.token_labels.len()
-    );
+    let label = move || {
+        document.with(|document| {
+            format!(
+                "Heatmap of {} layers by {} tokens. Arrow keys move, Enter pins, Escape clears.",
+                document.num_layers,
+                document.token_labels.len()
+            )
+        })
+    };
     view! {
         <div class="heatmap" node_ref=outer>
             {move || problem.get().map(|text| view! { <p class="problem" role="alert">{text}</p> })}

@@ -29,6 +29,12 @@
 //! 3. Files dropped on the page or chosen; they are read in the browser and stay there.
 //! 4. The address: see [`shared::address`], and [`shared::permalink`] for whole results in it.
 //!
+//! # With a server
+//!
+//! A page with `<meta name="patchboard-server">` was served by `patchboard serve`: lists come page
+//! by page from its API ([`api`]), its events are followed ([`feed`]), and there are pages to
+//! submit, to watch and to delete. Everything else is as without one.
+//!
 //! # A report in one file
 //!
 //! Take `index.html` and put `style.css` into a `<style>` and `boot.js` into a `<script>` in place
@@ -38,21 +44,28 @@
 //! `__wbg_init({ module_or_path: bytes })`, where `bytes` is a `Uint8Array` of the wasm, e.g. from
 //! base64. Nothing else is loaded.
 
+mod api;
 mod app;
+mod card;
 mod cells;
 mod chart;
 mod columns;
 mod controls;
 mod dom;
 mod export;
+mod feed;
 mod heatmap;
+mod notices;
 mod pages;
 mod panels;
 mod plot;
 mod readout;
+mod server;
 mod source;
 mod strips;
 mod table;
+mod token;
+mod words;
 
 fn main() {
     dom::report_panics();

@@ -60,8 +60,7 @@ pub fn Baselines(document: Arc<Document>) -> impl IntoView {
 
 /// What a reader should know before trusting the picture.
 #[component]
-pub fn Warnings(document: Arc<Document>) -> impl IntoView {
-    let warnings = document.warnings();
+pub fn Warnings(warnings: Vec<String>) -> impl IntoView {
     let items = warnings.iter().map(|warning| view! { <li>{sentence(warning)}</li> });
     (!warnings.is_empty()).then(|| {
         view! {

@@ -65,7 +65,9 @@ pub async fn gallery() -> Result<Option<Gallery>, String> {
         return Ok(None);
     }
     let bytes = response.binary().await.map_err(|error| error.to_string())?;
-    let list: Gallery = serde_json::from_slice(&bytes)
+    let value = serde_json::from_slice::<serde_json::Value>(&bytes);
+    let list = value
+        .and_then(serde_json::from_value::<Gallery>)
         .map_err(|error| format!("data/index.json is no list of experiments: {error}"))?;
     if list.schema != gallery::SCHEMA {
         return Err(format!(

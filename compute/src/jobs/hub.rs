@@ -7,9 +7,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 use shared::event::{Event, Live};
+use shared::live;
 use tokio::sync::watch;
-
-use super::live;
 
 /// How many events are kept.
 const N_KEPT: usize = 2048;

@@ -3,7 +3,6 @@
 mod fair;
 mod hub;
 mod intake;
-mod live;
 mod worker;
 
 use std::collections::{BTreeMap, HashMap};
@@ -12,7 +11,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use shared::event::Event;
-use shared::job::{Job, JobDetail, Preview, Submission};
+use shared::job::{Job, JobDetail, Preview, Standing, Submission};
 use shared::listing::{Limits, ModelInfo};
 
 use crate::model::Model;
@@ -232,6 +231,18 @@ impl Queue {
         let mut jobs = self.store.jobs(state, page)?;
         self.place(&mut jobs)?;
         Ok(jobs)
+    }
+
+    /// Where an experiment is, with its job's place in the queue.
+    ///
+    /// # Errors
+    /// What SQLite reports.
+    pub fn standing(&self, experiment: &str) -> Result<Standing, StoreError> {
+        let mut standing = self.store.standing(experiment)?;
+        if let Some(job) = &mut standing.job {
+            self.place(std::slice::from_mut(job))?;
+        }
+        Ok(standing)
     }
 
     /// The jobs that are not finished, first come first, with their places in the queue.

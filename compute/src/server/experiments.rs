@@ -13,6 +13,7 @@ use shared::document::{Document, content_id};
 use shared::event::Event;
 use shared::figure::{FigureOptions, LabelStyle, Origin, Theme};
 use shared::gallery::{Gallery, SCHEMA};
+use shared::job::Standing;
 use shared::listing::{ExperimentPage, Facets, Imported};
 use shared::metric::Metric;
 use shared::positions::Positions;
@@ -144,6 +145,21 @@ async fn document(app: &Arc<App>, id: &str, headers: &HeaderMap) -> Result<Respo
 
 fn stored(queue: &Queue, id: &str) -> Result<StoredDocument, ApiError> {
     queue.store().document(id)?.ok_or_else(|| ApiError::not_found("experiment", id))
+}
+
+/// Whether an experiment has a result, and who makes it otherwise. What nobody has asked for has
+/// neither.
+#[utoipa::path(
+    get, path = "/api/experiments/{id}/standing", tag = "experiments",
+    params(("id" = String, Path, description = "The experiment's id")),
+    responses((status = 200, body = Standing),
+        (status = "4XX", body = Problem, content_type = "application/problem+json"))
+)]
+pub async fn standing(
+    State(app): State<Arc<App>>,
+    Path(id): Path<String>,
+) -> Result<Json<Standing>, ApiError> {
+    app.blocking(move |queue| Ok(queue.standing(&id)?)).await.map(Json)
 }
 
 /// How a figure is drawn.

@@ -39,6 +39,7 @@ pub fn router() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(experiments::list))
         .routes(routes!(experiments::facets))
         .routes(routes!(experiments::get, experiments::remove))
+        .routes(routes!(experiments::standing))
         .routes(routes!(experiments::restore))
         .routes(routes!(experiments::export))
         .routes(routes!(experiments::import))

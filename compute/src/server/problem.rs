@@ -120,7 +120,10 @@ impl From<IntakeError> for ApiError {
                 StatusCode::UNPROCESSABLE_ENTITY,
                 "bad-rows",
                 "Rows that cannot be run",
-                format!("{n} problems, none of the rows was accepted: correct them"),
+                match n {
+                    1 => "one problem, and none of the rows was accepted: correct it".to_string(),
+                    n => format!("{n} problems, and none of the rows was accepted: correct them"),
+                },
             )
             .rows(rows),
             IntakeError::QueueFull { .. } => Self::new(

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use axum::body::Bytes;
 use axum::extract::{Request, State};
 use axum::http::{HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -15,9 +16,13 @@ use super::problem::ApiError;
 use super::security::policy;
 use super::send::{Kind, send};
 
+/// Tells the page that a server stands behind it. Without it the page asks for files only, so that
+/// a file host is not asked for what it cannot have.
+const META: &str = "<meta name=\"patchboard-server\" content=\"api\" />";
+
 /// The files and what pages may do.
 pub struct Viewer {
-    files: BTreeMap<&'static str, (&'static [u8], String)>,
+    files: BTreeMap<&'static str, (Bytes, String)>,
     /// The content security policy.
     pub policy: HeaderValue,
 }
@@ -29,10 +34,20 @@ impl Viewer {
     /// The viewer of these files, by name.
     pub fn new(files: &[(&'static str, &'static [u8])]) -> Self {
         let hash = |bytes: &[u8]| STANDARD.encode(Sha256::digest(bytes));
-        let mut all: BTreeMap<_, _> =
-            files.iter().map(|&(name, bytes)| (name, (bytes, hash(bytes)))).collect();
-        all.entry("index.html").or_insert((MISSING.as_bytes(), hash(MISSING.as_bytes())));
-        let page = std::str::from_utf8(all["index.html"].0).unwrap_or_default();
+        let mut all: BTreeMap<_, _> = files
+            .iter()
+            .map(|&(name, bytes)| match (name, std::str::from_utf8(bytes)) {
+                ("index.html", Ok(page)) => {
+                    let page = page.replacen("<head>", &format!("<head>{META}"), 1);
+                    (name, (hash(page.as_bytes()), page.into_bytes().into()))
+                }
+                _ => (name, (hash(bytes), Bytes::from_static(bytes))),
+            })
+            .map(|(name, (hash, bytes))| (name, (bytes, hash)))
+            .collect();
+        all.entry("index.html")
+            .or_insert((Bytes::from_static(MISSING.as_bytes()), hash(MISSING.as_bytes())));
+        let page = std::str::from_utf8(&all["index.html"].0).unwrap_or_default();
         let hashes: Vec<_> = inline_scripts(page).map(|text| hash(text.as_bytes())).collect();
         let policy = HeaderValue::from_str(&policy(&hashes)).expect("a policy is plain ASCII");
         Self { files: all, policy }
@@ -59,7 +74,7 @@ pub async fn file(State(app): State<Arc<App>>, request: Request) -> Response {
         return wrong_method().await.into_response();
     }
     let kind = Kind::of_name(name);
-    send(request.headers(), kind, hash, (*bytes).into())
+    send(request.headers(), kind, hash, bytes.clone())
 }
 
 /// A method that a path does not have.
@@ -85,8 +100,10 @@ mod tests {
     fn only_scripts_within_the_page_are_hashed() {
         let page = "<script src=\"a.js\"></script><script type=\"module\">x = 1;</script><p>";
         assert_eq!(inline_scripts(page).collect::<Vec<_>>(), ["x = 1;"]);
-        let bytes: &'static [u8] = b"<script>x = 1;</script>";
+        let bytes: &'static [u8] = b"<head></head><script>x = 1;</script>";
         let viewer = Viewer::new(&[("index.html", bytes)]);
+        let page = String::from_utf8_lossy(&viewer.files["index.html"].0);
+        assert!(page.starts_with("<head><meta name=\"patchboard-server\""), "{page}");
         let policy = viewer.policy.to_str().unwrap();
         assert!(policy.contains("'wasm-unsafe-eval' 'sha256-"), "{policy}");
         assert!(!Viewer::new(&[]).policy.to_str().unwrap().contains("sha256"));

@@ -2,7 +2,7 @@
 
 use rusqlite::{Connection, OptionalExtension, Row, ToSql, Transaction, params};
 use shared::document::{Document, content_id};
-use shared::job::{Job, JobDetail, JobPair, State, SweepSettings};
+use shared::job::{Job, JobDetail, JobPair, Standing, State, SweepSettings};
 use shared::pairs::Pair;
 
 use super::{Result, Store, experiments};
@@ -283,6 +283,30 @@ impl Store {
         self.read(|connection| {
             let pairs = pairs(connection, "WHERE j.id = ?1 AND p.idx = ?2", &[&id, &index])?;
             Ok(pairs.into_iter().next())
+        })
+    }
+
+    /// Where an experiment is.
+    ///
+    /// # Errors
+    /// What SQLite reports.
+    pub fn standing(&self, experiment: &str) -> Result<Standing> {
+        self.read(|connection| {
+            let sql =
+                "SELECT EXISTS (SELECT 1 FROM experiments WHERE id = ?1 AND deleted_at IS NULL)";
+            let stored = connection.query_row(sql, [experiment], |row| row.get(0))?;
+            let sql = "SELECT j.id, p.idx FROM pairs p JOIN jobs j ON j.seq = p.job
+                WHERE p.experiment = ?1
+                ORDER BY p.state IN ('queued', 'running') DESC, p.job DESC, p.idx LIMIT 1";
+            let found: Option<(String, usize)> = connection
+                .query_row(sql, [experiment], |row| Ok((row.get(0)?, row.get(1)?)))
+                .optional()?;
+            let Some((id, index)) = found else {
+                return Ok(Standing { stored, ..Default::default() });
+            };
+            let job = jobs(connection, "WHERE j.id = ?1", &[&id])?.pop();
+            let pair = pairs(connection, "WHERE j.id = ?1 AND p.idx = ?2", &[&id, &index])?.pop();
+            Ok(Standing { stored, job, pair })
         })
     }
 

@@ -202,7 +202,8 @@ fn folders_that_cannot_be_used_are_refused_by_name() {
     let file = copy.path().join(FILE);
     std::fs::copy(folder.path().join(FILE), &file).unwrap();
     Connection::open(&file).unwrap().pragma_update(None, "user_version", 99).unwrap();
-    assert!(error(copy.path()).contains("has version 99, and this Patchboard reads up to 1"));
+    let expected = format!("has version 99, and this Patchboard reads up to {}", schema::VERSION);
+    assert!(error(copy.path()).contains(&expected));
     std::fs::write(&file, "no database at all, and longer than a header is".repeat(9)).unwrap();
     assert!(error(copy.path()).contains("is damaged or no database"));
     assert!(error(&folder.path().join(FILE)).contains("cannot be used"));

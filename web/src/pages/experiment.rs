@@ -7,7 +7,9 @@ use leptos::task::spawn_local;
 use shared::address::{Address, Filter, Page, Source};
 use shared::colour::Range;
 use shared::document::Document;
+use shared::event::Event;
 use shared::figure::{self, FigureOptions};
+use shared::job::{Job, JobPair, Standing};
 use shared::metric::Metric;
 use shared::{permalink, stats};
 
@@ -17,11 +19,13 @@ use crate::chart::{Chart, Profile};
 use crate::controls::Controls;
 use crate::export::{self, Kind};
 use crate::heatmap::{Heatmap, tooltip};
+use crate::pages::live::{Ended, Pending};
 use crate::panels::{Baselines, Provenance, Warnings};
 use crate::readout::Readout;
+use crate::server::Server;
 use crate::strips::Strips;
 use crate::table::Table;
-use crate::{dom, source};
+use crate::{api, dom, source};
 
 /// What a document's loading came to; `None` while it lasts.
 pub type Loaded = RwSignal<Option<Result<Arc<Document>, String>>>;
@@ -40,12 +44,113 @@ pub fn load(viewer: Viewer, source: Source) -> Loaded {
 /// The page of the experiment that comes from `source`.
 #[component]
 pub fn ExperimentPage(source: Source) -> impl IntoView {
-    let loaded = load(Viewer::get(), source.clone());
-    move || match loaded.get() {
+    let viewer = Viewer::get();
+    if let (Some(server), Source::Id(id)) = (viewer.server, &source)
+        && viewer.opened(id).is_none()
+    {
+        return view! { <Followed server id=id.clone() /> }.into_any();
+    }
+    let loaded = load(viewer, source.clone());
+    let shown = move || match loaded.get() {
         None => view! { <p class="loading" role="status">"Loading…"</p> }.into_any(),
         Some(Err(text)) => view! { <Problem text /> }.into_any(),
         Some(Ok(document)) => {
             let source = source.clone();
+            view! { <Experiment document source /> }.into_any()
+        }
+    };
+    shown.into_any()
+}
+
+/// What is known of a server's experiment.
+#[derive(Clone, PartialEq)]
+enum Known {
+    Document(Arc<Document>),
+    /// It waits or is being run.
+    Pending(Box<(Job, JobPair)>),
+    /// It came to nothing.
+    Ended(Box<(Job, JobPair)>),
+    Problem(String),
+}
+
+async fn find(viewer: Viewer, id: String) -> Result<Known, shared::problem::Problem> {
+    let standing = api::standing(&id).await?;
+    if standing.stored {
+        let loaded = source::load(viewer, &Source::Id(id)).await;
+        return Ok(loaded.map_or_else(Known::Problem, Known::Document));
+    }
+    Ok(match standing {
+        Standing { job: Some(job), pair: Some(pair), .. } => {
+            let is_final = pair.state.is_final();
+            let both = Box::new((job, pair));
+            if is_final { Known::Ended(both) } else { Known::Pending(both) }
+        }
+        _ => Known::Problem(format!(
+            "The server has no experiment with the id {id}, and nobody has asked for it. If it \
+             was opened from a file before, open that file again."
+        )),
+    })
+}
+
+/// An experiment of a server, which may be waiting, be swept or be finished.
+#[component]
+fn Followed(server: Server, id: String) -> impl IntoView {
+    let viewer = Viewer::get();
+    let known = RwSignal::new(None::<Known>);
+    let wanted = id.clone();
+    let ask = move || {
+        let id = wanted.clone();
+        spawn_local(async move {
+            let found = find(viewer, id).await;
+            // The reader may have left the page meanwhile; and what is there stays while the
+            // server is away.
+            match (found, known.try_get_untracked()) {
+                (_, None | Some(Some(Known::Document(_)))) => {}
+                (Err(problem), Some(Some(_))) if problem.status == 0 => {}
+                (Err(problem), _) => known.set(Some(Known::Problem(api::told(&problem)))),
+                (Ok(found), _) => known.set(Some(found)),
+            }
+        });
+    };
+    ask();
+    let own = id.clone();
+    server.listen(move |event| {
+        let job = known.with_untracked(|known| match known {
+            Some(Known::Pending(both) | Known::Ended(both)) => Some(both.0.id.clone()),
+            _ => None,
+        });
+        match event {
+            Event::Snapshot { .. } | Event::Experiments {} => ask(),
+            Event::Pair { pair, .. } if pair.experiment == own => ask(),
+            Event::Begun { live } if live.experiment == own => ask(),
+            Event::Job { job: told } if Some(&told.id) == job.as_ref() && told.state.is_final() => {
+                ask();
+            }
+            Event::JobRemoved { id } if Some(id) == job.as_ref() => ask(),
+            _ => {}
+        }
+    });
+    // While it waits, its page stays as it is.
+    let shown = Memo::new_with_compare(
+        move |_| known.get(),
+        |before, now| match (before, now) {
+            (Some(Some(Known::Pending(a))), Some(Some(Known::Pending(b)))) => a.0.id != b.0.id,
+            (before, now) => before != now,
+        },
+    );
+    move || match shown.get() {
+        None => view! { <p class="loading" role="status">"Loading…"</p> }.into_any(),
+        Some(Known::Problem(text)) => view! { <Problem text /> }.into_any(),
+        Some(Known::Pending(both)) => {
+            let (job, pair) = *both;
+            view! { <Pending server job pair /> }.into_any()
+        }
+        Some(Known::Ended(both)) => {
+            let (job, pair) = *both;
+            view! { <Ended job pair /> }.into_any()
+        }
+        Some(Known::Document(document)) => {
+            let source = Source::Id(id.clone());
             view! { <Experiment document source /> }.into_any()
         }
     }
@@ -113,7 +218,7 @@ fn Experiment(document: Arc<Document>, source: Source) -> impl IntoView {
                      probabilities are rounded to four decimals."
                 </p>
             })}
-            <Warnings document=document.clone() />
+            <Warnings warnings=document.warnings() />
             <Controls document=document.clone() options ends />
             <div class="columns">
                 <section class="card map-card" aria-label="Heatmap">
@@ -226,6 +331,26 @@ fn Actions(
     let here = move |_| {
         copy(dom::link_to(&viewer.address.get_untracked().fragment()), "Link");
     };
+    // What was opened from a file is not the server's.
+    let stored = match &source {
+        Source::Id(id) if viewer.files.with_untracked(|files| !files.contains(id)) => viewer.server,
+        _ => None,
+    };
+    let name = match document.entity.trim() {
+        "" => "Activation patching".to_string(),
+        entity => entity.to_string(),
+    };
+    let id = document.id.clone();
+    let delete = move |server: Server| {
+        let (id, name) = (id.clone(), name.clone());
+        let delete = move |_| {
+            let home = move || viewer.go(Address::default());
+            server.delete(viewer, id.clone(), name.clone(), home);
+        };
+        view! {
+            <button class:hidden=move || !server.can_change() on:click=delete>"Delete"</button>
+        }
+    };
     let compare = move |_| {
         let filter = Filter { picked: vec![source.clone()], ..Filter::default() };
         viewer.go(Address::of(Page::Index(filter)));
@@ -244,6 +369,7 @@ fn Actions(
             <button on:click=here>"Copy link"</button>
             <button on:click=whole id="copy-whole">{size}</button>
             <button on:click=compare>"Compare with…"</button>
+            {stored.map(delete)}
             <span class="downloads">"Download" {saves.into_iter().collect_view()}</span>
             <p class="done" role="status">{move || done.get()}</p>
         </div>

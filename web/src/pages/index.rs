@@ -1,27 +1,47 @@
 //! All experiments, and a welcome where there are none.
 
-use std::collections::BTreeSet;
+use std::time::Duration;
 
-use leptos::html;
 use leptos::prelude::*;
 use leptos::task::spawn_local;
 use shared::address::{Address, Filter, Page, Sort, Source};
-use shared::colour::{MISSING, Preset, colour_at};
-use shared::gallery::{Entry, Gallery, Thumb};
-use shared::metric::Metric;
-use shared::numbers;
-use wasm_bindgen::{Clamped, JsCast};
-use web_sys::{CanvasRenderingContext2d, ImageData};
+use shared::gallery::{Entry, Gallery};
+use shared::listing::{Facet, Facets};
 
 use crate::app::{OpenButton, Viewer};
-use crate::source;
+use crate::card::{Card, pick};
+use crate::server::Server;
+use crate::{api, source};
 
 /// How many experiments are put on the page at a time.
 const BATCH: usize = 60;
+/// How many a server is asked for at a time.
+const N_PAGE: usize = 200;
+/// How long to wait for the next letter before a server is asked.
+const TYPING: Duration = Duration::from_millis(150);
+/// How often a list is asked for again while experiments come.
+const AGAIN: Duration = Duration::from_millis(500);
 
 /// The page of all experiments.
 #[component]
 pub fn IndexPage() -> impl IntoView {
+    match Viewer::get().server {
+        Some(server) => view! { <Remote server /> }.into_any(),
+        None => view! { <Local /> }.into_any(),
+    }
+}
+
+/// The filter in the address.
+fn filter(viewer: Viewer) -> Memo<Filter> {
+    Memo::new(move |_| match viewer.address.with(|a| a.page.clone()) {
+        Page::Index(filter) => filter,
+        _ => Filter::default(),
+    })
+}
+
+/// The experiments of a site and of opened files: all at hand.
+#[component]
+fn Local() -> impl IntoView {
     let viewer = Viewer::get();
     let listed = RwSignal::new(None::<Gallery>);
     spawn_local(async move {
@@ -43,10 +63,7 @@ pub fn IndexPage() -> impl IntoView {
         });
         Some(gallery)
     });
-    let filter = Memo::new(move |_| match viewer.address.with(|a| a.page.clone()) {
-        Page::Index(filter) => filter,
-        _ => Filter::default(),
-    });
+    let filter = filter(viewer);
     let chosen = Memo::new(move |_| {
         gallery.with(|g| g.as_ref().map(|g| g.select(&filter.get()))).unwrap_or_default()
     });
@@ -55,33 +72,197 @@ pub fn IndexPage() -> impl IntoView {
         filter.track();
         n_shown.set(BATCH);
     });
-    let picked = Memo::new(move |_| filter.get().picked);
     let shown = Memo::new(move |_| {
-        chosen.with(|chosen| chosen.iter().copied().take(n_shown.get()).collect::<Vec<_>>())
+        gallery.with(|gallery| {
+            let entries = gallery.as_ref().map(|g| &*g.experiments).unwrap_or_default();
+            let shown = |chosen: &Vec<usize>| {
+                let shown = chosen.iter().take(n_shown.get());
+                shown.filter_map(|i| entries.get(*i).cloned()).collect::<Vec<_>>()
+            };
+            chosen.with(shown)
+        })
     });
+    let facets = Memo::new(move |_| {
+        gallery.with(|g| g.as_ref().map(|g| Facets::of(&g.experiments))).unwrap_or_default()
+    });
+    let total = move || gallery.with(|g| g.as_ref().map(|g| g.experiments.len()));
+    view! {
+        <Listing
+            total=Signal::derive(total)
+            n_chosen=Signal::derive(move || chosen.with(Vec::len))
+            shown
+            facets
+            filter
+            on_more=move |()| n_shown.update(|n| *n += 4 * BATCH)
+        />
+    }
+}
+
+/// The experiments of a server, which filters and sorts, page by page.
+#[component]
+fn Remote(server: Server) -> impl IntoView {
+    let viewer = Viewer::get();
+    let filter = filter(viewer);
+    let query = Memo::new(move |_| Filter { picked: Vec::new(), ..filter.get() });
+    let facets = RwSignal::new(None::<Facets>);
+    let n_chosen = RwSignal::new(0);
+    let shown = RwSignal::new(Vec::<Entry>::new());
+    // How many are wanted, and which of the lists that were asked for is the latest.
+    let wanted = StoredValue::new(BATCH);
+    let latest = StoredValue::new(0_u64);
+    let ask = move |from: usize| {
+        let Some(ticket) = latest.try_update_value(|latest| {
+            *latest += 1;
+            *latest
+        }) else {
+            return;
+        };
+        let filter = query.get_untracked();
+        let n = wanted.get_value();
+        spawn_local(async move {
+            let mut entries: Vec<Entry> =
+                shown.with_untracked(|shown| shown.iter().take(from).cloned().collect());
+            loop {
+                let offset = entries.len();
+                let page = api::experiments(&filter, offset, (n - offset).min(N_PAGE)).await;
+                if latest.try_get_value() != Some(ticket) {
+                    return;
+                }
+                let page = match page {
+                    Ok(page) => page,
+                    Err(problem) => return viewer.tell(api::told(&problem)),
+                };
+                let n_before = entries.len();
+                for entry in page.experiments {
+                    if entries.iter().all(|other| other.id != entry.id) {
+                        entries.push(entry);
+                    }
+                }
+                let is_all = entries.len() >= n.min(page.total) || entries.len() == n_before;
+                n_chosen.set(page.total);
+                if is_all {
+                    break shown.set(entries);
+                }
+            }
+        });
+    };
+    let ask_facets = move || {
+        spawn_local(async move {
+            match api::facets().await {
+                Ok(found) => drop(facets.try_set(Some(found))),
+                Err(problem) if facets.try_get_untracked() == Some(None) => {
+                    viewer.tell(api::told(&problem));
+                }
+                // What is there is still shown.
+                Err(_) => {}
+            }
+        });
+    };
+    let typing = StoredValue::new(None::<TimeoutHandle>);
+    Effect::new(move |before: Option<()>| {
+        query.track();
+        if before.is_none() {
+            ask_facets();
+            return ask(0);
+        }
+        wanted.set_value(BATCH);
+        if let Some(timer) = typing.get_value() {
+            timer.clear();
+        }
+        typing.set_value(set_timeout_with_handle(move || ask(0), TYPING).ok());
+    });
+    let is_due = StoredValue::new(false);
+    Effect::new(move |before: Option<()>| {
+        server.changes.track();
+        if before.is_some() && !is_due.get_value() {
+            is_due.set_value(true);
+            let again = move || {
+                // The reader may have left the page meanwhile.
+                if is_due.try_set_value(false).is_none() {
+                    ask_facets();
+                    ask(0);
+                }
+            };
+            set_timeout(again, AGAIN);
+        }
+    });
+    let more = move |()| {
+        let n = shown.with_untracked(Vec::len);
+        wanted.set_value(n + N_PAGE);
+        ask(n);
+    };
+    let opened = Memo::new(move |_| {
+        let ids = viewer.files.get();
+        let of = |id: &String| viewer.documents.with(|d| d.get(id).map(|d| Entry::of(d)));
+        ids.iter().filter_map(of).collect::<Vec<_>>()
+    });
+    let picked = Memo::new(move |_| filter.get().picked);
+    view! {
+        {move || (!opened.with(Vec::is_empty)).then(|| view! {
+            <section class="opened" aria-label="Opened files">
+                <h2>"Opened files, which stay in this browser"</h2>
+                <ul class="cards">
+                    {opened.get().into_iter().map(|entry| {
+                        view! { <Card entry picked is_stored=false /> }
+                    }).collect_view()}
+                </ul>
+            </section>
+        })}
+        <Listing
+            total=Signal::derive(move || facets.with(|f| f.as_ref().map(Facets::n_all)))
+            n_chosen
+            shown
+            facets=Signal::derive(move || facets.get().unwrap_or_default())
+            filter
+            on_more=more
+        />
+    }
+}
+
+/// A list of experiments and what it can be filtered by.
+#[component]
+fn Listing(
+    /// How many there are altogether; `None` until that is known.
+    #[prop(into)]
+    total: Signal<Option<usize>>,
+    /// How many pass the filter.
+    #[prop(into)]
+    n_chosen: Signal<usize>,
+    /// The first of these.
+    #[prop(into)]
+    shown: Signal<Vec<Entry>>,
+    #[prop(into)] facets: Signal<Facets>,
+    #[prop(into)] filter: Signal<Filter>,
+    /// Called for more of them.
+    #[prop(into)]
+    on_more: Callback<()>,
+) -> impl IntoView {
+    let is_stored = Viewer::get().server.is_some();
+    let picked = Memo::new(move |_| filter.get().picked);
+    // The page stays as it is while experiments come.
+    let is_empty = Memo::new(move |_| total.get().map(|total| total == 0));
     move || {
-        match gallery.with(|g| g.as_ref().map(|g| g.experiments.len())) {
+        match is_empty.get() {
         None => view! { <p class="loading" role="status">"Loading…"</p> }.into_any(),
-        Some(0) => view! { <Welcome /> }.into_any(),
-        Some(total) => view! {
+        Some(true) => view! { <Welcome /> }.into_any(),
+        Some(false) => view! {
             <article>
                 <div class="title-row">
                     <h1>"Experiments"</h1>
                     <p class="count" role="status">
-                        {move || format!("{} of {total}", chosen.with(Vec::len))}
+                        {move || format!("{} of {}", n_chosen.get(), total.get().unwrap_or(0))}
                     </p>
                 </div>
-                <Filters gallery filter />
+                <Filters facets filter />
                 <ul class="cards">
-                    <For each=move || shown.get() key=|i| *i children=move |i| {
-                        let entry = gallery.with_untracked(|g| g.as_ref()?.experiments.get(i).cloned());
-                        entry.map(|entry| view! { <Card entry picked=picked /> })
+                    <For each=move || shown.get() key=|entry| entry.id.clone() children=move |entry| {
+                        view! { <Card entry picked is_stored /> }
                     } />
                 </ul>
                 <button
                     class="more"
-                    class:hidden=move || chosen.with(Vec::len) <= n_shown.get()
-                    on:click=move |_| n_shown.update(|n| *n += 4 * BATCH)
+                    class:hidden=move || n_chosen.get() <= shown.with(Vec::len)
+                    on:click=move |_| on_more.run(())
                 >"Show more"</button>
                 <PickedBar picked />
             </article>
@@ -110,18 +291,9 @@ fn PickedBar(#[prop(into)] picked: Signal<Vec<Source>>) -> impl IntoView {
     }
 }
 
-/// Changes what is picked.
-fn pick(viewer: Viewer, change: impl FnOnce(&mut Vec<Source>)) {
-    viewer.amend(|address| {
-        if let Page::Index(filter) = &mut address.page {
-            change(&mut filter.picked);
-        }
-    });
-}
-
 #[component]
 fn Filters(
-    #[prop(into)] gallery: Signal<Option<Gallery>>,
+    #[prop(into)] facets: Signal<Facets>,
     #[prop(into)] filter: Signal<Filter>,
 ) -> impl IntoView {
     let viewer = Viewer::get();
@@ -132,12 +304,8 @@ fn Filters(
             }
         });
     };
-    let values = move |of: fn(&Entry) -> String| {
-        let entries = gallery.get().map(|g| g.experiments).unwrap_or_default();
-        entries.iter().map(of).filter(|v| !v.is_empty()).collect::<BTreeSet<_>>()
-    };
     let select = move |name: &'static str,
-                       of: fn(&Entry) -> String,
+                       of: fn(Facets) -> Vec<Facet>,
                        field: fn(&mut Filter) -> &mut String| {
         let now = move || field(&mut filter.get()).clone();
         view! {
@@ -148,10 +316,20 @@ fn Filters(
                     on:change=move |e| change(&|f| *field(f) = event_target_value(&e))
                 >
                     <option value="">"All"</option>
-                    {move || values(of).into_iter().map(|value| {
-                        let selected = value == now();
-                        view! { <option value=value.clone() selected=selected>{value.clone()}</option> }
-                    }).collect_view()}
+                    {move || {
+                        let mut values: Vec<_> =
+                            of(facets.get()).into_iter().map(|facet| facet.value).collect();
+                        let now = now();
+                        // One that comes with a link may be rare.
+                        if !now.is_empty() && !values.contains(&now) {
+                            values.push(now.clone());
+                        }
+                        let option = |value: String| {
+                            let selected = value == now;
+                            view! { <option value=value.clone() selected=selected>{value.clone()}</option> }
+                        };
+                        values.into_iter().map(option).collect_view()
+                    }}
                 </select>
             </label>
         }
@@ -172,9 +350,9 @@ fn Filters(
                     on:input=move |e| change(&|f| f.text = event_target_value(&e))
                 />
             </label>
-            {select("Model", |e| e.model.clone(), |f| &mut f.model)}
-            {select("Entity", |e| e.entity.clone(), |f| &mut f.entity)}
-            {select("Site", |e| e.site.to_string(), |f| &mut f.site)}
+            {select("Model", |f| f.models, |f| &mut f.model)}
+            {select("Entity", |f| f.entities, |f| &mut f.entity)}
+            {select("Site", |f| f.sites, |f| &mut f.site)}
             <label class="field">
                 <span>"Order"</span>
                 <select prop:value=move || filter.get().sort.name() on:change=sorted>
@@ -188,74 +366,9 @@ fn Filters(
 }
 
 #[component]
-fn Card(entry: Entry, #[prop(into)] picked: Signal<Vec<Source>>) -> impl IntoView {
-    let viewer = Viewer::get();
-    let address = Address::of(Page::Experiment(Source::Id(entry.id.clone())));
-    let canvas = NodeRef::<html::Canvas>::new();
-    let thumb = entry.thumb.clone();
-    Effect::new(move || {
-        if let Some(canvas) = canvas.get() {
-            draw(&canvas, &thumb);
-        }
-    });
-    let source = Source::Id(entry.id.clone());
-    let ticked = source.clone();
-    let is_picked = move || picked.with(|picked| picked.contains(&ticked));
-    let tick = move |event: leptos::ev::Event| {
-        let is_picked = event_target_checked(&event);
-        pick(viewer, |picked| {
-            picked.retain(|other| *other != source);
-            if is_picked {
-                picked.push(source.clone());
-            }
-        });
-    };
-    let name = if entry.entity.is_empty() { "Activation patching" } else { &*entry.entity };
-    let ends = format!(
-        "source {} · base {}",
-        numbers::value(Metric::LogitDiff, entry.source),
-        numbers::value(Metric::LogitDiff, entry.base)
-    );
-    view! {
-        <li class="card entry">
-            <a href=format!("#{}", address.fragment())>
-                <canvas node_ref=canvas aria-hidden="true"></canvas>
-                <strong>{name.to_string()}</strong>
-                <span class="facts">{format!("{} · {}", entry.model, entry.site)}</span>
-                <span class="sentence">{entry.source_sentence.clone()}</span>
-                <span class="sentence">{entry.base_sentence.clone()}</span>
-                <span class="facts">{ends}</span>
-            </a>
-            <label class="pick">
-                <input type="checkbox" prop:checked=is_picked on:change=tick />
-                "Compare"
-            </label>
-        </li>
-    }
-}
-
-/// A pixel of the canvas per pixel of the picture; the style makes them large.
-fn draw(canvas: &web_sys::HtmlCanvasElement, thumb: &Thumb) {
-    let pixels = thumb.pixels();
-    let bytes: Vec<u8> = pixels
-        .into_iter()
-        .flat_map(|value| {
-            let colour = value.map_or(MISSING, |value| colour_at(Preset::default(), value));
-            [colour.0, colour.1, colour.2, 255]
-        })
-        .collect();
-    canvas.set_width(thumb.width as u32);
-    canvas.set_height(thumb.height as u32);
-    let context = canvas.get_context("2d").ok().flatten();
-    let context = context.and_then(|c| c.dyn_into::<CanvasRenderingContext2d>().ok());
-    let image = ImageData::new_with_u8_clamped_array(Clamped(&bytes), thumb.width as u32);
-    if let (Some(context), Ok(image)) = (context, image) {
-        context.put_image_data(&image, 0.0, 0.0).ok();
-    }
-}
-
-#[component]
 fn Welcome() -> impl IntoView {
+    let server = Viewer::get().server;
+    let can_sweep = move || server.is_some_and(|server| server.can_change());
     view! {
         <section class="card welcome">
             <h1>"Activation patching, cell by cell"</h1>
@@ -264,7 +377,12 @@ fn Welcome() -> impl IntoView {
                 <code>"patching_results.json"</code>
                 ". It is read in this page and sent nowhere."
             </p>
-            <OpenButton />
+            <div class="actions">
+                {move || can_sweep().then(|| view! {
+                    <a class="button primary" href="#/new">"New experiment"</a>
+                })}
+                <OpenButton />
+            </div>
         </section>
     }
 }

@@ -1,0 +1,198 @@
+//! An experiment that is being thought up: what the viewer's form holds, as it stands in the
+//! address and as it is sent to a server.
+
+use std::str::FromStr;
+
+use form_urlencoded::Serializer;
+
+use crate::job::{Job, JobPair, PairInput, Submission, SweepSettings, TableInput};
+use crate::vocabulary::{Align, Direction, Site, UnknownWord};
+
+/// What the form holds. A pasted table is too long for an address and stays on the page.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Draft {
+    /// Whether the pairs come from a table.
+    pub is_table: bool,
+    /// The model's name; empty for the server's first.
+    pub model: String,
+    /// What both sentences are about.
+    pub entity: String,
+    /// The sentence whose activations are patched in.
+    pub source: String,
+    /// The sentence that receives them.
+    pub base: String,
+    /// As in [`SweepSettings`].
+    pub template: String,
+    /// The answers that count for and against; both empty for TRUE and FALSE.
+    pub answers: [String; 2],
+    /// As in [`SweepSettings`].
+    pub exact_answers: bool,
+    /// What is patched.
+    pub site: Site,
+    /// How prompts of unequal length are aligned.
+    pub align: Align,
+    /// Which prompt supplies.
+    pub direction: Direction,
+    /// Whether the whole vocabulary is read at every cell.
+    pub readout: bool,
+}
+
+impl Default for Draft {
+    fn default() -> Self {
+        let settings = SweepSettings::default();
+        Self {
+            is_table: false,
+            model: String::new(),
+            entity: String::new(),
+            source: String::new(),
+            base: String::new(),
+            template: settings.template,
+            answers: Default::default(),
+            exact_answers: settings.exact_answers,
+            site: settings.site,
+            align: settings.align,
+            direction: settings.direction,
+            readout: settings.readout,
+        }
+    }
+}
+
+impl Draft {
+    /// What was submitted as a pair of a job, to be changed and submitted again.
+    pub fn of(job: &Job, pair: &JobPair) -> Self {
+        let settings = job.settings.clone();
+        Self {
+            is_table: false,
+            model: job.model.clone(),
+            entity: pair.entity.clone(),
+            source: pair.source.clone(),
+            base: pair.base.clone(),
+            template: settings.template,
+            answers: settings.answers.unwrap_or_default(),
+            exact_answers: settings.exact_answers,
+            site: settings.site,
+            align: settings.align,
+            direction: settings.direction,
+            readout: settings.readout,
+        }
+    }
+
+    /// Reads the query of an address.
+    pub fn parse(query: &str) -> Self {
+        fn read<T: FromStr<Err = UnknownWord>>(setting: &mut T, word: &str) {
+            if let Ok(value) = word.parse() {
+                *setting = value;
+            }
+        }
+        let mut draft = Self::default();
+        for (key, value) in form_urlencoded::parse(query.as_bytes()) {
+            match &*key {
+                "table" => draft.is_table = value == "1",
+                "model" => draft.model = value.into_owned(),
+                "entity" => draft.entity = value.into_owned(),
+                "source" => draft.source = value.into_owned(),
+                "base" => draft.base = value.into_owned(),
+                "template" => draft.template = value.into_owned(),
+                "true" => draft.answers[0] = value.into_owned(),
+                "false" => draft.answers[1] = value.into_owned(),
+                "exact" => draft.exact_answers = value == "1",
+                "site" => read(&mut draft.site, &value),
+                "align" => read(&mut draft.align, &value),
+                "direction" => read(&mut draft.direction, &value),
+                "readout" => draft.readout = value != "0",
+                _ => {}
+            }
+        }
+        draft
+    }
+
+    /// Writes the query of an address: whatever is not as by default.
+    pub fn write(&self, query: &mut Serializer<'_, String>) {
+        let plain = Self::default();
+        let word = |is_default: bool, word: &'static str| if is_default { "" } else { word };
+        let texts = [
+            ("table", word(!self.is_table, "1")),
+            ("model", &*self.model),
+            ("entity", &self.entity),
+            ("source", &self.source),
+            ("base", &self.base),
+            ("template", if self.template == plain.template { "" } else { &self.template }),
+            ("true", &self.answers[0]),
+            ("false", &self.answers[1]),
+            ("exact", word(!self.exact_answers, "1")),
+            ("site", word(self.site == plain.site, self.site.name())),
+            ("align", word(self.align == plain.align, self.align.name())),
+            ("direction", word(self.direction == plain.direction, self.direction.name())),
+            ("readout", word(self.readout, "0")),
+        ];
+        query.extend_pairs(texts.iter().filter(|(_, value)| !value.is_empty()));
+    }
+
+    /// What is sent to the server; `None` while there is too little of it. With
+    /// [`Self::is_table`], `table` and its file's name are the pairs.
+    pub fn submission(&self, table: Option<(TableInput, String)>) -> Option<Submission> {
+        let (pairs, table, name) = if self.is_table {
+            let (table, name) = table.filter(|(table, _)| !table.text.trim().is_empty())?;
+            (Vec::new(), Some(table), name)
+        } else {
+            if self.source.trim().is_empty() || self.base.trim().is_empty() {
+                return None;
+            }
+            let pair = PairInput {
+                entity: self.entity.trim().to_string(),
+                source: self.source.clone(),
+                base: self.base.clone(),
+                ..PairInput::default()
+            };
+            let name = if pair.entity.is_empty() { &self.source } else { &pair.entity };
+            let name: String = name.chars().take(60).collect();
+            (vec![pair], None, name)
+        };
+        let given = self.answers.iter().any(|answer| !answer.is_empty());
+        Some(Submission {
+            model: Some(self.model.clone()).filter(|model| !model.is_empty()),
+            name: Some(name).filter(|name| !name.is_empty()),
+            pairs,
+            table,
+            settings: SweepSettings {
+                template: self.template.clone(),
+                answers: given.then(|| self.answers.clone()),
+                exact_answers: self.exact_answers,
+                site: self.site,
+                align: self.align,
+                direction: self.direction,
+                readout: self.readout,
+                verify: 0,
+            },
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_draft_becomes_a_submission_once_there_is_enough_of_it() {
+        let mut draft = Draft { source: "A rules.".into(), ..Draft::default() };
+        assert_eq!(draft.submission(None), None);
+        draft.base = "A waits.".into();
+        let submission = draft.submission(None).unwrap();
+        assert_eq!(submission.name.as_deref(), Some("A rules."));
+        assert_eq!(submission.settings, SweepSettings::default());
+        draft.answers[0] = "yes".into();
+        let answers = draft.submission(None).unwrap().settings.answers;
+        assert_eq!(answers, Some(["yes".to_string(), String::new()]), "the server says what lacks");
+
+        draft.is_table = true;
+        assert_eq!(draft.submission(None), None);
+        let table = |text: &str| TableInput {
+            text: text.into(),
+            format: Default::default(),
+            columns: Default::default(),
+        };
+        assert_eq!(draft.submission(Some((table(" \n"), String::new()))), None);
+        let submission = draft.submission(Some((table("a\tb"), "x.tsv".into()))).unwrap();
+        assert_eq!((submission.pairs.len(), submission.name.as_deref()), (0, Some("x.tsv")));
+    }
+}

@@ -1,0 +1,318 @@
+//! The picture of what a server is doing, kept up to date by its events: on the server for
+//! listeners who come in the middle of a sweep, in the viewer for what it shows.
+
+use std::collections::BTreeSet;
+
+use crate::document::{Document, SCHEMA};
+use crate::event::{Event, Live};
+use crate::job::{Job, PairPreview};
+use crate::vocabulary::{Align, Direction, Site};
+
+/// Brings the picture of the running sweep up to date with an event.
+pub fn apply(live: &mut Option<Live>, event: &Event) {
+    match event {
+        Event::Snapshot { live: now, .. } => *live = now.clone(),
+        Event::Begun { live: begun } => *live = Some(begun.clone()),
+        Event::Progress { job, index, share, left_secs } => {
+            if let Some(live) = of(live, job, *index) {
+                (live.share, live.left_secs) = (*share, *left_secs);
+            }
+        }
+        Event::Baselines { job, index, baselines } => {
+            if let Some(live) = of(live, job, *index) {
+                live.baselines = Some(*baselines);
+            }
+        }
+        Event::Columns { job, index, columns } => {
+            if let Some(live) = of(live, job, *index) {
+                live.columns.extend(columns.iter().cloned());
+            }
+        }
+        Event::Pair { job, pair } => {
+            if of(live, job, pair.index).is_some() {
+                *live = None;
+            }
+        }
+        Event::Job { job } => {
+            if job.state.is_final() && live.as_ref().is_some_and(|live| live.job == job.id) {
+                *live = None;
+            }
+        }
+        Event::JobRemoved { id } => {
+            if live.as_ref().is_some_and(|live| live.job == *id) {
+                *live = None;
+            }
+        }
+        Event::Experiments {} => {}
+    }
+}
+
+fn of<'a>(live: &'a mut Option<Live>, job: &str, index: usize) -> Option<&'a mut Live> {
+    live.as_mut().filter(|live| live.job == job && live.index == index)
+}
+
+impl Live {
+    /// The result as far as it is: columns that are not finished have no values.
+    pub fn document(&self) -> Document {
+        let mut document = Document {
+            id: self.experiment.clone(),
+            model: self.model.clone(),
+            entity: self.entity.clone(),
+            sentence_start: self.sentence_start,
+            ..Document::blank(self.n_layers, self.token_labels.clone())
+        };
+        for column in &self.columns {
+            let at = column.position.checked_sub(self.sentence_start);
+            let Some(at) = at.filter(|at| *at < self.token_labels.len()) else { continue };
+            for (row, value) in document.patching_results.iter_mut().zip(&column.logit_diff) {
+                row[at] = *value;
+            }
+        }
+        document
+    }
+}
+
+impl PairPreview {
+    /// The result as far as it is known before the sweep: everything but the grid.
+    pub fn document(&self, model: &str) -> Document {
+        let swept = self.base_tokens.get(self.sentence_start..).unwrap_or_default();
+        let labels = swept.iter().map(|token| token.text.clone()).collect();
+        Document {
+            id: self.experiment.clone(),
+            model: model.to_string(),
+            entity: self.entity.clone(),
+            source_prompt: self.source_prompt.clone(),
+            base_prompt: self.base_prompt.clone(),
+            sentence_start: self.sentence_start,
+            source_tokens: self.source_tokens.clone(),
+            base_tokens: self.base_tokens.clone(),
+            source_padding: self.source_padding,
+            base_padding: self.base_padding,
+            answers: Some(self.answers.clone()),
+            baselines: Some(self.baselines.clone()),
+            ..Document::blank(self.n_layers, labels)
+        }
+    }
+}
+
+impl Document {
+    /// A document of which nothing is known but the shape of its grid.
+    pub fn blank(n_layers: usize, token_labels: Vec<String>) -> Self {
+        Self {
+            schema: SCHEMA.into(),
+            id: String::new(),
+            model: String::new(),
+            entity: String::new(),
+            source_prompt: String::new(),
+            base_prompt: String::new(),
+            source_sentence: String::new(),
+            base_sentence: String::new(),
+            sentence_start: 0,
+            num_layers: n_layers,
+            patching_results: vec![vec![None; token_labels.len()]; n_layers],
+            token_labels,
+            template: None,
+            site: Site::default(),
+            align: Align::default(),
+            direction: Direction::default(),
+            source_tokens: Vec::new(),
+            base_tokens: Vec::new(),
+            source_padding: 0,
+            base_padding: 0,
+            answers: None,
+            baselines: None,
+            readout: None,
+            verification: None,
+            provenance: None,
+        }
+    }
+}
+
+/// The jobs as a client knows them, the newest first.
+///
+/// A snapshot holds only the jobs that are not finished, so that a list of all is asked for after
+/// it; whatever events say meanwhile is newer than that list.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Board {
+    /// The jobs.
+    pub jobs: Vec<Job>,
+    /// The sweep that is being run.
+    pub live: Option<Live>,
+    /// The jobs of which an event has told since the last snapshot, removed ones included.
+    told: BTreeSet<String>,
+}
+
+impl Board {
+    /// Brings the picture up to date with an event.
+    pub fn apply(&mut self, event: &Event) {
+        apply(&mut self.live, event);
+        match event {
+            Event::Snapshot { jobs, .. } => {
+                self.told.clear();
+                // Whether a job that is not in the snapshot is finished or gone, the list will say.
+                self.jobs.retain(|job| job.state.is_final());
+                jobs.iter().for_each(|job| self.put(job.clone()));
+            }
+            Event::Job { job } => {
+                self.told.insert(job.id.clone());
+                self.put(job.clone());
+            }
+            Event::JobRemoved { id } => {
+                self.told.insert(id.clone());
+                self.jobs.retain(|job| job.id != *id);
+            }
+            _ => {}
+        }
+    }
+
+    /// Takes over a list of all jobs that was asked for after the last snapshot.
+    pub fn listed(&mut self, jobs: Vec<Job>) {
+        let told = std::mem::take(&mut self.told);
+        self.jobs.retain(|job| told.contains(&job.id));
+        for job in jobs {
+            if !told.contains(&job.id) {
+                self.put(job);
+            }
+        }
+        self.told = told;
+    }
+
+    /// How many jobs are not finished.
+    pub fn n_active(&self) -> usize {
+        self.jobs.iter().filter(|job| !job.state.is_final()).count()
+    }
+
+    fn put(&mut self, job: Job) {
+        match self.jobs.iter_mut().find(|known| known.id == job.id) {
+            Some(known) => *known = job,
+            None => {
+                // Jobs of one second have no order; a new one is on top.
+                let older = |known: &Job| known.submitted_at <= job.submitted_at;
+                let at = self.jobs.iter().position(older).unwrap_or(self.jobs.len());
+                self.jobs.insert(at, job);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::{Column, LiveBaselines};
+    use crate::job::{JobPair, State, SweepSettings};
+
+    fn live() -> Live {
+        Live {
+            job: "j".into(),
+            index: 1,
+            experiment: "e".into(),
+            model: "m".into(),
+            entity: "x".into(),
+            n_layers: 2,
+            sentence_start: 5,
+            token_labels: vec![" a".into(), " b".into(), " c".into()],
+            share: 0.0,
+            left_secs: None,
+            baselines: None,
+            columns: vec![],
+        }
+    }
+
+    fn job(id: &str, state: State, submitted_at: &str) -> Job {
+        Job {
+            id: id.into(),
+            name: String::new(),
+            model: "m".into(),
+            settings: SweepSettings::default(),
+            state,
+            n_pairs: 1,
+            n_done: 0,
+            n_failed: 0,
+            n_ahead: None,
+            submitted_at: submitted_at.into(),
+            started_at: None,
+            finished_at: None,
+            error: None,
+        }
+    }
+
+    #[test]
+    fn events_fill_in_a_partial_document() {
+        let mut board = Board::default();
+        let column = |position, logit_diff: [Option<f32>; 2]| Column {
+            position,
+            logit_diff: logit_diff.to_vec(),
+        };
+        let columns = |index, columns| Event::Columns { job: "j".into(), index, columns };
+        for event in [
+            Event::Begun { live: live() },
+            // Of another pair, outside of the grid, and what belongs to it.
+            columns(0, vec![column(5, [Some(9.0), Some(9.0)])]),
+            columns(1, vec![column(4, [Some(9.0); 2]), column(8, [Some(9.0); 2])]),
+            columns(1, vec![column(7, [Some(1.0), None])]),
+            Event::Progress { job: "j".into(), index: 1, share: 0.5, left_secs: Some(2.0) },
+            Event::Baselines {
+                job: "j".into(),
+                index: 1,
+                baselines: LiveBaselines { source: Some(1.0), base: None },
+            },
+        ] {
+            board.apply(&event);
+        }
+        let now = board.live.clone().unwrap();
+        assert_eq!((now.share, now.left_secs), (0.5, Some(2.0)));
+        assert_eq!(now.baselines.unwrap().source, Some(1.0));
+        let document = now.document();
+        document.check().unwrap();
+        let grid = [vec![None, None, Some(1.0)], vec![None; 3]];
+        assert_eq!(document.patching_results, grid);
+        // The same picture by way of a snapshot.
+        let mut late = Board::default();
+        late.apply(&Event::Snapshot { jobs: vec![], live: Some(now) });
+        assert_eq!(late.live, board.live);
+        let pair = JobPair {
+            index: 1,
+            line: 0,
+            entity: String::new(),
+            source: String::new(),
+            base: String::new(),
+            experiment: "e".into(),
+            state: State::Done,
+            error: None,
+        };
+        board.apply(&Event::Pair { job: "j".into(), pair });
+        assert_eq!(board.live, None);
+    }
+
+    #[test]
+    fn a_list_never_undoes_what_events_told_after_it_was_asked_for() {
+        let states = |board: &Board| {
+            board.jobs.iter().map(|job| (job.id.clone(), job.state)).collect::<Vec<_>>()
+        };
+        let expect = |list: &[(&str, State)]| {
+            list.iter().map(|(id, state)| (id.to_string(), *state)).collect::<Vec<_>>()
+        };
+        let mut board = Board::default();
+        board.apply(&Event::Job { job: job("lost", State::Running, "0") });
+        board.apply(&Event::Job { job: job("old", State::Done, "1") });
+        let jobs = vec![job("a", State::Running, "3"), job("b", State::Queued, "4")];
+        board.apply(&Event::Snapshot { jobs, live: None });
+        assert_eq!(board.n_active(), 2);
+        board.apply(&Event::Job { job: job("a", State::Done, "3") });
+        board.apply(&Event::JobRemoved { id: "c".into() });
+        board.apply(&Event::Job { job: job("d", State::Queued, "6") });
+        board.listed(vec![
+            job("c", State::Done, "5"),
+            job("b", State::Queued, "4"),
+            job("a", State::Running, "3"),
+            job("older", State::Failed, "2"),
+        ]);
+        let expected = [
+            ("d", State::Queued),
+            ("b", State::Queued),
+            ("a", State::Done),
+            ("older", State::Failed),
+        ];
+        assert_eq!(states(&board), expect(&expected));
+    }
+}

@@ -1,0 +1,113 @@
+//! An experiment in a list.
+
+use leptos::html;
+use leptos::prelude::*;
+use shared::address::{Address, Page, Source};
+use shared::colour::{MISSING, Preset, colour_at};
+use shared::gallery::{Entry, Thumb};
+use shared::metric::Metric;
+use shared::numbers;
+use wasm_bindgen::{Clamped, JsCast};
+use web_sys::{CanvasRenderingContext2d, ImageData};
+
+use crate::app::Viewer;
+use crate::server::Server;
+
+/// Changes what is picked.
+pub fn pick(viewer: Viewer, change: impl FnOnce(&mut Vec<Source>)) {
+    viewer.amend(|address| {
+        if let Page::Index(filter) = &mut address.page {
+            change(&mut filter.picked);
+        }
+    });
+}
+
+/// The card.
+#[component]
+pub fn Card(
+    entry: Entry,
+    #[prop(into)] picked: Signal<Vec<Source>>,
+    /// Whether it is one of the server's.
+    is_stored: bool,
+) -> impl IntoView {
+    let viewer = Viewer::get();
+    let address = Address::of(Page::Experiment(Source::Id(entry.id.clone())));
+    let canvas = NodeRef::<html::Canvas>::new();
+    let thumb = entry.thumb.clone();
+    Effect::new(move || {
+        if let Some(canvas) = canvas.get() {
+            draw(&canvas, &thumb);
+        }
+    });
+    let source = Source::Id(entry.id.clone());
+    let ticked = source.clone();
+    let is_picked = move || picked.with(|picked| picked.contains(&ticked));
+    let tick = move |event: leptos::ev::Event| {
+        let is_picked = event_target_checked(&event);
+        pick(viewer, |picked| {
+            picked.retain(|other| *other != source);
+            if is_picked {
+                picked.push(source.clone());
+            }
+        });
+    };
+    let name = if entry.entity.is_empty() { "Activation patching" } else { &*entry.entity };
+    let (id, called) = (entry.id.clone(), name.to_string());
+    let delete = move |server: Server| {
+        let label = format!("Delete {called}");
+        let (id, called) = (id.clone(), called.clone());
+        let delete = move |_| server.delete(viewer, id.clone(), called.clone(), || {});
+        view! {
+            <button
+                class="quiet"
+                aria-label=label
+                class:hidden=move || !server.can_change()
+                on:click=delete
+            >"Delete"</button>
+        }
+    };
+    let ends = format!(
+        "source {} · base {}",
+        numbers::value(Metric::LogitDiff, entry.source),
+        numbers::value(Metric::LogitDiff, entry.base)
+    );
+    view! {
+        <li class="card entry">
+            <a href=format!("#{}", address.fragment())>
+                <canvas node_ref=canvas aria-hidden="true"></canvas>
+                <strong>{name.to_string()}</strong>
+                <span class="facts">{format!("{} · {}", entry.model, entry.site)}</span>
+                <span class="sentence">{entry.source_sentence.clone()}</span>
+                <span class="sentence">{entry.base_sentence.clone()}</span>
+                <span class="facts">{ends}</span>
+            </a>
+            <div class="entry-foot">
+                <label class="pick">
+                    <input type="checkbox" prop:checked=is_picked on:change=tick />
+                    "Compare"
+                </label>
+                {is_stored.then_some(viewer.server).flatten().map(delete)}
+            </div>
+        </li>
+    }
+}
+
+/// A pixel of the canvas per pixel of the picture; the style makes them large.
+fn draw(canvas: &web_sys::HtmlCanvasElement, thumb: &Thumb) {
+    let pixels = thumb.pixels();
+    let bytes: Vec<u8> = pixels
+        .into_iter()
+        .flat_map(|value| {
+            let colour = value.map_or(MISSING, |value| colour_at(Preset::default(), value));
+            [colour.0, colour.1, colour.2, 255]
+        })
+        .collect();
+    canvas.set_width(thumb.width as u32);
+    canvas.set_height(thumb.height as u32);
+    let context = canvas.get_context("2d").ok().flatten();
+    let context = context.and_then(|c| c.dyn_into::<CanvasRenderingContext2d>().ok());
+    let image = ImageData::new_with_u8_clamped_array(Clamped(&bytes), thumb.width as u32);
+    if let (Some(context), Ok(image)) = (context, image) {
+        context.put_image_data(&image, 0.0, 0.0).ok();
+    }
+}

@@ -1,0 +1,182 @@
+//! An experiment that is not finished: its grid as far as it is.
+
+use std::sync::Arc;
+
+use leptos::prelude::*;
+use shared::address::{Address, Page};
+use shared::document::Document;
+use shared::draft::Draft;
+use shared::event::Live;
+use shared::figure::FigureOptions;
+use shared::job::{Job, JobPair, State};
+use shared::metric::Metric;
+use shared::numbers;
+
+use crate::app::Viewer;
+use crate::cells::{self, Cell};
+use crate::heatmap::Heatmap;
+use crate::server::Server;
+use crate::{api, source, words};
+
+/// The page of an experiment that waits or is being swept.
+#[component]
+pub fn Pending(server: Server, job: Job, pair: JobPair) -> impl IntoView {
+    let title = match pair.entity.trim() {
+        "" => "Activation patching".to_string(),
+        entity => entity.to_string(),
+    };
+    let (id, known) = (job.id.clone(), job.clone());
+    let job_now = Memo::new(move |_| server.job(&id).unwrap_or_else(|| known.clone()));
+    let experiment = pair.experiment.clone();
+    let is_running = Memo::new(move |_| {
+        server.board.with(|board| board.live.as_ref().is_some_and(|l| l.experiment == experiment))
+    });
+    let state = move || match is_running.get() {
+        true => "It is being swept. Columns appear as they are finished.".to_string(),
+        false => format!("It waits: {}.", words::place(&job_now.get())),
+    };
+    let href = format!("#{}", Address::of(Page::Job(job.id.clone())).fragment());
+    let experiment = pair.experiment.clone();
+    view! {
+        <article>
+            <div class="title-row">
+                <div>
+                    <h1>{title}</h1>
+                    <p class="facts">{format!("{} · {}", job.model, job.settings.site)}</p>
+                </div>
+                <div class="actions">
+                    <a class="button" href=href>"The whole job"</a>
+                    <CancelButton server job=job_now />
+                </div>
+            </div>
+            <p class="note" role="status">{state}</p>
+            <LiveGrid server experiment />
+            <section class="card" aria-label="Sentences">
+                <h2>"Sentences"</h2>
+                <dl class="provenance">
+                    <dt>"source"</dt><dd>{pair.source.clone()}</dd>
+                    <dt>"base"</dt><dd>{pair.base.clone()}</dd>
+                </dl>
+            </section>
+        </article>
+    }
+}
+
+/// The running sweep of an experiment; nothing while it does not run.
+#[component]
+pub fn LiveGrid(server: Server, #[prop(into)] experiment: Signal<String>) -> impl IntoView {
+    let viewer = Viewer::get();
+    let live = move |f: &dyn Fn(&Live) -> Option<f64>| {
+        server.board.with(|board| {
+            f(board.live.as_ref().filter(|live| experiment.with(|id| live.experiment == *id))?)
+        })
+    };
+    let is_here = Memo::new(move |_| live(&|_| Some(0.0)).is_some());
+    let document = Memo::new(move |before: Option<&Arc<Document>>| {
+        let now = server.board.with(|board| {
+            let live = board.live.as_ref();
+            live.filter(|live| experiment.with(|id| live.experiment == *id)).map(Live::document)
+        });
+        match (now, before) {
+            (Some(now), _) => Arc::new(now),
+            // Just before it goes away.
+            (None, Some(before)) => before.clone(),
+            (None, None) => Arc::new(Document::blank(1, vec![String::new()])),
+        }
+    });
+    // Only this is known while a sweep runs.
+    let options = Memo::new(move |_| FigureOptions {
+        metric: Metric::LogitDiff,
+        ..viewer.address.with(|a| a.view.figure.clone())
+    });
+    let hover = RwSignal::new(None::<Cell>);
+    let pin = Memo::new(move |_| {
+        viewer.address.with(|a| document.with(|document| cells::pinned(document, &a.view)))
+    });
+    let on_pin = move |cell: Option<Cell>| {
+        let pin = cell.map(|cell| document.with_untracked(|d| cells::pin_of(d, cell)));
+        viewer.amend(|address| address.view.pin = pin);
+    };
+    let share = move || live(&|live| Some(live.share));
+    let left = move || match live(&|live| live.left_secs) {
+        Some(secs) => format!(" · {} left", words::duration(secs)),
+        None => String::new(),
+    };
+    let n_columns = move || live(&|live| Some(live.columns.len() as f64)).unwrap_or(0.0);
+    let n_all = move || document.with(|document| document.token_labels.len());
+    let baseline = move |name: &'static str, of: fn(&Live) -> Option<f32>| {
+        let value = move || live(&|live| of(live).map(f64::from)).map(|value| value as f32);
+        view! { <span>{name}" "{move || numbers::value(Metric::LogitDiff, value())}</span> }
+    };
+    move || {
+        is_here.get().then(|| view! {
+            <section class="card map-card" aria-label="Heatmap">
+                <div class="progress">
+                    <progress max="1" prop:value=share aria-label="Progress of the sweep"></progress>
+                    <span class="facts">
+                        {move || format!("{:.0} %", 100.0 * share().unwrap_or(0.0))}
+                        {left}
+                        {move || format!(" · {} of {} columns", n_columns(), n_all())}
+                    </span>
+                    <span class="facts pair-of-values">
+                        {baseline("source", |live| live.baselines?.source)}
+                        {baseline("base", |live| live.baselines?.base)}
+                    </span>
+                </div>
+                <Heatmap
+                    document
+                    options
+                    hover
+                    on_hover=move |cell| hover.set(cell)
+                    pin
+                    on_pin
+                />
+            </section>
+        })
+    }
+}
+
+/// Cancels a job that is not finished.
+#[component]
+pub fn CancelButton(server: Server, #[prop(into)] job: Signal<Job>) -> impl IntoView {
+    let viewer = Viewer::get();
+    let cancel = move |_| {
+        let id = job.with_untracked(|job| job.id.clone());
+        leptos::task::spawn_local(async move {
+            if let Err(problem) = api::cancel(server, &id).await {
+                viewer.tell(api::told(&problem));
+            }
+        });
+    };
+    let label = move || format!("Cancel {}", words::job_name(&job.get()));
+    view! {
+        <button
+            class:hidden=move || job.with(|job| job.state.is_final()) || !server.can_change()
+            aria-label=label
+            on:click=cancel
+        >"Cancel"</button>
+    }
+}
+
+/// The page of an experiment that came to nothing.
+#[component]
+pub fn Ended(job: Job, pair: JobPair) -> impl IntoView {
+    let why = match (pair.state, &pair.error) {
+        (State::Cancelled, _) => "It was cancelled before it was finished.".to_string(),
+        (State::Done, _) => "Its result has been deleted.".to_string(),
+        (_, Some(error)) => source::sentence(error),
+        (_, None) => "It failed.".to_string(),
+    };
+    let draft = Draft::of(&job, &pair);
+    let again = format!("#{}", Address::of(Page::New(draft)).fragment());
+    view! {
+        <section class="card page-problem" role="alert">
+            <h1>"There is no result"</h1>
+            <p>{why}</p>
+            <div class="actions">
+                <a class="button primary" href=again>"Change and submit again"</a>
+                <a class="button" href="#/queue">"Queue"</a>
+            </div>
+        </section>
+    }
+}

@@ -1,0 +1,182 @@
+//! The form for a new experiment, with what it would do beside it while it is filled in.
+
+mod fields;
+mod preview;
+
+use std::time::Duration;
+
+use leptos::ev;
+use leptos::prelude::*;
+use leptos::task::spawn_local;
+use shared::address::{Address, Page, Source};
+use shared::draft::Draft;
+use shared::job::{Preview, Submission, TableColumns, TableInput};
+use shared::pairs::TableFormat;
+use shared::problem::Problem;
+
+use self::fields::Fields;
+use self::preview::Outcome;
+use crate::app::Viewer;
+use crate::server::Server;
+use crate::{api, words};
+
+/// How long to wait for the next letter before a preview is asked for.
+const TYPING: Duration = Duration::from_millis(350);
+
+/// A table that was pasted or dropped.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Table {
+    /// Its text.
+    pub text: String,
+    /// How it is written.
+    pub format: TableFormat,
+    /// Its file's name.
+    pub name: String,
+    /// Which columns mean what.
+    pub columns: TableColumns,
+}
+
+impl Table {
+    /// The table in a file.
+    ///
+    /// # Errors
+    /// It is not text.
+    pub fn of_file(name: String, format: TableFormat, bytes: &[u8]) -> Result<Self, String> {
+        let text = std::str::from_utf8(bytes).map_err(|_| "the file is not UTF-8: save it so")?;
+        let text = text.trim_start_matches('\u{feff}').to_string();
+        Ok(Self { text, format, name, columns: TableColumns::default() })
+    }
+
+    fn input(&self) -> (TableInput, String) {
+        let Self { text, format, name, columns } = self.clone();
+        (TableInput { text, format, columns }, name)
+    }
+}
+
+/// What the form's state would come to; `None` while there is too little of it.
+type Seen = RwSignal<Option<Result<Preview, Problem>>>;
+
+/// The page.
+#[component]
+pub fn NewPage(server: Server) -> impl IntoView {
+    let viewer = Viewer::get();
+    let draft = Memo::new(move |_| match viewer.address.with(|a| a.page.clone()) {
+        Page::New(draft) => draft,
+        _ => Draft::default(),
+    });
+    let submission = Memo::new(move |_| {
+        let draft = draft.get();
+        let table = draft.is_table.then(|| viewer.table.with(Table::input));
+        draft.submission(table)
+    });
+    let seen = Seen::new(None);
+    let is_asking = RwSignal::new(false);
+    let latest = StoredValue::new(0_u64);
+    let ask = move |submission: Submission| {
+        let ticket = latest.get_value();
+        spawn_local(async move {
+            let found = api::preview(server, &submission).await;
+            // Whatever was typed meanwhile asks anew.
+            if latest.try_get_value() == Some(ticket) {
+                seen.set(Some(found));
+                is_asking.set(false);
+            }
+        });
+    };
+    let typing = StoredValue::new(None::<TimeoutHandle>);
+    let again = RwSignal::new(());
+    Effect::new(move |before: Option<()>| {
+        again.track();
+        // With the server's word on tokens there is something to ask with.
+        let is_known = server.info.with(Option::is_some);
+        latest.update_value(|latest| *latest += 1);
+        if let Some(timer) = typing.get_value() {
+            timer.clear();
+        }
+        let submission = submission.get();
+        is_asking.set(submission.is_some());
+        let Some(submission) = submission.filter(|_| is_known) else { return seen.set(None) };
+        let wait = if before.is_some() { TYPING } else { Duration::ZERO };
+        let ask = move || ask(submission);
+        typing.set_value(set_timeout_with_handle(ask, wait).ok());
+    });
+    on_cleanup(move || {
+        if let Some(Some(timer)) = typing.try_get_value() {
+            timer.clear();
+        }
+    });
+    let is_sending = RwSignal::new(false);
+    let submit = move |event: ev::SubmitEvent| {
+        event.prevent_default();
+        let Some(submission) = submission.get_untracked() else { return };
+        if is_sending.get_untracked() {
+            return;
+        }
+        is_sending.set(true);
+        spawn_local(async move {
+            let submitted = api::submit(server, &submission).await;
+            // The reader may have left the page meanwhile.
+            if is_sending.try_set(false).is_some() {
+                return;
+            }
+            match submitted {
+                Ok(detail) => viewer.go(Address::of(match &*detail.pairs {
+                    [pair] => Page::Experiment(Source::Id(pair.experiment.clone())),
+                    _ => Page::Job(detail.job.id),
+                })),
+                Err(problem) => {
+                    latest.update_value(|latest| *latest += 1);
+                    is_asking.set(false);
+                    seen.set(Some(Err(problem)));
+                }
+            }
+        });
+    };
+    let give_token = move |()| {
+        spawn_local(async move {
+            if server.ask_token(crate::dom::token().is_some()).await {
+                again.try_set(());
+            }
+        });
+    };
+    let label = move || match seen.with(|seen| {
+        let preview = seen.as_ref().and_then(|seen| seen.as_ref().ok())?;
+        Some((preview.n_pairs, preview.n_known))
+    }) {
+        Some((1, 1)) => "Open the result".to_string(),
+        Some((n, _)) if n > 1 => format!("Run {}", words::count(n, "pair", "pairs")),
+        _ => "Run".to_string(),
+    };
+    let refused = move || server.info.with(|info| info.is_some()) && !server.can_change();
+    view! {
+        <article>
+            <h1>"New experiment"</h1>
+            {move || refused().then(|| view! {
+                <p class="problem" role="alert">
+                    "This server only shows results: nothing can be computed here."
+                </p>
+            })}
+            <div class="halves">
+                <form class="card form" on:submit=submit aria-label="Experiment">
+                    {move || match server.info.get() {
+                        Some(info) => view! { <Fields draft info /> }.into_any(),
+                        None => view! { <p class="loading" role="status">"Loading…"</p> }.into_any(),
+                    }}
+                    <div class="actions">
+                        <button
+                            class="primary"
+                            type="submit"
+                            disabled=move || {
+                                submission.with(Option::is_none) || is_sending.get() || refused()
+                            }
+                        >{label}</button>
+                        <span class="hint" role="status">
+                            {move || if is_sending.get() { "Submitting…" } else { "" }}
+                        </span>
+                    </div>
+                </form>
+                <Outcome seen is_asking on_token=give_token />
+            </div>
+        </article>
+    }
+}

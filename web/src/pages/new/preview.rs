@@ -1,0 +1,132 @@
+//! What a submission would do, or what is wrong with it.
+
+use std::sync::Arc;
+
+use leptos::prelude::*;
+use shared::address::{Address, Page, Source};
+use shared::job::{PairPreview, Preview};
+use shared::problem::{Problem, RowProblem};
+
+use super::Seen;
+use crate::panels::{Baselines, Warnings};
+use crate::source::sentence;
+use crate::strips::Strips;
+use crate::{api, words};
+
+/// What the form's state would come to.
+#[component]
+pub fn Outcome(
+    seen: Seen,
+    /// Whether it is being found out.
+    is_asking: RwSignal<bool>,
+    /// Called when the reader wants to give the server's token.
+    #[prop(into)]
+    on_token: Callback<()>,
+) -> impl IntoView {
+    let summary = move || {
+        seen.with(|seen| match seen {
+            Some(Ok(preview)) => summary(preview),
+            Some(Err(problem)) => api::told(problem),
+            None if is_asking.get() => "Looking at it…".to_string(),
+            None => "Tokens, answers and the time it takes appear here while you type.".to_string(),
+        })
+    };
+    let class = move || match seen.with(|seen| matches!(seen, Some(Err(_)))) {
+        true => "problem",
+        false => "note",
+    };
+    let rest = move || {
+        seen.with(|seen| match seen {
+            Some(Ok(preview)) => {
+                let pairs = preview.pairs.iter().map(|pair| shown(preview, pair));
+                pairs.collect_view().into_any()
+            }
+            Some(Err(problem)) => refused(problem, on_token).into_any(),
+            None => ().into_any(),
+        })
+    };
+    view! {
+        <section
+            class="preview"
+            class:stale=move || is_asking.get()
+            aria-label="Preview"
+            aria-busy=move || is_asking.get().to_string()
+        >
+            <p class=class role="status">{summary}</p>
+            {rest}
+        </section>
+    }
+}
+
+fn summary(preview: &Preview) -> String {
+    let time = words::duration(preview.estimated_secs);
+    match (&*preview.pairs, preview.n_known) {
+        ([_], 1) if preview.n_pairs == 1 => "This experiment exists already.".to_string(),
+        ([pair], _) if preview.n_pairs == 1 => {
+            let n_columns = pair.base_tokens.len().saturating_sub(pair.sentence_start);
+            format!(
+                "{} of {} layers × {n_columns} tokens to compute, {time}.",
+                words::count(pair.n_cells, "cell", "cells"),
+                pair.n_layers
+            )
+        }
+        (_, n_known) => {
+            let known = match n_known {
+                0 => String::new(),
+                n => format!(", {n} of which have a result already"),
+            };
+            format!("{}{known}; {time}.", words::count(preview.n_pairs, "pair", "pairs"))
+        }
+    }
+}
+
+fn shown(preview: &Preview, pair: &PairPreview) -> impl IntoView + use<> {
+    let document = Arc::new(pair.document(&preview.model));
+    let page = Page::Experiment(Source::Id(pair.experiment.clone()));
+    let href = format!("#{}", Address::of(page).fragment());
+    let name = (preview.n_pairs > 1).then(|| match &*pair.entity {
+        "" => pair.base_prompt.clone(),
+        entity => entity.to_string(),
+    });
+    view! {
+        {name.map(|name| view! { <h2 class="pair-name">{name}</h2> })}
+        {pair.known.then(|| view! {
+            <p class="note"><a href=href>"Open the result that is there"</a></p>
+        })}
+        <Warnings warnings=pair.warnings.clone() />
+        <Baselines document=document.clone() />
+        <Strips document active=Signal::derive(|| None) />
+    }
+}
+
+fn refused(problem: &Problem, on_token: Callback<()>) -> impl IntoView + use<> {
+    let row = |row: &RowProblem| {
+        view! {
+            <tr>
+                <th scope="row">{row.line}</th>
+                <td>{row.column.clone()}</td>
+                <td>{sentence(&row.message)}</td>
+            </tr>
+        }
+    };
+    let rows = (!problem.rows.is_empty()).then(|| {
+        view! {
+            <section class="card" aria-label="Rows that cannot be run">
+                <div class="scroll">
+                    <table class="numbers bad-rows">
+                        <thead><tr>
+                            <th scope="col">"Line"</th>
+                            <th scope="col">"Column"</th>
+                            <th scope="col">"What is wrong"</th>
+                        </tr></thead>
+                        <tbody>{problem.rows.iter().map(row).collect_view()}</tbody>
+                    </table>
+                </div>
+            </section>
+        }
+    });
+    let token = api::is_token(problem).then(|| view! {
+        <div><button type="button" on:click=move |_| on_token.run(())>"Enter the token…"</button></div>
+    });
+    view! { {rows}{token} }
+}

@@ -1,0 +1,166 @@
+//! The server behind the page, where there is one: what it is, and what it is doing.
+
+use std::sync::Arc;
+
+use js_sys::{Function, Promise};
+use leptos::prelude::*;
+use leptos::task::spawn_local;
+use shared::event::Event;
+use shared::job::Job;
+use shared::listing::{Access, ServerInfo};
+use shared::live::Board;
+use wasm_bindgen::JsValue;
+use wasm_bindgen_futures::JsFuture;
+
+use crate::app::Viewer;
+use crate::{api, dom, feed};
+
+/// One who wants to hear of events.
+type Listener = Arc<dyn Fn(&Event) + Send + Sync>;
+
+/// The server behind the page.
+#[derive(Clone, Copy)]
+pub struct Server {
+    /// What it is; `None` until it has said so.
+    pub info: RwSignal<Option<ServerInfo>>,
+    /// What it is doing.
+    pub board: RwSignal<Board>,
+    /// Whether events arrive; `None` before the first attempt has come to an end.
+    pub is_connected: RwSignal<Option<bool>>,
+    /// Counts up whenever experiments came or went.
+    pub changes: RwSignal<u64>,
+    /// Whether the reader is asked for the token, and if so whether the last one was wrong.
+    pub asking: RwSignal<Option<bool>>,
+    waiting: StoredValue<Vec<Function>, LocalStorage>,
+    listeners: StoredValue<(u64, Vec<(u64, Listener)>)>,
+}
+
+impl Server {
+    /// The server that the page says is behind it.
+    pub fn find() -> Option<Self> {
+        dom::has_server().then(|| Self {
+            info: RwSignal::new(None),
+            board: RwSignal::default(),
+            is_connected: RwSignal::new(None),
+            changes: RwSignal::new(0),
+            asking: RwSignal::new(None),
+            waiting: StoredValue::new_local(Vec::new()),
+            listeners: StoredValue::new((0, Vec::new())),
+        })
+    }
+
+    /// Begins to follow what it does.
+    pub fn start(self) {
+        feed::start(self);
+        self.ask_info();
+    }
+
+    fn ask_info(self) {
+        spawn_local(async move {
+            // Without an answer the stream of events is not there either, and the page says so.
+            if let Ok(info) = api::server().await {
+                // What has not changed leaves the form as it is, and the focus where it is.
+                let info = Some(info);
+                if self.info.with_untracked(|known| *known != info) {
+                    self.info.set(info);
+                }
+            }
+        });
+    }
+
+    /// Takes in an event.
+    pub fn hear(self, event: &Event) {
+        self.board.update(|board| board.apply(event));
+        match event {
+            // What a server that was gone for a while has forgotten to tell.
+            Event::Snapshot { .. } => {
+                self.changes.update(|n| *n += 1);
+                self.ask_info();
+                spawn_local(async move {
+                    if let Ok(list) = api::jobs().await {
+                        self.board.update(|board| board.listed(list.jobs));
+                    }
+                });
+            }
+            Event::Experiments {} => self.changes.update(|n| *n += 1),
+            _ => {}
+        }
+        for (_, listener) in self.listeners.with_value(|(_, list)| list.clone()) {
+            listener(event);
+        }
+    }
+
+    /// Calls `listener` with every event for as long as the present component is there.
+    pub fn listen(self, listener: impl Fn(&Event) + Send + Sync + 'static) {
+        let mut key = 0;
+        self.listeners.update_value(|(next, list)| {
+            key = *next;
+            *next += 1;
+            list.push((key, Arc::new(listener)));
+        });
+        on_cleanup(move || {
+            self.listeners.update_value(|(_, list)| list.retain(|(other, _)| *other != key));
+        });
+    }
+
+    /// The job of this id, as far as it is known.
+    pub fn job(self, id: &str) -> Option<Job> {
+        self.board.with(|board| board.jobs.iter().find(|job| job.id == id).cloned())
+    }
+
+    /// Whether visitors may compute and change something.
+    pub fn can_change(self) -> bool {
+        self.info.with(|info| {
+            info.as_ref().is_some_and(|info| info.writable && info.access != Access::ReadOnly)
+        })
+    }
+
+    /// Whether changes need a token.
+    pub fn needs_token(self) -> bool {
+        let is_token = |info: &Option<ServerInfo>| {
+            info.as_ref().is_some_and(|info| info.access == Access::Token)
+        };
+        self.info.with_untracked(is_token)
+    }
+
+    /// Asks the reader for the token. Returns whether there is one now.
+    pub async fn ask_token(self, was_wrong: bool) -> bool {
+        let promise = Promise::new(&mut |resolve, _| {
+            self.waiting.update_value(|waiting| waiting.push(resolve));
+        });
+        self.asking.set(Some(was_wrong));
+        JsFuture::from(promise).await.is_ok_and(|given| given.is_truthy())
+    }
+
+    /// Ends the question for the token.
+    pub fn answer(self, is_given: bool) {
+        self.asking.set(None);
+        let mut waiting = Vec::new();
+        self.waiting.update_value(|list| std::mem::swap(list, &mut waiting));
+        for resolve in waiting {
+            resolve.call1(&JsValue::NULL, &is_given.into()).ok();
+        }
+    }
+
+    /// Deletes an experiment and offers to bring it back.
+    pub fn delete(self, viewer: Viewer, id: String, name: String, then: impl FnOnce() + 'static) {
+        spawn_local(async move {
+            if let Err(problem) = api::delete(self, &id).await {
+                return viewer.tell(api::told(&problem));
+            }
+            viewer.forget(&id);
+            self.changes.update(|n| *n += 1);
+            then();
+            let undo = move || {
+                let id = id.clone();
+                spawn_local(async move {
+                    match api::restore(self, &id).await {
+                        Ok(()) => self.changes.update(|n| *n += 1),
+                        Err(problem) => viewer.tell(api::told(&problem)),
+                    }
+                });
+            };
+            viewer.offer(format!("Deleted “{name}”."), undo);
+        });
+    }
+}
