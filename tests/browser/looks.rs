@@ -55,7 +55,7 @@ async fn server(browser: &Browser, data: &Path) -> Result<(Server, Vec<(String, 
             "The king watches ".repeat(n) })
     };
     let few: Vec<_> = (0..3).map(|i| pair(&format!("king {i}"), 1 + i)).collect();
-    let many: Vec<_> = (0..100).map(|i| pair(&format!("queen {i}"), 20)).collect();
+    let many: Vec<_> = (0..100).map(|i| pair(&format!("queen {i}"), 3)).collect();
     browser.open(&server.url).await?;
     let submitted = browser
         .driver
@@ -71,7 +71,7 @@ async fn server(browser: &Browser, data: &Path) -> Result<(Server, Vec<(String, 
                 await send(`api/jobs/${(await send('api/jobs', { name: 'Cancelled',
                     pairs: many })).job.id}/cancel`, {});
                 done([job.job.id, next.pairs[99].experiment]);
-            })();",
+            })().catch((error) => done(`${error}`));",
             vec![json!(few), json!(many), serde_json::to_value(examples()?)?],
         )
         .await?;
