@@ -1,4 +1,4 @@
-//! `patchboard bench`: the wavefront against the naive engine and against this machine's matrix
+//! `patchboard bench`: the wavefront against the naive engine and against this device's matrix
 //! products, all in one process, since only ratios within one run mean anything.
 
 use std::hint::black_box;
@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result};
 use bytesize::ByteSize;
-use candle_core::{Device, Tensor};
+use candle_core::Tensor;
 use clap::Args;
 use serde::Serialize;
 use shared::pairs::Pair;
@@ -19,7 +19,7 @@ use super::opening::OpenArgs;
 use super::report::passes;
 use super::{interrupt, output};
 use crate::experiment::{Experiment, Settings};
-use crate::model::Config;
+use crate::model::Network;
 use crate::sweep::{Plan, naive, plan, verify, wavefront};
 
 /// What to measure.
@@ -77,7 +77,7 @@ struct Figures {
     naive_operations: f64,
     /// Useful operations a second, in 10^9.
     achieved_gflops: f64,
-    /// The f32 matrix products of one block at the sweep's shapes, best of all rounds, in 10^9
+    /// The matrix products of one block at the sweep's shapes, best of all rounds, in 10^9
     /// operations a second.
     peak_gflops: f64,
     /// Naive seconds for all cells over wavefront seconds.
@@ -109,7 +109,7 @@ pub fn run(args: BenchArgs) -> Result<()> {
     let (mut peak, mut wavefront_secs, mut naive_secs) = (0.0f64, f64::INFINITY, f64::INFINITY);
     // Interleaved, so that a machine whose speed wanders is measured alike.
     for _ in 0..args.rounds {
-        peak = peak.max(matrix_product_flops(config, plan.n_tile_rows)?);
+        peak = peak.max(matrix_product_flops(&model.network, plan.n_tile_rows)?);
         let begin = Instant::now();
         black_box(wavefront::sweep(&model.network, request, &plan, &mut |_| {
             ControlFlow::Continue(())
@@ -157,7 +157,7 @@ impl Figures {
              speed-up     {:9.1} times naive\n\
              operations   {:9.1} GFLOP useful, {:.1} done, {:.1} by the naive engine\n\
              achieved     {:9.1} GFLOP/s\n\
-             peak         {:9.1} GFLOP/s, the f32 matrix products of a block at these shapes\n\
+             peak         {:9.1} GFLOP/s, the matrix products of a block at these shapes\n\
              share        {:9.2} of the peak\n\
              memory       {:9} MiB beyond the weights, at most",
             self.model,
@@ -203,8 +203,9 @@ fn pair(prompts: Option<Vec<String>>) -> Result<(Pair, Option<Template>)> {
 }
 
 /// Operations a second of the matrix products of one block, for `n_rows` rows at a time, as
-/// candle computes them with all threads.
-fn matrix_product_flops(config: &Config, n_rows: usize) -> Result<f64> {
+/// candle computes them on the model's device.
+fn matrix_product_flops(network: &Network, n_rows: usize) -> Result<f64> {
+    let Network { config, placement, .. } = network;
     let (d_q, d_kv) = (config.n_heads * config.d_head, config.n_kv_heads * config.d_head);
     let mut shapes = vec![
         (config.d_model, d_q),
@@ -218,7 +219,8 @@ fn matrix_product_flops(config: &Config, n_rows: usize) -> Result<f64> {
         shapes.push((config.d_model, config.d_mlp));
     }
     let operands = shapes.iter().map(|&(d_in, d_out)| {
-        let random = |dims| Tensor::randn(0f32, 1f32, dims, &Device::Cpu);
+        let random =
+            |dims| Tensor::randn(0f32, 1f32, dims, &placement.device)?.to_dtype(placement.dtype);
         anyhow::Ok((random((n_rows, d_in))?, random((d_out, d_in))?.t()?))
     });
     let operands = operands.collect::<Result<Vec<_>>>()?;
@@ -230,6 +232,7 @@ fn matrix_product_flops(config: &Config, n_rows: usize) -> Result<f64> {
         for (x, weight) in &operands {
             black_box(x.matmul(weight)?);
         }
+        placement.device.synchronize()?;
         best = best.min(begin.elapsed().as_secs_f64());
     }
     Ok(operations / best)

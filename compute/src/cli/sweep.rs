@@ -117,11 +117,13 @@ pub fn run(args: &SweepArgs) -> Result<()> {
     if says {
         let config = &model.network.config;
         output::line(&format!(
-            "{}: {} layers of width {}, weights in {} computed in f32, opened in {:.1} s",
+            "{}: {} layers of width {}, weights in {} computed in {} on {}, opened in {:.1} s",
             model.name,
             config.n_layers,
             config.d_model,
             model.weights_dtype,
+            model.network.placement.dtype.as_str(),
+            model.network.placement.device_name(),
             begin.elapsed().as_secs_f64()
         ))?;
     }

@@ -1,6 +1,7 @@
 //! Language models: configuration, weights, tokenizer, and the forward pass of rows.
 
 mod attention;
+mod batched_attention;
 mod block;
 mod config;
 mod default_model;
@@ -17,6 +18,7 @@ mod hugging_face;
 mod layout;
 mod names;
 mod norm;
+mod placement;
 mod rope;
 mod rotary;
 mod rows;
@@ -26,7 +28,7 @@ mod weights;
 
 use std::path::{Path, PathBuf};
 
-use candle_core::{Device, Result, Tensor};
+use candle_core::{DType, Device, Result, Tensor};
 
 pub use attention::KeysValues;
 use block::Linear;
@@ -42,6 +44,8 @@ pub(crate) use folder::{INDEX, PICKLED, shards};
 pub use names::{Module, Weight};
 use norm::Norm;
 pub use norm::NormKind;
+use placement::Placed;
+pub use placement::{Kernels, Placement};
 pub use rope::{Rope, RopeScaling};
 pub use rotary::Rotary;
 pub(crate) use rows::contiguous;
@@ -52,17 +56,19 @@ pub use weights::{Checkpoint, Tensors, Weights};
 /// Patchboard's version.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
-/// A model's numbers, resident in memory in f32.
+/// A model's numbers, resident in memory.
 #[derive(Debug)]
 pub struct Network {
     /// Dimensions and conventions.
     pub config: Config,
+    /// Where the numbers are, in which type, and what computes with them.
+    pub placement: Placement,
     /// The decoder blocks, in order.
     pub blocks: Vec<Block>,
-    embed: Tensor,             // [d_vocab, d_model]
+    embed: Tensor,             // [d_vocab, d_model]; f32 if it is the unembedding, too
     positions: Option<Tensor>, // [n_context, d_model]
     final_norm: Norm,          // over d_model
-    unembed: Linear,           // [d_vocab, d_model]
+    unembed: Linear,           // [d_vocab, d_model], f32
 }
 
 /// A model: its numbers, its tokenizer, and where it came from.
@@ -87,11 +93,19 @@ impl Model {
     /// # Errors
     /// Files that are missing, damaged, or of a family that is not supported.
     pub fn open(path: &Path) -> std::result::Result<Self, ModelError> {
+        Self::open_on(path, &Placement::default())
+    }
+
+    /// The same, on any device and in any type.
+    ///
+    /// # Errors
+    /// As [`Model::open`], or a device on which there is no room.
+    pub fn open_on(path: &Path, to: &Placement) -> std::result::Result<Self, ModelError> {
         let is_gguf = path.extension().is_some_and(|e| e.eq_ignore_ascii_case("gguf"));
         if path.is_dir() {
-            Self::open_folder(path)
+            Self::open_folder(path, to)
         } else if is_gguf && path.is_file() {
-            Self::open_gguf(path)
+            Self::open_gguf(path, to)
         } else {
             Err(ModelError::file(
                 path,
@@ -101,11 +115,11 @@ impl Model {
         }
     }
 
-    fn open_folder(path: &Path) -> std::result::Result<Self, ModelError> {
+    fn open_folder(path: &Path, to: &Placement) -> std::result::Result<Self, ModelError> {
         let config_path = path.join("config.json");
         let config_text = hugging_face::read_config(&config_path)?;
         let tokenizer = Tokenizer::from_folder(path, &config_text)?;
-        let (network, folder) = Network::open_folder(path)?;
+        let (network, folder) = Network::open_folder(path, to)?;
         let mut paths = vec![config_path];
         paths.extend(folder.paths);
         Ok(Self {
@@ -118,7 +132,7 @@ impl Model {
         })
     }
 
-    fn open_gguf(path: &Path) -> std::result::Result<Self, ModelError> {
+    fn open_gguf(path: &Path, to: &Placement) -> std::result::Result<Self, ModelError> {
         let (gguf, config, layout) = gguf::Gguf::open(path)?;
         let tokenizer =
             gguf_tokenizer::from_gguf(gguf.metadata()).map_err(|e| ModelError::file(path, e))?;
@@ -127,7 +141,7 @@ impl Model {
             fingerprint: fingerprint::fingerprint(&[path])?,
             weights_dtype: gguf.dtype(),
             revision: None,
-            network: Network::load(config, &mut Checkpoint::new(gguf, layout))?,
+            network: Network::load_on(config, &mut Checkpoint::new(gguf, layout), to)?,
             tokenizer,
         })
     }
@@ -150,10 +164,21 @@ impl Network {
     /// # Errors
     /// Files that are missing, damaged, or of a family that is not supported.
     pub fn open(folder: &Path) -> std::result::Result<Self, ModelError> {
-        Ok(Self::open_folder(folder)?.0)
+        Self::open_on(folder, &Placement::default())
     }
 
-    fn open_folder(path: &Path) -> std::result::Result<(Self, FolderFiles), ModelError> {
+    /// The same, on any device and in any type.
+    ///
+    /// # Errors
+    /// As [`Network::open`], or a device on which there is no room.
+    pub fn open_on(folder: &Path, to: &Placement) -> std::result::Result<Self, ModelError> {
+        Ok(Self::open_folder(folder, to)?.0)
+    }
+
+    fn open_folder(
+        path: &Path,
+        to: &Placement,
+    ) -> std::result::Result<(Self, FolderFiles), ModelError> {
         let config_path = path.join("config.json");
         let config_text = hugging_face::read_config(&config_path)?;
         let (mut config, layout) =
@@ -163,10 +188,10 @@ impl Network {
         let mut checkpoint = Checkpoint::new(folder, layout);
         // Checkpoints that tie their embeddings have no weight of its own for the unembedding.
         config.tied_embeddings |= !checkpoint.contains(Weight::new(Module::Unembed, 0));
-        Ok((Self::load(config, &mut checkpoint)?, files))
+        Ok((Self::load_on(config, &mut checkpoint, to)?, files))
     }
 
-    /// Loads all weights.
+    /// Loads all weights, in f32 on the CPU.
     ///
     /// # Errors
     /// A weight that is missing, damaged or of another shape.
@@ -174,6 +199,20 @@ impl Network {
         config: Config,
         weights: &mut dyn Weights,
     ) -> std::result::Result<Self, ModelError> {
+        Self::load_on(config, weights, &Placement::default())
+    }
+
+    /// Loads all weights to where and as `to` says.
+    ///
+    /// # Errors
+    /// As [`Network::load`], or a device on which there is no room.
+    pub fn load_on(
+        config: Config,
+        weights: &mut dyn Weights,
+        to: &Placement,
+    ) -> std::result::Result<Self, ModelError> {
+        let tied = config.tied_embeddings;
+        let weights = &mut Placed { weights, placement: to.clone(), tied };
         let &Config { d_model, d_vocab, n_context, n_layers, .. } = &config;
         let embed = weights.load(Weight::new(Module::Embed, 0), &[d_vocab, d_model])?;
         let positions = Weight::new(Module::Positions, 0);
@@ -184,6 +223,7 @@ impl Network {
         let bias = Weight::bias(Module::Unembed, 0);
         let unembed = match config.tied_embeddings {
             true => Linear {
+                kernels: to.kernels,
                 weight: embed.clone(),
                 bias: config
                     .spec
@@ -198,6 +238,7 @@ impl Network {
             }
         };
         Ok(Self {
+            placement: to.clone(),
             positions: positions.transpose()?,
             final_norm,
             unembed,
@@ -225,18 +266,19 @@ impl Network {
             1.0 => x,
             scale => (x * f64::from(scale))?,
         };
+        let x = x.to_dtype(self.placement.dtype)?;
         match &self.positions {
             None => Ok(x),
             Some(positions) => x + positions.narrow(0, 0, tokens.len())?,
         }
     }
 
-    /// The final norm of residual streams `x` `[rows, d_model]`.
+    /// The final norm of residual streams `x` `[rows, d_model]`, in f32.
     ///
     /// # Errors
     /// What candle reports.
     pub fn final_norm(&self, x: &Tensor) -> Result<Tensor> {
-        self.final_norm.apply(x)
+        self.final_norm.apply(&x.to_dtype(DType::F32)?)
     }
 
     /// The logits of the tokens `ids` for normed rows `x` `[rows, d_model]`: `[rows, ids]`.
@@ -247,10 +289,11 @@ impl Network {
         let ids = Tensor::new(ids, self.device())?;
         let pick = |tensor: &Tensor| tensor.index_select(&ids, 0);
         let unembed = Linear {
+            kernels: self.placement.kernels,
             weight: pick(&self.unembed.weight)?,
             bias: self.unembed.bias.as_ref().map(pick).transpose()?,
         };
-        softcapped(unembed.apply(x)?, self.config.final_softcap)
+        softcapped(unembed.apply(x)?, self.config.final_softcap, self.placement.kernels)
     }
 
     /// The logits of the whole vocabulary for normed rows `x` `[rows, d_model]`: `[rows, d_vocab]`.
@@ -258,6 +301,6 @@ impl Network {
     /// # Errors
     /// What candle reports.
     pub fn logits(&self, x: &Tensor) -> Result<Tensor> {
-        softcapped(self.unembed.apply(x)?, self.config.final_softcap)
+        softcapped(self.unembed.apply(x)?, self.config.final_softcap, self.placement.kernels)
     }
 }

@@ -9,6 +9,7 @@ use candle_core::{DType, Result as CandleResult, Tensor};
 use super::error::ModelError;
 use super::layout::{Layout, Rows};
 use super::names::{Module, Weight};
+use super::placement::Kernels;
 
 /// A source of a model's weights. Layout quirks of formats and families end here: every weight
 /// comes out in f32, matrices as `[out, in]`, heads one after another, coordinate `i` of a query or
@@ -19,6 +20,11 @@ pub trait Weights {
     /// # Errors
     /// A weight that is missing, damaged, or of another shape or type.
     fn load(&mut self, weight: Weight, dims: &[usize]) -> Result<Tensor, ModelError>;
+
+    /// What computes with the weights.
+    fn kernels(&self) -> Kernels {
+        Kernels::Own
+    }
 }
 
 /// Tensors by name, as a file holds them.

@@ -40,7 +40,7 @@ pub fn sweep(
 ) -> std::result::Result<Sweep, SweepError> {
     let alignment = &request.alignment;
     let n_positions = alignment.base.len().max(alignment.source.len());
-    let rotary = Rotary::new(&network.config, n_positions, network.device())?;
+    let rotary = Rotary::new(&network.config, n_positions, &network.placement)?;
     let mut meter = Meter { done: 0.0, total: plan.operations.done, listener };
     let columns = request.positions();
     let mut baselines = None;
