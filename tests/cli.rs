@@ -543,6 +543,23 @@ fn bench_prints_its_figures() {
 }
 
 #[test]
+fn devices_and_types_that_are_not_there_are_refused_with_what_to_do() {
+    let place = Place::new();
+    let (table, model) = (place.path("pairs.tsv"), tiny("tiny-tied").display().to_string());
+    let mut cases = vec![
+        (["--device", "tpu"], 2, "expected cpu, cuda:N or metal"),
+        (["--dtype", "f64"], 2, "possible values: f32, bf16, f16"),
+        (["--dtype", "bf16"], 1, "on the CPU everything is computed in f32"),
+    ];
+    if !cfg!(feature = "cuda") {
+        cases.push((["--device", "cuda:0"], 1, "this program was built without cuda: build it"));
+    }
+    for (settings, code, expected) in cases {
+        fails(&[&["sweep", &table, "--model", &model], &settings[..]].concat(), code, expected);
+    }
+}
+
+#[test]
 fn a_model_of_the_hub_is_taken_from_the_cache_and_its_commit_written_down() {
     let place = Place::new();
     let commit = "0123456789abcdef0123456789abcdef01234567";

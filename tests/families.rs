@@ -4,12 +4,15 @@
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
 use std::collections::HashMap;
+#[path = "../compute/tests/support/devices.rs"]
+mod devices;
+
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device, Tensor};
 use candle_nn::VarBuilder;
-use compute::model::{FAMILIES, Model, Network};
+use compute::model::{FAMILIES, Model, Network, Placement};
 use compute::sweep::{Plan, Request, naive, wavefront};
 use serde::Deserialize;
 use serde_json::{Map, Value};
@@ -59,8 +62,8 @@ fn fixtures() -> Vec<Fixture> {
     paths.iter().map(read).collect()
 }
 
-fn network(name: &str) -> Network {
-    Network::open(&oracle_folder().join("models").join(name)).unwrap()
+fn network(name: &str, to: &Placement) -> Network {
+    Network::open_on(&oracle_folder().join("models").join(name), to, usize::MAX).unwrap()
 }
 
 fn logits(network: &Network, tokens: &[u32]) -> Vec<f32> {
@@ -111,8 +114,9 @@ impl Comparison {
 fn every_family_agrees_at_every_site_and_alignment() {
     let fixtures = fixtures();
     let mut families = Vec::new();
-    for fixture in &fixtures {
-        let network = network(&fixture.model);
+    let everywhere = devices::devices();
+    for (fixture, to) in fixtures.iter().flat_map(|f| everywhere.iter().map(move |to| (f, to))) {
+        let network = network(&fixture.model, to);
         families.push(network.config.architecture);
         let mut comparison = Comparison { name: fixture.model.clone(), largest: 0.0 };
         for sweep in &fixture.sweeps {
@@ -189,7 +193,11 @@ fn tensors_are_found_below_every_root() {
             .collect();
         candle_core::safetensors::save(&renamed, to.path().join(file)).unwrap();
         let got = logits(&Network::open(to.path()).unwrap(), &tokens);
-        assert_eq!(got, logits(&network(name), &tokens), "{name} below {other_root:?}");
+        assert_eq!(
+            got,
+            logits(&network(name, &Placement::default()), &tokens),
+            "{name} below {other_root:?}"
+        );
     }
 }
 

@@ -336,8 +336,8 @@ impl Experiment {
                 architecture: model.network.config.architecture.to_string(),
                 model_revision: model.revision.clone(),
                 weights_dtype: model.weights_dtype.clone(),
-                dtype: DTYPE.to_string(),
-                device: "cpu".to_string(),
+                dtype: model.network.placement.dtype.as_str().to_string(),
+                device: model.network.placement.device_name(),
                 wall_secs,
                 operations: plan.operations.done,
                 finished_at: humantime::format_rfc3339_seconds(SystemTime::now()).to_string(),
@@ -345,9 +345,6 @@ impl Experiment {
         })
     }
 }
-
-/// The type that is computed in.
-const DTYPE: &str = "f32";
 
 /// The answers' words and their single-token variants.
 fn answers(model: &Model, pair: &Pair, settings: &Settings) -> Result<Answers, PrepareError> {
@@ -398,7 +395,7 @@ fn answer(model: &Model, word: String, exact: bool) -> Result<Answer, PrepareErr
 fn identity(model: &Model, request: &Request, align: Align) -> String {
     let determinants = serde_json::json!({
         "model": model.fingerprint,
-        "dtype": DTYPE,
+        "dtype": model.network.placement.dtype.as_str(),
         "source": request.alignment.source,
         "base": request.alignment.base,
         "start": request.alignment.start,

@@ -10,7 +10,7 @@ use std::io::{Seek, SeekFrom, Write};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
-use compute::model::{Config, Model, Network};
+use compute::model::{Config, Model, ModelError, Network, Placement};
 use compute::sweep::wavefront::{self, Progress};
 use compute::sweep::{Plan, Request, Sweep, SweepError, plan};
 use shared::alignment::Alignment;
@@ -21,6 +21,10 @@ const NONE: usize = 0;
 
 fn tiny() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/oracle/models/tiny-llama3")
+}
+
+fn open(folder: &Path) -> Result<Network, ModelError> {
+    Network::open_on(folder, &Placement::default(), NONE)
 }
 
 fn request() -> Request {
@@ -43,7 +47,7 @@ fn sweep(network: &Network) -> Result<Sweep, SweepError> {
 #[test]
 fn files_that_are_read_block_by_block_give_the_same_numbers() {
     let resident = Model::open(&tiny()).unwrap();
-    let streamed = Model::open_within(&tiny(), NONE).unwrap();
+    let streamed = Model::open_on(&tiny(), &Placement::default(), NONE).unwrap();
     assert!(streamed.network.is_streamed() && !resident.network.is_streamed());
     assert!(streamed.network.n_held_bytes() < resident.network.n_held_bytes());
     assert_eq!(streamed.fingerprint, resident.fingerprint);
@@ -101,7 +105,7 @@ fn files_that_go_bad_on_the_way_are_errors() {
         how(&mut File::options().write(true).open(folder.join(shard)).unwrap());
     };
     let folder = copy();
-    let streamed = Network::open_within(folder.path(), NONE).unwrap();
+    let streamed = open(folder.path()).unwrap();
     spoil(folder.path(), &|file| {
         file.seek(SeekFrom::End(-1)).unwrap();
         file.write_all(&[1]).unwrap();
@@ -113,7 +117,7 @@ fn files_that_go_bad_on_the_way_are_errors() {
     assert!(error.contains(shard), "{error}");
 
     let folder = copy();
-    let streamed = Network::open_within(folder.path(), NONE).unwrap();
+    let streamed = open(folder.path()).unwrap();
     spoil(folder.path(), &|file| {
         let modified = file.metadata().unwrap().modified().unwrap();
         file.set_len(2000).unwrap();
@@ -121,13 +125,13 @@ fn files_that_go_bad_on_the_way_are_errors() {
     });
     let error = sweep(&streamed).unwrap_err().to_string();
     assert!(error.contains("cannot be read, was the file cut short?"), "{error}");
-    let error = Network::open_within(folder.path(), NONE).unwrap_err().to_string();
+    let error = open(folder.path()).unwrap_err().to_string();
     assert!(error.contains("the file has 2000 bytes and its header promises"), "{error}");
 }
 
 #[test]
 fn a_stream_can_be_broken_off_and_begun_again() {
-    let streamed = Network::open_within(&tiny(), NONE).unwrap();
+    let streamed = open(&tiny()).unwrap();
     let request = request();
     let plan = Plan::new(&streamed.config, &request, 1 << 30).unwrap();
     for stop_at in [0.0, 0.4, 0.8] {
@@ -143,7 +147,7 @@ fn a_stream_can_be_broken_off_and_begun_again() {
 
 #[test]
 fn pairs_ride_together_as_memory_allows() {
-    let config = Network::open_within(&tiny(), NONE).unwrap().config;
+    let config = open(&tiny()).unwrap().config;
     let plan = Plan::new(&config, &request(), 1 << 30).unwrap();
     let plans = [&plan; 5];
     let scratch = plan.peak_bytes - plan.kept_bytes;

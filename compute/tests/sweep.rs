@@ -3,18 +3,23 @@
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
 mod support;
+#[path = "support/devices.rs"]
+mod where_to_run;
 
 use std::collections::HashMap;
 use std::ops::ControlFlow;
 
-use candle_core::Tensor;
-use compute::model::{Config, FAMILIES, Family, Network, Rope, RopeScaling, Weight};
+use candle_core::{DType, Tensor};
+use compute::model::{
+    Config, FAMILIES, Family, Kernels, Network, Placement, Rope, RopeScaling, Weight,
+};
 use compute::sweep::wavefront::{Progress, Rider};
 use compute::sweep::{Cell, Plan, Request, Sweep, naive, verify, wavefront};
 use proptest::prelude::*;
 use shared::alignment::Alignment;
 use shared::vocabulary::{Align, Site};
-use support::random_network;
+use support::random_network_on;
+use where_to_run::devices;
 
 const MEMORY: usize = 1 << 30;
 
@@ -59,11 +64,11 @@ impl Shape {
 
 /// A random model.
 fn network(shape: &Shape) -> Network {
-    network_like(shape).0
+    network_on(shape, &Placement::default()).0
 }
 
-/// A random model and its weights.
-fn network_like(shape: &Shape) -> (Network, HashMap<Weight, Tensor>) {
+/// The same model elsewhere, and its weights.
+fn network_on(shape: &Shape, to: &Placement) -> (Network, HashMap<Weight, Tensor>) {
     let n_heads = shape.n_kv_heads * shape.n_groups;
     let mut config = Config {
         n_layers: shape.n_layers,
@@ -93,7 +98,7 @@ fn network_like(shape: &Shape) -> (Network, HashMap<Weight, Tensor>) {
             layer.rope = layer.rope.map(|_| usize::from(layer.window.is_some()));
         }
     }
-    random_network(config, shape.seed)
+    random_network_on(config, shape.seed, to)
 }
 
 fn sweep(network: &Network, request: &Request, memory: usize) -> Sweep {
@@ -189,16 +194,15 @@ fn cases() -> impl Strategy<Value = Case> {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// Every cell, relative to the metric's scale, and the same with the wave cut into many passes
-    /// and tiles.
+    /// Every cell, relative to the metric's scale, the same with the wave cut into many passes and
+    /// tiles, and both on every device. The naive engine runs on the CPU with our kernels.
     #[test]
     fn the_wavefront_is_the_naive_engine(case in cases()) {
         prop_assume!(case.source != case.base);
-        let (network, weights) = network_like(&case.shape);
+        let network = network(&case.shape);
         prop_assume!(network.config.has_site(case.site));
         let mut request = request(&case.source, &case.base, case.start, case.align, case.site);
         request.readout = case.readout;
-        let whole = sweep(&network, &request, MEMORY);
         let mut plan = Plan::new(&network.config, &request, MEMORY).unwrap();
         plan.n_tile_rows = 3;
         plan.n_readout_rows = 2;
@@ -206,21 +210,36 @@ proptest! {
         if plan.passes.is_empty() {
             plan.passes.push(Vec::new());
         }
-        let pieces =
-            wavefront::sweep(&network, &request, &plan, &mut |_| ControlFlow::Continue(())).unwrap();
-
-        // Weights that stay where they are change nothing at all.
-        let streamed = Network::stream(network.config.clone(), weights).unwrap();
-        let streamed = sweep(&streamed, &request, MEMORY);
-        prop_assert_eq!((streamed.base, streamed.source), (whole.base, whole.source));
-        prop_assert_eq!(&streamed.cells, &whole.cells);
-
         let activations = naive::source_activations(&network, &request).unwrap();
         let base = naive::baseline(&network, &request.alignment.base, &request).unwrap();
         let source = naive::baseline(&network, &request.alignment.source, &request).unwrap();
         let scale = 1.0 + base.logit_diff.abs().max(source.logit_diff.abs());
         let close = |a: f32, b: f32| (a - b).abs() <= 1e-5 * scale;
-        for sweep in [&whole, &pieces] {
+        let mut sweeps = Vec::new();
+        for placement in devices() {
+            let (network, weights) = network_on(&case.shape, &placement);
+            let whole = sweep(&network, &request, MEMORY);
+            let goes_on = &mut |_: Progress| ControlFlow::Continue(());
+            let verified = verify::verify(&network, &request, &whole, 4, goes_on).unwrap();
+            prop_assert!(verified.max_abs_diff <= 1e-5 * scale);
+            // Weights that stay where they are change nothing at all.
+            let streamed = Network::stream_on(network.config.clone(), weights, &placement).unwrap();
+            let streamed = sweep(&streamed, &request, MEMORY);
+            prop_assert_eq!((streamed.base, streamed.source), (whole.base, whole.source));
+            prop_assert_eq!(&streamed.cells, &whole.cells);
+            // In company, too.
+            let other =
+                self::request(&case.base, &case.source, case.start, case.align, case.site);
+            let other_plan = Plan::new(&network.config, &other, MEMORY).unwrap();
+            let riders = [
+                Rider { request: &other, plan: &other_plan },
+                Rider { request: &request, plan: &plan },
+            ];
+            sweeps.extend(wavefront::sweep_together(&network, &riders, goes_on).unwrap().pop());
+            sweeps.push(whole);
+            sweeps.push(wavefront::sweep(&network, &request, &plan, goes_on).unwrap());
+        }
+        for sweep in &sweeps {
             prop_assert!(close(sweep.base.logit_diff, base.logit_diff));
             prop_assert!(close(sweep.source.logit_diff, source.logit_diff));
             for (layer, row) in sweep.cells.iter().enumerate() {
@@ -241,26 +260,62 @@ proptest! {
                 }
             }
         }
-        // The same in company.
-        let other = self::request(&case.base, &case.source, case.start, case.align, case.site);
-        let other_plan = Plan::new(&network.config, &other, MEMORY).unwrap();
-        let riders = [
-            Rider { request: &other, plan: &other_plan },
-            Rider { request: &request, plan: &plan },
-        ];
-        let together = wavefront::sweep_together(&network, &riders, &mut |_| {
-            ControlFlow::Continue(())
-        });
-        let together = together.unwrap();
-        for (together, alone) in [(&together[1], &whole), (&together[0], &sweep(&network, &other, MEMORY))] {
-            for (got, expected) in together.cells.iter().flatten().zip(alone.cells.iter().flatten()) {
-                prop_assert!(close(got.logit_diff, expected.logit_diff));
-                prop_assert_eq!(got.vocabulary.is_some(), expected.vocabulary.is_some());
+    }
+}
+
+/// Every activation at every site together, and so also those that no metric would notice.
+#[test]
+fn activations_are_the_same_on_every_device() {
+    for family in FAMILIES {
+        let windowed = [None, Some(3)];
+        for (window, capped) in windowed.into_iter().zip([false, true]) {
+            let shape = Shape {
+                n_kv_heads: 2,
+                n_groups: 3,
+                family: Family::named(family.name).unwrap(),
+                window,
+                capped,
+                ..Shape::llama(4, 6)
+            };
+            let activations = |to: &Placement| {
+                let mut found = Vec::new();
+                naive::forward(&network_on(&shape, to).0, &SOURCE, |_, _, x| {
+                    found.push(x.flatten_all()?.to_dtype(DType::F32)?.to_vec1::<f32>()?);
+                    Ok(x)
+                })
+                .unwrap();
+                found.concat()
+            };
+            let half =
+                Placement { dtype: DType::F16, kernels: Kernels::Stock, ..Default::default() };
+            let runs = devices().into_iter().map(|to| (to, 1e-6)).chain([(half, 1e-2)]);
+            let expected = activations(&Placement::default());
+            for (to, tolerance) in runs {
+                let got = activations(&to);
+                assert_eq!(got.len(), expected.len());
+                let norm = |numbers: &mut dyn Iterator<Item = f32>| {
+                    numbers.map(|x| x * x).sum::<f32>().sqrt()
+                };
+                let error = norm(&mut got.iter().zip(&expected).map(|(got, x)| got - x))
+                    / norm(&mut expected.iter().copied());
+                let what = format!("{} {window:?} {to:?}: relative error {error}", family.name);
+                assert!(error <= tolerance, "{what}");
             }
         }
-        let verified = verify::verify(&network, &request, &whole, 4, &mut |_| ControlFlow::Continue(()));
-        prop_assert!(verified.unwrap().max_abs_diff <= 1e-5 * scale);
     }
+}
+
+/// Computing in f16 is the same experiment with rounding: the metric itself is f32.
+#[test]
+fn a_sweep_in_half_precision_is_near() {
+    let shape = Shape { n_kv_heads: 2, n_groups: 2, ..Shape::llama(3, 8) };
+    let half = Placement { dtype: DType::F16, kernels: Kernels::Stock, ..Default::default() };
+    let request = request(&SOURCE, &[5, 6, 7, 13, 9, 10, 14], 1, Align::Pad, Site::ResidPost);
+    let [full, half] = [Placement::default(), half]
+        .map(|to| sweep(&network_on(&shape, &to).0, &request, MEMORY).cells.concat());
+    let differences = full.iter().zip(&half).map(|(a, b)| (a.logit_diff - b.logit_diff).abs());
+    let largest = differences.fold(0.0, f32::max);
+    assert!(largest > 0.0 && largest < 2e-2, "{largest}");
 }
 
 /// Three layers, grouped queries.

@@ -1,4 +1,4 @@
-//! `patchboard bench`: the wavefront against the naive engine and against this machine's matrix
+//! `patchboard bench`: the wavefront against the naive engine and against this device's matrix
 //! products, all in one process, since only ratios within one run mean anything.
 
 use std::hint::black_box;
@@ -73,7 +73,7 @@ struct Figures {
     naive_operations: f64,
     /// Useful operations a second, in 10^9.
     achieved_gflops: f64,
-    /// The f32 matrix products of one block at the sweep's shapes, best of all rounds, in 10^9
+    /// The matrix products of one block at the sweep's shapes, best of all rounds, in 10^9
     /// operations a second.
     peak_gflops: f64,
     /// Naive seconds for all cells over wavefront seconds.
@@ -113,7 +113,7 @@ pub fn run(args: BenchArgs) -> Result<()> {
     let (mut peak, mut wavefront_secs, mut naive_secs) = (0.0f64, f64::INFINITY, f64::INFINITY);
     // Interleaved, so that a machine whose speed wanders is measured alike.
     for _ in 0..args.rounds {
-        peak = peak.max(speed::matrix_products(config, plan.n_tile_rows)?);
+        peak = peak.max(speed::matrix_products(&model.network, plan.n_tile_rows)?);
         let begin = Instant::now();
         black_box(wavefront::sweep(&model.network, request, &plan, &mut |_| {
             ControlFlow::Continue(())
@@ -167,7 +167,7 @@ impl Figures {
              speed-up     {:>9} times naive\n\
              operations   {:9.1} GFLOP useful, {:.1} done, {:.1} by the naive engine\n\
              achieved     {:9.1} GFLOP/s\n\
-             peak         {:9.1} GFLOP/s, the f32 matrix products of a block at these shapes\n\
+             peak         {:9.1} GFLOP/s, the matrix products of a block at these shapes\n\
              share        {:9.2} of the peak\n\
              weights      {:9.1} GB read a pass, {} MiB of memory\n\
              memory       {:9} MiB beyond the weights, at most",

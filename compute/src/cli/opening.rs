@@ -2,14 +2,16 @@
 
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
-use anyhow::Result;
-use clap::Args;
+use anyhow::{Context, Result, bail};
+use candle_core::{DType, Device};
+use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::{interrupt, output};
 use crate::hub::{Downloading, Hub, HubId};
-use crate::model::{DEFAULT_MODEL, Model};
+use crate::model::{DEFAULT_MODEL, Model, Placement};
 
 /// How models are opened.
 #[derive(Debug, Clone, Args)]
@@ -18,6 +20,76 @@ pub struct OpenArgs {
     /// the same.
     #[arg(long)]
     offline: bool,
+
+    /// Where the model is computed: cpu, cuda:N (the Nth NVIDIA GPU, from 0) or metal, where the
+    /// program was built with that feature.
+    #[arg(long, value_name = "cpu|cuda:N|metal", default_value = "cpu")]
+    device: DeviceName,
+
+    /// The type that the model is computed in; on the CPU f32 alone. The metric is f32 in any case.
+    #[arg(long, value_enum, default_value_t = TypeName::F32)]
+    dtype: TypeName,
+}
+
+/// A device by its name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum DeviceName {
+    Cpu,
+    Cuda(usize),
+    Metal,
+}
+
+impl FromStr for DeviceName {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match (text, text.strip_prefix("cuda:").map(str::parse)) {
+            ("cpu", _) => Ok(Self::Cpu),
+            ("metal", _) => Ok(Self::Metal),
+            ("cuda", _) => Ok(Self::Cuda(0)),
+            (_, Some(Ok(ordinal))) => Ok(Self::Cuda(ordinal)),
+            _ => Err("expected cpu, cuda:N or metal".to_string()),
+        }
+    }
+}
+
+impl DeviceName {
+    fn open(self) -> Result<Device> {
+        let advice = |feature: &str, is_built: bool| match is_built {
+            true => format!("{feature} is built in, and the device cannot be used"),
+            false => format!(
+                "this program was built without {feature}: build it with `cargo build --release \
+                 --package compute --features {feature}`, or use `--device cpu`"
+            ),
+        };
+        match self {
+            Self::Cpu => Ok(Device::Cpu),
+            Self::Cuda(ordinal) => {
+                Device::new_cuda(ordinal).with_context(|| advice("cuda", cfg!(feature = "cuda")))
+            }
+            Self::Metal => {
+                Device::new_metal(0).with_context(|| advice("metal", cfg!(feature = "metal")))
+            }
+        }
+    }
+}
+
+/// A type by its name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum TypeName {
+    F32,
+    Bf16,
+    F16,
+}
+
+impl TypeName {
+    fn dtype(self) -> DType {
+        match self {
+            Self::F32 => DType::F32,
+            Self::Bf16 => DType::BF16,
+            Self::F16 => DType::F16,
+        }
+    }
 }
 
 impl OpenArgs {
@@ -27,19 +99,31 @@ impl OpenArgs {
     /// # Errors
     /// A model that cannot be had or read.
     pub fn open(&self, name: Option<&Path>, quiet: bool, limit: usize) -> Result<Model> {
+        let to = self.placement()?;
         let Some(name) = name else {
-            return Ok(Model::open_within(&self.default_model(quiet)?, limit)?);
+            return Ok(Model::open_on(&self.default_model(quiet)?, &to, limit)?);
         };
         // What is there is meant, whatever it looks like.
         let id = name.to_str().filter(|_| !name.exists()).and_then(HubId::parse);
-        let Some(id) = id else { return Ok(Model::open_within(name, limit)?) };
+        let Some(id) = id else { return Ok(Model::open_on(name, &to, limit)?) };
         let hub = Hub::from_vars(|name| std::env::var_os(name))?.offline(self.offline);
         let mut bar = DownloadBar { quiet, file: String::new(), bar: ProgressBar::hidden() };
         let snapshot = hub.snapshot(&id, &mut |progress| bar.tell(progress));
         bar.bar.finish_and_clear();
         let snapshot = snapshot?;
-        let model = Model::open_within(&snapshot.folder, limit)?;
+        let model = Model::open_on(&snapshot.folder, &to, limit)?;
         Ok(Model { name: id.name, revision: Some(snapshot.commit), ..model })
+    }
+
+    /// Where and in which type models are computed.
+    fn placement(&self) -> Result<Placement> {
+        if self.device == DeviceName::Cpu && self.dtype != TypeName::F32 {
+            bail!(
+                "on the CPU everything is computed in f32, which is its fastest type, too: leave \
+                 `--dtype` out, or choose another `--device`"
+            );
+        }
+        Ok(Placement::new(self.device.open()?, self.dtype.dtype()))
     }
 
     /// Where the default model is, which is fetched first if need be.
@@ -47,7 +131,7 @@ impl OpenArgs {
         let path = DEFAULT_MODEL.path()?;
         if !DEFAULT_MODEL.is_whole(&path) {
             if self.offline {
-                anyhow::bail!(
+                bail!(
                     "the default model is not there, and the network is not to be used: run once \
                      without `--offline`: {}",
                     path.display()

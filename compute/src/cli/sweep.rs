@@ -117,12 +117,14 @@ pub fn run(args: &SweepArgs) -> Result<()> {
     if says {
         let config = &model.network.config;
         output::line(&format!(
-            "{}: {} layers of width {}, weights in {}{} computed in f32, opened in {:.1} s",
+            "{}: {} layers of width {}, weights in {}{} computed in {} on {}, opened in {:.1} s",
             model.name,
             config.n_layers,
             config.d_model,
             model.weights_dtype,
             if model.network.is_streamed() { ", read layer by layer," } else { "" },
+            model.network.placement.dtype.as_str(),
+            model.network.placement.device_name(),
             begin.elapsed().as_secs_f64()
         ))?;
     }
@@ -344,7 +346,7 @@ fn tell(args: &SweepArgs, experiment: &Experiment, outcome: &Outcome) -> Result<
 fn dry_run(args: &SweepArgs, model: &Model, prepared: &[(Experiment, Plan)]) -> Result<()> {
     let network = &model.network;
     let speed = prepared.first().map(|(_, plan)| {
-        anyhow::Ok(SHARE_OF_PEAK * speed::matrix_products(&network.config, plan.n_tile_rows)?)
+        anyhow::Ok(SHARE_OF_PEAK * speed::matrix_products(network, plan.n_tile_rows)?)
     });
     let speed = speed.transpose()?.unwrap_or(f64::INFINITY);
     for (i, (experiment, plan)) in prepared.iter().enumerate() {

@@ -7,19 +7,22 @@
 use candle_core::{Result, Tensor};
 
 use super::attention::{Heads, KeysValues, attend};
+use super::batched_attention;
 use super::config::{Config, Residual, Spec};
 use super::elementwise::{Activation, activate, biased, gated};
 use super::error::ModelError;
 use super::layout::qk_norm_width;
 use super::names::{Module, Weight};
 use super::norm::Norm;
+use super::placement::Kernels;
 use super::rotary::Rotary;
 use super::rows::{Outputs, Span, last_rows, positions};
 use super::weights::Weights;
 
-/// The weights of one decoder block, f32, matrices as `[out, in]`.
+/// The weights of one decoder block, matrices as `[out, in]`.
 #[derive(Debug)]
 pub struct Block {
+    kernels: Kernels,
     heads: Heads,
     rope: Option<usize>,
     residual: Residual,
@@ -81,7 +84,16 @@ impl Block {
         let before = norms.before.then_some(d_model);
         let before_mlp = before.filter(|_| residual != Residual::ParallelOneNorm);
         let after = norms.after.then_some(d_model);
+        let (attn_norm, query_norm, key_norm) = (
+            norm(Module::AttnNorm, before)?,
+            norm(Module::QueryNorm, qk_norm_width(config, d_q))?,
+            norm(Module::KeyNorm, qk_norm_width(config, d_kv))?,
+        );
+        let attn_post_norm = norm(Module::AttnPostNorm, after)?;
+        let mlp_norm = norm(Module::MlpNorm, before_mlp)?;
+        let mlp_post_norm = norm(Module::MlpPostNorm, after)?;
         Ok(Self {
+            kernels: weights.kernels(),
             heads: Heads {
                 n_kv: n_kv_heads,
                 n_groups: config.n_groups(),
@@ -93,12 +105,12 @@ impl Block {
             rope: attention.rope,
             residual,
             activation: config.spec.activation,
-            attn_norm: norm(Module::AttnNorm, before)?,
-            query_norm: norm(Module::QueryNorm, qk_norm_width(config, d_q))?,
-            key_norm: norm(Module::KeyNorm, qk_norm_width(config, d_kv))?,
-            attn_post_norm: norm(Module::AttnPostNorm, after)?,
-            mlp_norm: norm(Module::MlpNorm, before_mlp)?,
-            mlp_post_norm: norm(Module::MlpPostNorm, after)?,
+            attn_norm,
+            query_norm,
+            key_norm,
+            attn_post_norm,
+            mlp_norm,
+            mlp_post_norm,
             query,
             key,
             value,
@@ -138,7 +150,14 @@ impl Block {
         };
         let queries = normed(self.query.apply(&x)?, self.query_norm.as_ref())?;
         let queries = rotary.rotate(queries, &at, self.rope)?;
-        let mixed = attend(&queries, &keys_values, prefix, spans, outputs, self.heads)?;
+        let (own, heads) = (&keys_values, self.heads);
+        let mixed = match self.kernels {
+            Kernels::Own => attend(&queries, own, prefix, spans, outputs, heads)?,
+            Kernels::Stock => {
+                let mask = rotary.mask(heads.window)?;
+                batched_attention::attend(&queries, own, prefix, spans, outputs, heads, mask)?
+            }
+        };
         let attn_out = normed(self.attn_out.apply(&mixed)?, self.attn_post_norm.as_ref())?;
         Ok(Attended { attn_out, keys_values })
     }
@@ -156,8 +175,10 @@ impl Block {
         };
         let x = normed(x.clone(), norm.as_ref())?;
         let hidden = match &self.gate {
-            Some(gate) => gated(&gate.apply(&x)?, &self.up.apply(&x)?, self.activation)?,
-            None => activate(self.up.apply(&x)?, self.activation)?,
+            Some(gate) => {
+                gated(&gate.apply(&x)?, &self.up.apply(&x)?, self.activation, self.kernels)?
+            }
+            None => activate(self.up.apply(&x)?, self.activation, self.kernels)?,
         };
         normed(self.down.apply(&hidden)?, self.mlp_post_norm.as_ref())
     }
@@ -174,6 +195,7 @@ fn normed(x: Tensor, norm: Option<&Norm>) -> Result<Tensor> {
 /// A linear map.
 #[derive(Debug)]
 pub(super) struct Linear {
+    pub(super) kernels: Kernels,
     pub(super) weight: Tensor,       // [out, in]
     pub(super) bias: Option<Tensor>, // [out]
 }
@@ -187,6 +209,7 @@ impl Linear {
     ) -> std::result::Result<Self, ModelError> {
         let bias = Weight { is_bias: true, ..weight };
         Ok(Self {
+            kernels: weights.kernels(),
             weight: weights.load(weight, &dims)?,
             bias: has_bias.then(|| weights.load(bias, &dims[..1])).transpose()?,
         })
@@ -194,6 +217,6 @@ impl Linear {
 
     /// `x` `[rows, in]` times the weight, plus the bias: `[rows, out]`.
     pub(super) fn apply(&self, x: &Tensor) -> Result<Tensor> {
-        biased(x.matmul(&self.weight.t()?)?, self.bias.as_ref())
+        biased(x.matmul(&self.weight.t()?)?, self.bias.as_ref(), self.kernels)
     }
 }

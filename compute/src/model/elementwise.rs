@@ -1,10 +1,11 @@
 //! Elementwise functions of the MLP and biases, in one pass over memory, on all cores: candle
-//! computes them on one thread.
+//! computes them on one thread. [`Kernels::Stock`] leaves them to candle.
 
 use candle_core::cpu::erf::erf_f32;
 use candle_core::{CpuStorage, CustomOp2, InplaceOp1, InplaceOp2, Layout, Result, Shape, Tensor};
 use rayon::prelude::*;
 
+use super::placement::Kernels;
 use super::rows::contiguous;
 
 /// The nonlinearity of an MLP.
@@ -36,6 +37,16 @@ impl Activation {
         }
     }
 
+    /// The same of a tensor, in candle's operations.
+    fn stock(self, x: &Tensor) -> Result<Tensor> {
+        match self {
+            Self::Silu => x.silu(),
+            Self::Gelu => x.gelu_erf(),
+            Self::GeluTanh => x.gelu(),
+            Self::Relu => x.relu(),
+        }
+    }
+
     /// Calls `f` with this function as a closure of its own, so that the choice is made once for a
     /// whole slice and not for every number.
     #[inline]
@@ -58,15 +69,26 @@ trait Slices {
 ///
 /// # Errors
 /// Shapes that differ, or what candle reports.
-pub fn gated(gate: &Tensor, up: &Tensor, activation: Activation) -> Result<Tensor> {
-    gate.apply_op2_no_bwd(up, &Gated(activation))
+pub fn gated(
+    gate: &Tensor,
+    up: &Tensor,
+    activation: Activation,
+    kernels: Kernels,
+) -> Result<Tensor> {
+    match kernels {
+        Kernels::Own => gate.apply_op2_no_bwd(up, &Gated(activation)),
+        Kernels::Stock => activation.stock(gate)? * up,
+    }
 }
 
 /// `activation(x)`, in place, for a contiguous tensor that nothing else refers to.
 ///
 /// # Errors
 /// What candle reports.
-pub fn activate(x: Tensor, activation: Activation) -> Result<Tensor> {
+pub fn activate(x: Tensor, activation: Activation, kernels: Kernels) -> Result<Tensor> {
+    if kernels == Kernels::Stock {
+        return activation.stock(&x);
+    }
     x.inplace_op1(&Activate(activation))?;
     Ok(x)
 }
@@ -76,22 +98,30 @@ pub fn activate(x: Tensor, activation: Activation) -> Result<Tensor> {
 ///
 /// # Errors
 /// Shapes that do not fit, or what candle reports.
-pub fn biased(x: Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
-    if let Some(bias) = bias {
-        x.inplace_op2(bias, &AddBias)?;
+pub fn biased(x: Tensor, bias: Option<&Tensor>, kernels: Kernels) -> Result<Tensor> {
+    match (bias, kernels) {
+        (None, _) => Ok(x),
+        (Some(bias), Kernels::Stock) => x.broadcast_add(bias),
+        (Some(bias), Kernels::Own) => {
+            x.inplace_op2(bias, &AddBias)?;
+            Ok(x)
+        }
     }
-    Ok(x)
 }
 
 /// `cap * tanh(x / cap)`, in place, for a contiguous tensor that nothing else refers to.
 ///
 /// # Errors
 /// What candle reports.
-pub fn softcapped(x: Tensor, cap: Option<f32>) -> Result<Tensor> {
-    if let Some(cap) = cap {
-        x.inplace_op1(&Softcap(cap))?;
+pub fn softcapped(x: Tensor, cap: Option<f32>, kernels: Kernels) -> Result<Tensor> {
+    match (cap, kernels) {
+        (None, _) => Ok(x),
+        (Some(cap), Kernels::Stock) => (x / f64::from(cap))?.tanh()? * f64::from(cap),
+        (Some(cap), Kernels::Own) => {
+            x.inplace_op1(&Softcap(cap))?;
+            Ok(x)
+        }
     }
-    Ok(x)
 }
 
 /// Elements a task: large enough to be worth scheduling, small enough to balance.

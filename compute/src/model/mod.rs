@@ -1,6 +1,7 @@
 //! Language models: configuration, weights, tokenizer, and the forward pass of rows.
 
 mod attention;
+mod batched_attention;
 mod block;
 mod config;
 mod default_model;
@@ -17,6 +18,7 @@ mod hugging_face;
 mod layout;
 mod names;
 mod norm;
+mod placement;
 mod rope;
 mod rotary;
 mod rows;
@@ -29,7 +31,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use candle_core::{Device, Result, Tensor};
+use candle_core::{DType, Device, Result, Tensor};
 
 pub use attention::KeysValues;
 pub use block::{Attended, Block};
@@ -45,6 +47,8 @@ pub(crate) use folder::{INDEX, PICKLED, shards};
 pub use names::{Module, Weight};
 use norm::Norm;
 pub use norm::NormKind;
+use placement::Placed;
+pub use placement::{Kernels, Placement};
 pub use rope::{Rope, RopeScaling};
 pub use rotary::Rotary;
 pub(crate) use rows::contiguous;
@@ -57,11 +61,13 @@ pub use weights::{Checkpoint, Tensors, Weights};
 /// Patchboard's version.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
-/// A model's numbers, in f32: in memory, or where they are stored.
+/// A model's numbers: in memory, or where they are stored.
 #[derive(Debug)]
 pub struct Network {
     /// Dimensions and conventions.
     pub config: Config,
+    /// Where the numbers are, in which type, and what computes with them.
+    pub placement: Placement,
     blocks: Blocks,
     embed: Table,                 // [d_vocab, d_model]
     positions: Option<Tensor>,    // [n_context, d_model]
@@ -95,20 +101,25 @@ impl Model {
     /// # Errors
     /// Files that are missing, damaged, or of a family that is not supported.
     pub fn open(path: &Path) -> std::result::Result<Self, ModelError> {
-        Self::open_within(path, usize::MAX)
+        Self::open_on(path, &Placement::default(), usize::MAX)
     }
 
-    /// Opens a model for a process that may take `limit` bytes of memory: its weights are loaded if
-    /// that leaves enough for a sweep, and otherwise stay where they are stored.
+    /// Opens a model on any device and in any type, for a process that may take `limit` bytes of
+    /// memory: its weights are loaded if that leaves enough for a sweep, and otherwise stay where
+    /// they are stored.
     ///
     /// # Errors
-    /// As for [`Self::open`].
-    pub fn open_within(path: &Path, limit: usize) -> std::result::Result<Self, ModelError> {
+    /// As for [`Self::open`], or a device on which there is no room.
+    pub fn open_on(
+        path: &Path,
+        to: &Placement,
+        limit: usize,
+    ) -> std::result::Result<Self, ModelError> {
         let is_gguf = path.extension().is_some_and(|e| e.eq_ignore_ascii_case("gguf"));
         if path.is_dir() {
-            Self::open_folder(path, limit)
+            Self::open_folder(path, to, limit)
         } else if is_gguf && path.is_file() {
-            Self::open_gguf(path, limit)
+            Self::open_gguf(path, to, limit)
         } else {
             Err(ModelError::file(
                 path,
@@ -118,11 +129,15 @@ impl Model {
         }
     }
 
-    fn open_folder(path: &Path, limit: usize) -> std::result::Result<Self, ModelError> {
+    fn open_folder(
+        path: &Path,
+        to: &Placement,
+        limit: usize,
+    ) -> std::result::Result<Self, ModelError> {
         let config_path = path.join("config.json");
         let config_text = hugging_face::read_config(&config_path)?;
         let tokenizer = Tokenizer::from_folder(path, &config_text)?;
-        let (network, folder) = Network::open_folder(path, limit)?;
+        let (network, folder) = Network::open_folder(path, to, limit)?;
         let mut paths = vec![config_path];
         paths.extend(folder.paths);
         Ok(Self {
@@ -136,7 +151,11 @@ impl Model {
         })
     }
 
-    fn open_gguf(path: &Path, limit: usize) -> std::result::Result<Self, ModelError> {
+    fn open_gguf(
+        path: &Path,
+        to: &Placement,
+        limit: usize,
+    ) -> std::result::Result<Self, ModelError> {
         let (gguf, config, layout) = gguf::Gguf::open(path)?;
         let tokenizer =
             gguf_tokenizer::from_gguf(gguf.metadata()).map_err(|e| ModelError::file(path, e))?;
@@ -146,7 +165,7 @@ impl Model {
             n_stored_bytes: n_bytes(&[path]),
             weights_dtype: gguf.dtype(),
             revision: None,
-            network: Network::within(config, Checkpoint::new(gguf, layout), limit)?,
+            network: Network::within(config, Checkpoint::new(gguf, layout), to, limit)?,
             tokenizer,
         })
     }
@@ -189,19 +208,24 @@ impl Network {
     /// # Errors
     /// Files that are missing, damaged, or of a family that is not supported.
     pub fn open(folder: &Path) -> std::result::Result<Self, ModelError> {
-        Self::open_within(folder, usize::MAX)
+        Self::open_on(folder, &Placement::default(), usize::MAX)
     }
 
-    /// The same for a process that may take `limit` bytes of memory, see [`Model::open_within`].
+    /// The same on any device, in any type and within `limit` bytes, see [`Model::open_on`].
     ///
     /// # Errors
-    /// As for [`Self::open`].
-    pub fn open_within(folder: &Path, limit: usize) -> std::result::Result<Self, ModelError> {
-        Ok(Self::open_folder(folder, limit)?.0)
+    /// As for [`Model::open_on`].
+    pub fn open_on(
+        folder: &Path,
+        to: &Placement,
+        limit: usize,
+    ) -> std::result::Result<Self, ModelError> {
+        Ok(Self::open_folder(folder, to, limit)?.0)
     }
 
     fn open_folder(
         path: &Path,
+        to: &Placement,
         limit: usize,
     ) -> std::result::Result<(Self, FolderFiles), ModelError> {
         let config_path = path.join("config.json");
@@ -213,24 +237,25 @@ impl Network {
         let checkpoint = Checkpoint::new(folder, layout);
         // Checkpoints that tie their embeddings have no weight of its own for the unembedding.
         config.tied_embeddings |= !checkpoint.contains(Weight::new(Module::Unembed, 0));
-        Ok((Self::within(config, checkpoint, limit)?, files))
+        Ok((Self::within(config, checkpoint, to, limit)?, files))
     }
 
     fn within(
         config: Config,
         mut weights: impl Weights + Send + 'static,
+        to: &Placement,
         limit: usize,
     ) -> std::result::Result<Self, ModelError> {
         let resident = config.n_weights() * size_of::<f32>();
         let needed = resident.saturating_add(n_process_bytes(&config) + MIN_SWEEP_BYTES);
         if needed <= limit {
-            Self::load(config, &mut weights)
+            Self::load_on(config, &mut weights, to)
         } else {
-            Self::stream(config, weights)
+            Self::stream_on(config, weights, to)
         }
     }
 
-    /// Loads all weights.
+    /// Loads all weights, in f32 on the CPU.
     ///
     /// # Errors
     /// A weight that is missing, damaged or of another shape.
@@ -238,6 +263,20 @@ impl Network {
         config: Config,
         weights: &mut dyn Weights,
     ) -> std::result::Result<Self, ModelError> {
+        Self::load_on(config, weights, &Placement::default())
+    }
+
+    /// Loads all weights to where and as `to` says.
+    ///
+    /// # Errors
+    /// As for [`Self::load`], or a device on which there is no room.
+    pub fn load_on(
+        config: Config,
+        weights: &mut dyn Weights,
+        to: &Placement,
+    ) -> std::result::Result<Self, ModelError> {
+        let tied = config.tied_embeddings;
+        let weights = &mut Placed { weights, placement: to.clone(), tied };
         let dims = [config.d_vocab, config.d_model];
         let mut table = |module| -> std::result::Result<_, ModelError> {
             Ok(Table::Resident(weights.load(Weight::new(module, 0), &dims)?))
@@ -262,7 +301,19 @@ impl Network {
         config: Config,
         weights: impl Weights + Send + 'static,
     ) -> std::result::Result<Self, ModelError> {
-        let source = Source::new(weights);
+        Self::stream_on(config, weights, &Placement::default())
+    }
+
+    /// The same, each weight to where and as `to` says when it is read.
+    ///
+    /// # Errors
+    /// As for [`Self::stream`].
+    pub fn stream_on(
+        config: Config,
+        weights: impl Weights + Send + 'static,
+        to: &Placement,
+    ) -> std::result::Result<Self, ModelError> {
+        let source = Source::new(weights, to.clone(), config.tied_embeddings);
         let dims = [config.d_vocab, config.d_model];
         let table = |module| {
             let weight = Weight::new(module, 0);
@@ -271,14 +322,14 @@ impl Network {
         let unembed = if config.tied_embeddings { Module::Embed } else { Module::Unembed };
         let tables = (table(Module::Embed), table(unembed));
         // What is wrong with all blocks is said now, and not in the middle of a sweep.
-        Block::load(&mut *source.lock(), 0, &config)?;
+        source.with(|weights| Block::load(weights, 0, &config))?;
         let blocks = Blocks::Stored(source.clone());
-        Self::assemble(config, &mut *source.lock(), tables, blocks)
+        source.with(|weights| Self::assemble(config, weights, tables, blocks))
     }
 
     fn assemble(
         config: Config,
-        weights: &mut dyn Weights,
+        weights: &mut Placed,
         (embed, unembed): (Table, Table),
         blocks: Blocks,
     ) -> std::result::Result<Self, ModelError> {
@@ -290,6 +341,7 @@ impl Network {
         let bias = config.spec.biases.unembed.then(|| weights.load(bias, &[d_vocab]));
         let norm = (config.spec.norm, config.norm_eps);
         Ok(Self {
+            placement: weights.placement.clone(),
             positions: positions.transpose()?,
             final_norm: Norm::load(weights, norm, Module::FinalNorm, 0, d_model)?,
             unembed_bias: bias.transpose()?,
@@ -342,18 +394,19 @@ impl Network {
             1.0 => x,
             scale => (x * f64::from(scale))?,
         };
+        let x = x.to_dtype(self.placement.dtype)?;
         match &self.positions {
             None => Ok(x),
             Some(positions) => x + positions.narrow(0, 0, tokens.len())?,
         }
     }
 
-    /// The final norm of residual streams `x` `[rows, d_model]`.
+    /// The final norm of residual streams `x` `[rows, d_model]`, in f32.
     ///
     /// # Errors
     /// What candle reports.
     pub fn final_norm(&self, x: &Tensor) -> Result<Tensor> {
-        self.final_norm.apply(x)
+        self.final_norm.apply(&x.to_dtype(DType::F32)?)
     }
 
     /// The logits of the tokens `ids` for normed rows `x` `[rows, d_model]`: `[rows, ids]`.
@@ -392,7 +445,9 @@ impl Network {
     }
 
     fn unembedded(&self, x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
-        softcapped(biased(x.matmul(&weight.t()?)?, bias)?, self.config.final_softcap)
+        let kernels = self.placement.kernels;
+        let logits = biased(x.matmul(&weight.t()?)?, bias, kernels)?;
+        softcapped(logits, self.config.final_softcap, kernels)
     }
 
     /// The logits of the whole vocabulary for normed rows `x` `[rows, d_model]`: `[rows, d_vocab]`.

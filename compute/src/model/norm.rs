@@ -1,11 +1,12 @@
 //! The norms of the residual stream, of queries and of keys.
 
-use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor};
+use candle_core::{CpuStorage, CustomOp3, D, DType, Layout, Result, Shape, Tensor};
 use candle_nn::ops::rms_norm;
 use rayon::prelude::*;
 
 use super::error::ModelError;
 use super::names::{Module, Weight};
+use super::placement::Kernels;
 use super::rows::contiguous;
 use super::weights::Weights;
 
@@ -21,6 +22,7 @@ pub enum NormKind {
 /// A norm over the last dimension with its weights.
 #[derive(Debug, Clone)]
 pub struct Norm {
+    kernels: Kernels,
     eps: f32,
     weight: Tensor,       // [width]
     bias: Option<Tensor>, // [width], with NormKind::Layer
@@ -42,24 +44,35 @@ impl Norm {
             NormKind::Rms => None,
             NormKind::Layer => Some(weights.load(Weight::bias(module, layer), &[width])?),
         };
-        Ok(Self { eps, weight: weights.load(Weight::new(module, layer), &[width])?, bias })
+        let weight = weights.load(Weight::new(module, layer), &[width])?;
+        Ok(Self { kernels: weights.kernels(), eps, weight, bias })
     }
 
-    /// Norms every `width` consecutive numbers of `x` `[rows, n * width]`.
+    /// Norms every `width` consecutive numbers of `x` `[rows, n * width]`, in f32; the outcome has
+    /// the type of `x`.
     ///
     /// # Errors
     /// What candle reports.
     pub fn apply(&self, x: &Tensor) -> Result<Tensor> {
         let (n_rows, n_columns) = x.dims2()?;
         let width = self.weight.dims1()?;
-        let grouped = x.reshape((n_rows * (n_columns / width), width))?;
-        let normed = match &self.bias {
-            None => rms_norm(&grouped, &self.weight, self.eps)?,
-            Some(bias) => {
+        let grouped = x.reshape((n_rows * (n_columns / width), width))?.to_dtype(DType::F32)?;
+        let normed = match (&self.bias, self.kernels) {
+            (None, _) => rms_norm(&grouped, &self.weight, self.eps)?,
+            (Some(bias), Kernels::Own) => {
                 grouped.apply_op3_no_bwd(&self.weight, bias, &LayerNorm { eps: self.eps })?
             }
+            (Some(bias), Kernels::Stock) => self.layer_norm(&grouped, bias)?,
         };
-        normed.reshape((n_rows, n_columns))
+        normed.to_dtype(x.dtype())?.reshape((n_rows, n_columns))
+    }
+
+    /// As [`LayerNorm`], in candle's operations.
+    fn layer_norm(&self, x: &Tensor, bias: &Tensor) -> Result<Tensor> {
+        let centred = x.broadcast_sub(&x.mean_keepdim(D::Minus1)?)?;
+        let variance = centred.sqr()?.mean_keepdim(D::Minus1)?;
+        let normed = centred.broadcast_div(&(variance + f64::from(self.eps))?.sqrt()?)?;
+        normed.broadcast_mul(&self.weight)?.broadcast_add(bias)
     }
 }
 

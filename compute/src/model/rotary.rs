@@ -1,16 +1,20 @@
 //! Rotary position embedding of rows at arbitrary positions.
 
-use candle_core::{Device, Result, Tensor};
+use candle_core::{Result, Tensor};
 use candle_nn::rotary_emb::rope_thd;
 
+use super::batched_attention::mask;
 use super::config::Config;
+use super::placement::{Kernels, Placement};
 use super::rope::Rope;
 
-/// Cosines and sines by position, in f32 whatever the weights are, for each of a model's kinds of
-/// rotary embedding.
+/// Tables by position: cosines and sines for each of a model's kinds of rotary embedding, computed
+/// in f32 whatever the weights are, and what each of its windows hides.
 #[derive(Debug)]
 pub struct Rotary {
     tables: Vec<Table>,
+    /// For [`Kernels::Stock`] alone.
+    masks: Vec<(Option<usize>, Tensor)>,
     d_head: usize,
 }
 
@@ -25,7 +29,8 @@ impl Rotary {
     ///
     /// # Errors
     /// What candle reports.
-    pub fn new(config: &Config, n_positions: usize, device: &Device) -> Result<Self> {
+    pub fn new(config: &Config, n_positions: usize, placement: &Placement) -> Result<Self> {
+        let Placement { device, dtype, kernels } = placement;
         let tables = config.ropes.iter().map(|rope| {
             let angles = angles(rope, config.d_head, n_positions);
             // Coordinates that are not rotated keep their length, too.
@@ -34,11 +39,28 @@ impl Rotary {
                 let n_pairs = rope.n_rotated / 2;
                 let magnitude = |i: usize| if i % half < n_pairs { rope.magnitude } else { 1.0 };
                 let numbers = angles.iter().enumerate().map(|(i, &a)| magnitude(i) * f(a));
-                Tensor::from_vec(numbers.collect::<Vec<_>>(), (n_positions, half), device)
+                Tensor::from_vec(numbers.collect::<Vec<_>>(), (n_positions, half), device)?
+                    .to_dtype(*dtype)
             };
             Ok(Table { cos: scaled(f32::cos)?, sin: scaled(f32::sin)? })
         });
-        Ok(Self { tables: tables.collect::<Result<_>>()?, d_head: config.d_head })
+        let mut windows: Vec<_> = config.layers.iter().map(|layer| layer.window).collect();
+        windows.sort_unstable();
+        windows.dedup();
+        windows.retain(|_| *kernels == Kernels::Stock);
+        let masks =
+            windows.into_iter().map(|window| Ok((window, mask(n_positions, window, device)?)));
+        Ok(Self {
+            tables: tables.collect::<Result<_>>()?,
+            masks: masks.collect::<Result<_>>()?,
+            d_head: config.d_head,
+        })
+    }
+
+    /// What attention with this window adds to its scores, `[positions, positions]`.
+    pub(super) fn mask(&self, window: Option<usize>) -> Result<&Tensor> {
+        let found = self.masks.iter().find(|(known, _)| *known == window);
+        found.map(|(_, mask)| mask).ok_or_else(|| candle_core::Error::msg("no such mask"))
     }
 
     /// Rotates the heads of `x` `[rows, heads * d_head]`, whose row `i` stands at position

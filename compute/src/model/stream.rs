@@ -4,7 +4,7 @@
 use std::fmt;
 use std::ops::Range;
 use std::sync::mpsc::{Receiver, sync_channel};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use candle_core::{Device, Error, Result, Tensor};
@@ -13,21 +13,29 @@ use super::block::Block;
 use super::config::Config;
 use super::error::ModelError;
 use super::names::Weight;
+use super::placement::{Placed, Placement};
 use super::weights::Weights;
 
 /// A model's weights where they are stored, for all who read them.
 #[derive(Clone)]
-pub(super) struct Source(Arc<Mutex<dyn Weights + Send>>);
+pub(super) struct Source {
+    weights: Arc<Mutex<dyn Weights + Send>>,
+    /// Where they go when they are read.
+    placement: Placement,
+    tied: bool,
+}
 
 impl Source {
-    pub fn new(weights: impl Weights + Send + 'static) -> Self {
-        Self(Arc::new(Mutex::new(weights)))
+    pub fn new(weights: impl Weights + Send + 'static, placement: Placement, tied: bool) -> Self {
+        Self { weights: Arc::new(Mutex::new(weights)), placement, tied }
     }
 
-    /// The weights, once nobody else reads them.
-    pub fn lock(&self) -> MutexGuard<'_, dyn Weights + Send + 'static> {
+    /// Reads some of the weights, once nobody else does.
+    pub fn with<R>(&self, read: impl FnOnce(&mut Placed) -> R) -> R {
         // A reader that panicked leaves a file and its headers, nothing half done.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        let mut weights = self.weights.lock().unwrap_or_else(PoisonError::into_inner);
+        let placement = self.placement.clone();
+        read(&mut Placed { weights: &mut *weights, placement, tied: self.tied })
     }
 }
 
@@ -68,7 +76,7 @@ impl<'a> BlockPass<'a> {
         let config = config.clone();
         let reader = std::thread::spawn(move || {
             for layer in 0..config.n_layers {
-                let block = Block::load(&mut *source.lock(), layer, &config);
+                let block = source.with(|weights| Block::load(weights, layer, &config));
                 let failed = block.is_err();
                 if sender.send(block).is_err() || failed {
                     return;
@@ -124,13 +132,13 @@ impl Table {
         match self {
             Self::Resident(table) => table.index_select(&Tensor::new(ids, table.device())?, 0),
             Self::Stored { source, weight, dims } => {
-                let mut source = source.lock();
                 let rows = ids.iter().map(|&id| {
                     let row = id as usize;
                     if row >= dims[0] {
                         candle_core::bail!("the token {id} is beyond the {} of the model", dims[0])
                     }
-                    source.load_rows(*weight, dims, row..row + 1).map_err(Error::wrap)
+                    let read = source.with(|w| w.load_rows(*weight, dims, row..row + 1));
+                    read.map_err(Error::wrap)
                 });
                 Tensor::cat(&rows.collect::<Result<Vec<_>>>()?, 0)
             }
@@ -153,7 +161,7 @@ impl Table {
         match self {
             Self::Resident(table) => table.narrow(0, rows.start, rows.len()),
             Self::Stored { source, weight, dims } => {
-                source.lock().load_rows(*weight, dims, rows).map_err(Error::wrap)
+                source.with(|w| w.load_rows(*weight, dims, rows)).map_err(Error::wrap)
             }
         }
     }
@@ -162,7 +170,7 @@ impl Table {
     pub fn device(&self) -> &Device {
         match self {
             Self::Resident(table) => table.device(),
-            Self::Stored { .. } => &Device::Cpu,
+            Self::Stored { source, .. } => &source.placement.device,
         }
     }
 }

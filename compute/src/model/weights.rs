@@ -9,6 +9,7 @@ use candle_core::{DType, Result as CandleResult, Tensor};
 use super::error::ModelError;
 use super::layout::{Layout, Rows};
 use super::names::{Module, Weight};
+use super::placement::Kernels;
 
 /// A source of a model's weights. Layout quirks of formats and families end here: every weight
 /// comes out in f32, matrices as `[out, in]`, heads one after another, coordinate `i` of a query or
@@ -33,6 +34,11 @@ pub trait Weights {
         let whole = self.load(weight, dims)?;
         let part = whole.narrow(0, rows.start, rows.len());
         part.map_err(|e| ModelError::file(Path::new("memory"), e))
+    }
+
+    /// What computes with the weights.
+    fn kernels(&self) -> Kernels {
+        Kernels::Own
     }
 }
 

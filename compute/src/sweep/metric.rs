@@ -1,11 +1,11 @@
 //! The metric: `log P(TRUE) - log P(FALSE)` at the last position, and what the whole vocabulary
 //! says there.
 
-use candle_core::{CpuStorage, CustomOp1, D, Layout, Result, Shape, Tensor};
+use candle_core::{CpuStorage, CustomOp1, D, DType, Layout, Result, Shape, Tensor};
 use rayon::prelude::*;
 
 use super::Request;
-use crate::model::{Network, contiguous};
+use crate::model::{Kernels, Network, contiguous};
 
 /// What one run says at its last position.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -111,7 +111,7 @@ fn summaries(network: &Network, x: &Tensor, n_chunk: usize) -> Result<Vec<Whole>
         network.with_piece(piece.clone(), |logits| {
             for begin in (0..n_rows).step_by(n_chunk) {
                 let logits = logits(&x.narrow(0, begin, n_chunk.min(n_rows - begin))?)?;
-                let summaries = logits.apply_op1_no_bwd(&Summary)?.to_vec2::<f32>()?;
+                let summaries = summarised(&logits, network.placement.kernels)?;
                 for (whole, summary) in wholes[begin..].iter_mut().zip(summaries) {
                     let [log_sum, top_token, top_logit] = summary[..] else {
                         candle_core::bail!("a summary has three numbers, found {summary:?}")
@@ -134,6 +134,22 @@ fn summaries(network: &Network, x: &Tensor, n_chunk: usize) -> Result<Vec<Whole>
 
 /// Of every row of logits: log-sum-exp, index of the largest, and the largest, `[rows, 3]`. An
 /// index is exact in f32 up to 2^24.
+fn summarised(logits: &Tensor, kernels: Kernels) -> Result<Vec<Vec<f32>>> {
+    let summaries = match kernels {
+        Kernels::Own => logits.apply_op1_no_bwd(&Summary)?,
+        Kernels::Stock => Tensor::stack(
+            &[
+                logits.log_sum_exp(D::Minus1)?,
+                logits.argmax(D::Minus1)?.to_dtype(DType::F32)?,
+                logits.max(D::Minus1)?,
+            ],
+            1,
+        )?,
+    };
+    summaries.to_vec2()
+}
+
+/// The CPU's kernel of [`summarised`], `[rows, 3]`.
 struct Summary;
 
 impl CustomOp1 for Summary {

@@ -18,7 +18,7 @@ pub fn forward(
     tokens: &[u32],
     mut hook: impl FnMut(usize, Site, Tensor) -> Result<Tensor>,
 ) -> Result<Tensor> {
-    let rotary = Rotary::new(&network.config, tokens.len(), network.device())?;
+    let rotary = Rotary::new(&network.config, tokens.len(), &network.placement)?;
     let spans = [Span { start: 0, len: tokens.len() }];
     let mut x = network.embed(tokens)?;
     for (layer, block) in network.blocks().enumerate() {

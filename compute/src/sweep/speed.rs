@@ -3,16 +3,17 @@
 use std::hint::black_box;
 use std::time::Instant;
 
-use candle_core::{Device, Result, Tensor};
+use candle_core::{Result, Tensor};
 
-use crate::model::Config;
+use crate::model::Network;
 
 /// Operations a second of the matrix products of one block, for `n_rows` rows at a time, as
-/// candle computes them with all threads.
+/// candle computes them on the model's device.
 ///
 /// # Errors
 /// What candle reports.
-pub fn matrix_products(config: &Config, n_rows: usize) -> Result<f64> {
+pub fn matrix_products(network: &Network, n_rows: usize) -> Result<f64> {
+    let Network { config, placement, .. } = network;
     let (d_q, d_kv) = (config.n_heads * config.d_head, config.n_kv_heads * config.d_head);
     let mut shapes = vec![
         (config.d_model, d_q),
@@ -26,7 +27,8 @@ pub fn matrix_products(config: &Config, n_rows: usize) -> Result<f64> {
         shapes.push((config.d_model, config.d_mlp));
     }
     let operands = shapes.iter().map(|&(d_in, d_out)| {
-        let random = |dims| Tensor::randn(0f32, 1f32, dims, &Device::Cpu);
+        let random =
+            |dims| Tensor::randn(0f32, 1f32, dims, &placement.device)?.to_dtype(placement.dtype);
         Ok((random((n_rows, d_in))?, random((d_out, d_in))?.t()?))
     });
     let operands = operands.collect::<Result<Vec<_>>>()?;
@@ -38,6 +40,7 @@ pub fn matrix_products(config: &Config, n_rows: usize) -> Result<f64> {
         for (x, weight) in &operands {
             black_box(x.matmul(weight)?);
         }
+        placement.device.synchronize()?;
         best = best.min(begin.elapsed().as_secs_f64());
     }
     Ok(operations / best)

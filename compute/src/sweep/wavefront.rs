@@ -80,7 +80,7 @@ fn run(
         [alignment.base.len(), alignment.source.len()]
     });
     let n_positions = lens.max().unwrap_or(0);
-    let rotary = Rotary::new(&network.config, n_positions, network.device())?;
+    let rotary = Rotary::new(&network.config, n_positions, &network.placement)?;
     let total = riders.iter().map(|rider| rider.plan.operations.done).sum();
     let mut meter = Meter { done: 0.0, total, tell };
     let mut sweeps: Vec<Option<Sweep>> = riders.iter().map(|_| None).collect();

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use candle_core::{Device, Tensor};
-use compute::model::{Config, ModelError, Network, Rope, Weight, Weights};
+use compute::model::{Config, ModelError, Network, Placement, Rope, Weight, Weights};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
@@ -15,9 +15,19 @@ pub fn llama(config: Config) -> Config {
 }
 
 /// A model of `config` with random weights, large enough that every cell has its own value.
+#[allow(dead_code, reason = "not every test needs one")]
 pub fn random_network(config: Config, seed: u64) -> (Network, HashMap<Weight, Tensor>) {
+    random_network_on(config, seed, &Placement::default())
+}
+
+/// The same model elsewhere.
+pub fn random_network_on(
+    config: Config,
+    seed: u64,
+    to: &Placement,
+) -> (Network, HashMap<Weight, Tensor>) {
     let mut weights = Random { random: StdRng::seed_from_u64(seed), drawn: HashMap::new() };
-    (Network::load(config, &mut weights).unwrap(), weights.drawn)
+    (Network::load_on(config, &mut weights, to).unwrap(), weights.drawn)
 }
 
 /// Draws whatever weight it is asked for, and keeps it.
