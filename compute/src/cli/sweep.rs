@@ -345,10 +345,7 @@ fn tell(args: &SweepArgs, experiment: &Experiment, outcome: &Outcome) -> Result<
 /// Shows what would be run.
 fn dry_run(args: &SweepArgs, model: &Model, prepared: &[(Experiment, Plan)]) -> Result<()> {
     let network = &model.network;
-    let speed = prepared.first().map(|(_, plan)| {
-        anyhow::Ok(SHARE_OF_PEAK * speed::matrix_products(network, plan.n_tile_rows)?)
-    });
-    let speed = speed.transpose()?.unwrap_or(f64::INFINITY);
+    let speed = SHARE_OF_PEAK * speed::estimate(&network.placement)?;
     for (i, (experiment, plan)) in prepared.iter().enumerate() {
         if interrupt::check().is_break() {
             bail!("interrupted");

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use candle_core::{Result, Tensor};
 
-use crate::model::Network;
+use crate::model::{Network, Placement};
 
 /// Operations a second of the matrix products of one block, for `n_rows` rows at a time, as
 /// candle computes them on the model's device.
@@ -13,7 +13,7 @@ use crate::model::Network;
 /// # Errors
 /// What candle reports.
 pub fn matrix_products(network: &Network, n_rows: usize) -> Result<f64> {
-    let Network { config, placement, .. } = network;
+    let config = &network.config;
     let (d_q, d_kv) = (config.n_heads * config.d_head, config.n_kv_heads * config.d_head);
     let mut shapes = vec![
         (config.d_model, d_q),
@@ -26,6 +26,18 @@ pub fn matrix_products(network: &Network, n_rows: usize) -> Result<f64> {
     if config.spec.gated {
         shapes.push((config.d_model, config.d_mlp));
     }
+    measured(&network.placement, &shapes, n_rows)
+}
+
+/// The same of a product that is small enough to be measured at once: what to expect, roughly.
+///
+/// # Errors
+/// What candle reports.
+pub fn estimate(placement: &Placement) -> Result<f64> {
+    measured(placement, &[(1024, 1024)], 256)
+}
+
+fn measured(placement: &Placement, shapes: &[(usize, usize)], n_rows: usize) -> Result<f64> {
     let operands = shapes.iter().map(|&(d_in, d_out)| {
         let random =
             |dims| Tensor::randn(0f32, 1f32, dims, &placement.device)?.to_dtype(placement.dtype);
