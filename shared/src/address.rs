@@ -273,8 +273,10 @@ impl View {
                 "metric" => read(&mut figure.metric, &value),
                 "colours" => read(&mut figure.preset, &value),
                 "range" => {
+                    // Read as JSON's numbers are: the viewer then has one reader of numbers.
                     let ends = value.split_once(',').and_then(|(lo, hi)| {
-                        Some((lo.parse::<f32>().ok()?, hi.parse::<f32>().ok()?))
+                        let number = |text| serde_json::from_str::<f32>(text).ok();
+                        Some((number(lo)?, number(hi)?))
                     });
                     if let Some((lo, hi)) = ends.filter(|(lo, hi)| lo < hi && (hi - lo).is_finite())
                     {

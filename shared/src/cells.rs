@@ -25,31 +25,39 @@ pub const COLUMNS: [&str; 9] = [
 pub fn csv(document: &Document) -> String {
     let recovery = Metric::Recovery.grid(document).ok();
     let readout = document.readout.as_ref();
-    let mut writer = csv::Writer::from_writer(Vec::new());
-    let mut write = |row: &[String; 9]| {
-        writer.write_record(row).expect("rows have one length, and memory takes every write");
-    };
-    write(&COLUMNS.map(String::from));
+    let mut csv = COLUMNS.join(",") + "\n";
     for (layer, row) in document.patching_results.iter().enumerate() {
         for (column, &logit_diff) in row.iter().enumerate() {
             let position = document.sentence_start.saturating_add(column);
             let top_token =
                 readout.and_then(|r| r.top_token_labels.get(&r.top_token[layer][column]?));
-            write(&[
+            let cells = [
                 layer.to_string(),
                 position.to_string(),
-                document.token_labels[column].clone(),
+                quoted(&document.token_labels[column]),
                 document.base_tokens.get(position).map(|t| t.id.to_string()).unwrap_or_default(),
                 number(logit_diff),
                 number(readout.and_then(|r| r.p_true[layer][column])),
                 number(readout.and_then(|r| r.p_false[layer][column])),
                 number(recovery.as_ref().and_then(|r| r[layer][column])),
-                top_token.cloned().unwrap_or_default(),
-            ]);
+                quoted(top_token.map_or("", String::as_str)),
+            ];
+            csv += &cells.join(",");
+            csv.push('\n');
         }
     }
-    let bytes = writer.into_inner().expect("memory takes every write");
-    String::from_utf8(bytes).expect("every field is a String")
+    csv
+}
+
+/// A text as a field. The csv crate's writer can tell numbers from texts, for which it brings the
+/// standard library's table of powers of ten: a thirtieth of the viewer, which a page that is
+/// loaded over a network need not have.
+fn quoted(text: &str) -> String {
+    if text.contains([',', '"', '\n', '\r']) {
+        format!("\"{}\"", text.replace('"', "\"\""))
+    } else {
+        text.to_string()
+    }
 }
 
 fn number(value: Option<f32>) -> String {

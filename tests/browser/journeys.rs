@@ -104,10 +104,14 @@ async fn a_shared_link_shows_the_same_in_another_browser() -> Result<()> {
     };
     choose("Colours", "rdbu").await?;
     choose("Labels", "token_index").await?;
-    for label in ["Transpose", "Layer 0 at the bottom"] {
+    for label in ["Transpose", "Layer 0 at the bottom", "Set range"] {
         let path = format!("//label[normalize-space()='{label}']");
         browser.driver.find(By::XPath(path)).await?.click().await?;
     }
+    let lowest = browser.driver.find(By::Css("[aria-label='Lowest value']")).await?;
+    lowest.clear().await?;
+    lowest.send_keys("-0.25").await?;
+    browser.keys(&[Key::Tab]).await?;
     browser.driver.find(By::Css(".menu summary")).await?.click().await?;
     browser.press("From the first difference").await?;
     browser.keys(&[Key::Escape]).await?;
@@ -117,8 +121,15 @@ async fn a_shared_link_shows_the_same_in_another_browser() -> Result<()> {
     browser.expect(".cell-card h2", "Pinned cell").await?;
     browser.run("document.activeElement.blur()", vec![]).await?;
     let link = browser.driver.current_url().await?.to_string();
-    for part in ["metric=recovery", "colours=rdbu", "origin=bottom", "transpose=1", "hide=", "pin="]
-    {
+    for part in [
+        "metric=recovery",
+        "colours=rdbu",
+        "range=-0.25%2C",
+        "origin=bottom",
+        "transpose=1",
+        "hide=",
+        "pin=",
+    ] {
         assert!(link.contains(part), "{part} is not in {link}");
     }
     let seen = async |browser: &Browser| {

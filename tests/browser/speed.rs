@@ -1,4 +1,5 @@
-//! What the page takes its time for. The times are printed, for whoever wants to compare:
+//! What the page takes its time for, and what there is to load. The numbers are printed, for
+//! whoever wants to compare:
 //!
 //! ```text
 //! PATCHBOARD_VIEWER=dist cargo test -p browser-tests --features browser --test speed -- --nocapture
@@ -8,8 +9,29 @@
 use std::fs;
 
 use anyhow::{Context, Result};
+use brotli::enc::BrotliEncoderParams;
 use browser_tests::{Browser, Site, example, examples};
 use shared::gallery::{Entry, Gallery};
+
+/// The most that the WebAssembly may be in bytes, compressed as hosts and browsers agree on.
+const MAX_WASM: usize = 350_000;
+
+#[test]
+fn the_viewer_is_small_over_a_network() -> Result<()> {
+    let site = Site::serve(&[])?;
+    for name in ["web_bg.wasm", "web.js", "style.css"] {
+        let plain = fs::read(site.folder.path().join(name))?;
+        let mut compressed = Vec::new();
+        // At the highest quality, as static hosts do it.
+        let params = BrotliEncoderParams { quality: 11, lgwin: 24, ..Default::default() };
+        brotli::BrotliCompress(&mut &*plain, &mut compressed, &params)?;
+        println!("{name}: {} bytes, {} with brotli", plain.len(), compressed.len());
+        if name.ends_with(".wasm") {
+            assert!(compressed.len() <= MAX_WASM, "the limit is {MAX_WASM}");
+        }
+    }
+    Ok(())
+}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn from_the_address_to_the_first_heatmap() -> Result<()> {

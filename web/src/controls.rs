@@ -1,7 +1,5 @@
 //! How an experiment is shown: every control writes the address.
 
-use std::fmt::Display;
-use std::str::FromStr;
 use std::sync::Arc;
 
 use leptos::prelude::*;
@@ -9,9 +7,11 @@ use shared::colour::{Preset, Range};
 use shared::document::Document;
 use shared::figure::{FigureOptions, LabelStyle, Origin};
 use shared::metric::Metric;
+use web_sys::HtmlInputElement;
 
 use crate::app::Viewer;
 use crate::columns::ColumnMenu;
+use crate::inputs::{check, choice};
 
 /// The controls above a heatmap.
 #[component]
@@ -39,13 +39,11 @@ pub fn Controls(
         set(&|o| o.range = range);
     };
     let end = move |event: leptos::ev::Event, is_low: bool| {
-        let (Ok(value), Some((lo, hi))) =
-            (event_target_value(&event).parse::<f32>(), ends.get_untracked())
-        else {
-            return;
-        };
+        let value = event_target::<HtmlInputElement>(&event).value_as_number() as f32;
+        let Some((lo, hi)) = ends.get_untracked() else { return };
         let (lo, hi) = if is_low { (value, hi) } else { (lo, value) };
-        if lo < hi {
+        // An input without a number is not a number, and less than none.
+        if lo < hi && (hi - lo).is_finite() {
             set(&|o| o.range = Range::Set(lo, hi));
         }
     };
@@ -54,6 +52,8 @@ pub fn Controls(
             .map(|(lo, hi)| format!("{:.3}", if is_low { lo } else { hi }))
             .unwrap_or_default()
     };
+    let at_bottom = Signal::derive(move || options.get().origin == Origin::Bottom);
+    let transposed = Signal::derive(move || options.get().transpose);
     view! {
         <div class="controls" role="group" aria-label="How it is shown">
             <div class="segments" role="group" aria-label="Metric">
@@ -85,25 +85,10 @@ pub fn Controls(
                 o.hidden = hidden.clone();
             }) />
             {choice("Labels", LabelStyle::ALL, move || options.get().labels, move |v| set(&|o| o.labels = v))}
-            <label class="check">
-                <input
-                    type="checkbox"
-                    prop:checked=move || options.get().origin == Origin::Bottom
-                    on:change=move |e| {
-                        let bottom = event_target_checked(&e);
-                        set(&|o| o.origin = if bottom { Origin::Bottom } else { Origin::Top });
-                    }
-                />
-                "Layer 0 at the bottom"
-            </label>
-            <label class="check">
-                <input
-                    type="checkbox"
-                    prop:checked=move || options.get().transpose
-                    on:change=move |e| set(&|o| o.transpose = event_target_checked(&e))
-                />
-                "Transpose"
-            </label>
+            {check("Layer 0 at the bottom", at_bottom, Callback::new(move |bottom| {
+                set(&|o| o.origin = if bottom { Origin::Bottom } else { Origin::Top });
+            }))}
+            {check("Transpose", transposed, Callback::new(move |on| set(&|o| o.transpose = on)))}
         </div>
     }
 }
@@ -114,33 +99,5 @@ fn metric_name(metric: Metric, document: &Document) -> String {
         Metric::Recovery => "Recovery".into(),
         Metric::PTrue | Metric::PFalse => metric.title(document),
         Metric::Change => "Change from base".into(),
-    }
-}
-
-/// A choice among words.
-pub fn choice<T: FromStr + Display + Copy + PartialEq + Send + Sync + 'static>(
-    name: &'static str,
-    all: &'static [T],
-    now: impl Fn() -> T + Copy + Send + Sync + 'static,
-    choose: impl Fn(T) + 'static,
-) -> impl IntoView {
-    let changed = move |event: leptos::ev::Event| {
-        if let Ok(value) = event_target_value(&event).parse() {
-            choose(value);
-        }
-    };
-    view! {
-        <label class="field">
-            <span>{name}</span>
-            <select prop:value=move || now().to_string() on:change=changed>
-                {all.iter().map(|value| {
-                    let value = *value;
-                    let text = value.to_string();
-                    view! {
-                        <option value=text.clone() selected=move || now() == value>{text.clone()}</option>
-                    }
-                }).collect_view()}
-            </select>
-        </label>
     }
 }

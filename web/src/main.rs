@@ -55,6 +55,7 @@ mod dom;
 mod export;
 mod feed;
 mod heatmap;
+mod inputs;
 mod notices;
 mod pages;
 mod panels;

@@ -92,9 +92,10 @@ async fn fetch(path: &str) -> Result<Document, String> {
 
 /// A message as a sentence.
 pub fn sentence(message: &str) -> String {
-    let mut chars = message.chars();
-    let first = chars.next().into_iter().flat_map(char::to_uppercase);
-    let mut text: String = first.chain(chars).collect();
+    let mut text = message.to_string();
+    if let Some(first) = text.get_mut(..1) {
+        first.make_ascii_uppercase();
+    }
     if !text.ends_with(['.', '!', '?']) {
         text.push('.');
     }

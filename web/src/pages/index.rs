@@ -1,5 +1,6 @@
 //! All experiments, and a welcome where there are none.
 
+use std::iter;
 use std::time::Duration;
 
 use leptos::prelude::*;
@@ -10,6 +11,7 @@ use shared::listing::{Facet, Facets};
 
 use crate::app::{OpenButton, Viewer};
 use crate::card::{Card, pick};
+use crate::inputs::{choice, select};
 use crate::server::Server;
 use crate::{api, source};
 
@@ -304,40 +306,26 @@ fn Filters(
             }
         });
     };
-    let select = move |name: &'static str,
-                       of: fn(Facets) -> Vec<Facet>,
-                       field: fn(&mut Filter) -> &mut String| {
-        let now = move || field(&mut filter.get()).clone();
-        view! {
-            <label class="field">
-                <span>{name}</span>
-                <select
-                    prop:value=now
-                    on:change=move |e| change(&|f| *field(f) = event_target_value(&e))
-                >
-                    <option value="">"All"</option>
-                    {move || {
-                        let mut values: Vec<_> =
-                            of(facets.get()).into_iter().map(|facet| facet.value).collect();
-                        let now = now();
-                        // One that comes with a link may be rare.
-                        if !now.is_empty() && !values.contains(&now) {
-                            values.push(now.clone());
-                        }
-                        let option = |value: String| {
-                            let selected = value == now;
-                            view! { <option value=value.clone() selected=selected>{value.clone()}</option> }
-                        };
-                        values.into_iter().map(option).collect_view()
-                    }}
-                </select>
-            </label>
-        }
-    };
-    let sorted = move |event: leptos::ev::Event| {
-        if let Ok(sort) = event_target_value(&event).parse::<Sort>() {
-            change(&|filter| filter.sort = sort);
-        }
+    let facet = move |name: &'static str,
+                      of: fn(Facets) -> Vec<Facet>,
+                      field: fn(&mut Filter) -> &mut String| {
+        let now = Memo::new(move |_| field(&mut filter.get()).clone());
+        let options = Signal::derive(move || {
+            let found = of(facets.get()).into_iter().map(|facet| facet.value);
+            let mut values: Vec<_> = iter::once(String::new()).chain(found).collect();
+            // One that comes with a link may be rare.
+            let now = now.get();
+            if !values.contains(&now) {
+                values.push(now);
+            }
+            let named = |value: String| match &*value {
+                "" => (value, "All".to_string()),
+                name => (name.to_string(), value),
+            };
+            values.into_iter().map(named).collect()
+        });
+        let choose = Callback::new(move |value: String| change(&|f| *field(f) = value.clone()));
+        select(name, "field", options, now.into(), choose)
     };
     view! {
         <div class="controls" role="search">
@@ -350,17 +338,12 @@ fn Filters(
                     on:input=move |e| change(&|f| f.text = event_target_value(&e))
                 />
             </label>
-            {select("Model", |f| f.models, |f| &mut f.model)}
-            {select("Entity", |f| f.entities, |f| &mut f.entity)}
-            {select("Site", |f| f.sites, |f| &mut f.site)}
-            <label class="field">
-                <span>"Order"</span>
-                <select prop:value=move || filter.get().sort.name() on:change=sorted>
-                    {Sort::ALL.iter().map(|s| view! {
-                        <option value=s.name() selected=filter.get_untracked().sort == *s>{s.name()}</option>
-                    }).collect_view()}
-                </select>
-            </label>
+            {facet("Model", |f| f.models, |f| &mut f.model)}
+            {facet("Entity", |f| f.entities, |f| &mut f.entity)}
+            {facet("Site", |f| f.sites, |f| &mut f.site)}
+            {choice("Order", Sort::ALL, move || filter.get().sort, move |sort| {
+                change(&|f| f.sort = sort);
+            })}
         </div>
     }
 }

@@ -1,5 +1,7 @@
 //! What can be filled in. Every field writes the address, and a pasted table stays on the page.
 
+use std::iter;
+
 use leptos::ev;
 use leptos::prelude::*;
 use shared::address::Page;
@@ -13,7 +15,7 @@ use wasm_bindgen::JsCast;
 use web_sys::HtmlInputElement;
 
 use crate::app::Viewer;
-use crate::controls::choice;
+use crate::inputs::{self, choice, select};
 
 /// The word of the select that stands for a template of the reader's own.
 const OWN: &str = "own";
@@ -47,24 +49,14 @@ pub fn Fields(draft: Memo<Draft>, info: ServerInfo) -> impl IntoView {
         let model = draft.with(|draft| draft.model.clone());
         if model.is_empty() { first.clone() } else { model }
     });
-    let options = models.into_iter().map(|name| {
-        let own = name.clone();
-        view! {
-            <option value=name.clone() selected=move || chosen.get() == own>{name.clone()}</option>
-        }
-    });
+    let options = models.into_iter().map(|name| (name.clone(), name)).collect::<Vec<_>>();
+    let choose = Callback::new(move |name| set(viewer, |d| d.model = name));
     view! {
         <div class="segments" role="group" aria-label="What to sweep">
             {mode(false, "One pair")}
             {mode(true, "A table")}
         </div>
-        <label class="stack">
-            <span>"Model"</span>
-            <select
-                prop:value=move || chosen.get()
-                on:change=move |e| set(viewer, |d| d.model = event_target_value(&e))
-            >{options.collect_view()}</select>
-        </label>
+        {select("Model", "stack", Signal::stored(options), chosen.into(), choose)}
         {move || if is_table.get() {
             view! { <TableFields /> }.into_any()
         } else {
@@ -74,8 +66,8 @@ pub fn Fields(draft: Memo<Draft>, info: ServerInfo) -> impl IntoView {
         <fieldset>
             <legend>"Answers"</legend>
             <div class="row">
-                {text(draft, "For", "TRUE", |d| &mut d.answers[0])}
-                {text(draft, "Against", "FALSE", |d| &mut d.answers[1])}
+                {text(draft, "For", "TRUE", false, |d| &mut d.answers[0])}
+                {text(draft, "Against", "FALSE", false, |d| &mut d.answers[1])}
             </div>
             {check(draft, "Only as written, not in other case or without the space", |d| {
                 &mut d.exact_answers
@@ -102,11 +94,11 @@ pub fn Fields(draft: Memo<Draft>, info: ServerInfo) -> impl IntoView {
 #[component]
 fn PairFields(draft: Memo<Draft>) -> impl IntoView {
     view! {
-        {text(draft, "Entity", "may be empty", |d| &mut d.entity)}
-        {long(draft, "Source sentence", "The sentence whose activations are patched in", |d| {
+        {text(draft, "Entity", "may be empty", false, |d| &mut d.entity)}
+        {text(draft, "Source sentence", "The sentence whose activations are patched in", true, |d| {
             &mut d.source
         })}
-        {long(draft, "Base sentence", "The sentence that receives them", |d| &mut d.base)}
+        {text(draft, "Base sentence", "The sentence that receives them", true, |d| &mut d.base)}
     }
 }
 
@@ -124,8 +116,7 @@ fn TemplateField(draft: Memo<Draft>, info: ServerInfo) -> impl IntoView {
             _ => OWN.to_string(),
         })
     });
-    let chosen = move |event: ev::Event| {
-        let value = event_target_value(&event);
+    let choose = Callback::new(move |value: String| {
         set(viewer, |draft| {
             draft.template = match &*value {
                 // One's own begins with what was there.
@@ -133,27 +124,18 @@ fn TemplateField(draft: Memo<Draft>, info: ServerInfo) -> impl IntoView {
                 name => name.to_string(),
             };
         });
-    };
+    });
     let mut words: Vec<(String, String)> = shipped.with_value(|all| {
         all.iter().map(|template| (template.name.clone(), template.name.clone())).collect()
     });
     words.push((NO_TEMPLATE.into(), "none: the sentences are full prompts".into()));
     words.push((OWN.into(), "your own…".into()));
-    let options = words.into_iter().map(|(name, label)| {
-        let own = name.clone();
-        view! { <option value=name selected=move || word.get() == own>{label}</option> }
-    });
     let is_own = Memo::new(move |_| word.get() == OWN);
     view! {
-        <label class="stack">
-            <span>"Template"</span>
-            <select prop:value=move || word.get() on:change=chosen>{options.collect_view()}</select>
-        </label>
+        {select("Template", "stack", Signal::stored(words), word.into(), choose)}
         {move || if is_own.get() {
-            long(draft, "Template’s text", "with {sentence}, and {entity} or any column", |d| {
-                &mut d.template
-            })
-            .into_any()
+            let hint = "with {sentence}, and {entity} or any column";
+            text(draft, "Template’s text", hint, true, |d| &mut d.template)
         } else {
             view! { <p class="hint template">{text_of(&word.get())}</p> }.into_any()
         }}
@@ -186,13 +168,18 @@ fn TableFields() -> impl IntoView {
         (TableFormat::Csv, "csv", "CSV: commas"),
         (TableFormat::JsonLines, "jsonl", "JSON Lines"),
     ];
-    let format_chosen = move |event: ev::Event| {
-        let value = event_target_value(&event);
+    let format = Signal::derive(move || {
+        let now = table.with(|table| table.format);
+        let found = formats.iter().find(|(format, ..)| *format == now);
+        found.map(|(_, word, _)| word.to_string()).unwrap_or_default()
+    });
+    let choose_format = Callback::new(move |value: String| {
         if let Some((format, ..)) = formats.iter().find(|(_, word, _)| *word == value) {
             table.update(|table| table.format = *format);
         }
-    };
-    let format = Memo::new(move |_| table.with(|table| table.format));
+    });
+    let format_options: Vec<_> =
+        formats.iter().map(|(_, word, label)| (word.to_string(), label.to_string())).collect();
     let names = Memo::new(move |_| {
         table.with(|table| {
             let head = table.text.lines().find(|line| !line.trim().is_empty()).unwrap_or_default();
@@ -203,22 +190,15 @@ fn TableFields() -> impl IntoView {
         let now = Memo::new(move |_| {
             of(&mut table.with(|table| table.columns.clone())).clone().unwrap_or_default()
         });
-        let chosen = move |event: ev::Event| {
-            let value = Some(event_target_value(&event)).filter(|value| !value.is_empty());
+        let options = Signal::derive(move || {
+            let named = names.get().into_iter().map(|name| (name.clone(), name));
+            iter::once((String::new(), "as named".to_string())).chain(named).collect()
+        });
+        let choose = Callback::new(move |value: String| {
+            let value = Some(value).filter(|value| !value.is_empty());
             table.update(|table| *of(&mut table.columns) = value);
-        };
-        view! {
-            <label class="field">
-                <span>{label}</span>
-                <select prop:value=move || now.get() on:change=chosen>
-                    <option value="">"as named"</option>
-                    {move || names.get().into_iter().map(|name| {
-                        let selected = name == now.get();
-                        view! { <option value=name.clone() selected=selected>{name.clone()}</option> }
-                    }).collect_view()}
-                </select>
-            </label>
-        }
+        });
+        select(label, "field", options, now.into(), choose)
     };
     view! {
         <label class="stack">
@@ -242,14 +222,7 @@ fn TableFields() -> impl IntoView {
         <fieldset>
             <legend>"How it is read"</legend>
             <div class="row">
-                <label class="field">
-                    <span>"Format"</span>
-                    <select on:change=format_chosen>
-                        {formats.map(|(value, word, label)| view! {
-                            <option value=word selected=move || format.get() == value>{label}</option>
-                        }).collect_view()}
-                    </select>
-                </label>
+                {select("Format", "field", Signal::stored(format_options), format, choose_format)}
                 {column("Entity", |columns| &mut columns.entity)}
                 {column("Source", |columns| &mut columns.source)}
                 {column("Base", |columns| &mut columns.base)}
@@ -258,61 +231,22 @@ fn TableFields() -> impl IntoView {
     }
 }
 
+/// A text of the draft, of one line or of several.
 fn text(
     draft: Memo<Draft>,
-    label: &'static str,
+    name: &'static str,
     placeholder: &'static str,
+    is_long: bool,
     field: fn(&mut Draft) -> &mut String,
-) -> impl IntoView {
+) -> AnyView {
     let viewer = Viewer::get();
-    view! {
-        <label class="stack">
-            <span>{label}</span>
-            <input
-                type="text"
-                autocomplete="off"
-                placeholder=placeholder
-                prop:value=move || field(&mut draft.get()).clone()
-                on:input=move |e| set(viewer, |d| *field(d) = event_target_value(&e))
-            />
-        </label>
-    }
+    let now = Signal::derive(move || field(&mut draft.get()).clone());
+    let typed = Callback::new(move |text| set(viewer, |d| *field(d) = text));
+    inputs::text(name, placeholder, is_long, now, typed)
 }
 
-fn long(
-    draft: Memo<Draft>,
-    label: &'static str,
-    placeholder: &'static str,
-    field: fn(&mut Draft) -> &mut String,
-) -> impl IntoView {
+fn check(draft: Memo<Draft>, name: &'static str, field: fn(&mut Draft) -> &mut bool) -> AnyView {
     let viewer = Viewer::get();
-    view! {
-        <label class="stack">
-            <span>{label}</span>
-            <textarea
-                rows="3"
-                placeholder=placeholder
-                prop:value=move || field(&mut draft.get()).clone()
-                on:input=move |e| set(viewer, |d| *field(d) = event_target_value(&e))
-            ></textarea>
-        </label>
-    }
-}
-
-fn check(
-    draft: Memo<Draft>,
-    label: &'static str,
-    field: fn(&mut Draft) -> &mut bool,
-) -> impl IntoView {
-    let viewer = Viewer::get();
-    view! {
-        <label class="check">
-            <input
-                type="checkbox"
-                prop:checked=move || *field(&mut draft.get())
-                on:change=move |e| set(viewer, |d| *field(d) = event_target_checked(&e))
-            />
-            {label}
-        </label>
-    }
+    let now = Signal::derive(move || *field(&mut draft.get()));
+    inputs::check(name, now, Callback::new(move |on| set(viewer, |d| *field(d) = on)))
 }
