@@ -334,7 +334,7 @@ impl Document {
         let how = match align {
             Align::Pad => {
                 "the shorter prompt is padded on the left, and the padding is attended to, as in \
-                 the notebook (--align right does without)"
+                 the notebook (alignment `right` does without)"
             }
             Align::Right => "positions correspond by their distance from the end",
         };
@@ -543,7 +543,7 @@ mod tests {
         assert_eq!(
             document.warnings()[2],
             "unequal lengths: the source has 1 tokens and the base 3; the shorter prompt is padded \
-             on the left, and the padding is attended to, as in the notebook (--align right does \
+             on the left, and the padding is attended to, as in the notebook (alignment `right` does \
              without)"
         );
     }

@@ -12,9 +12,29 @@ use candle_core::{Device, Tensor};
 use super::config::Config;
 use super::error::ModelError;
 use super::gguf_config;
+use super::gguf_tokenizer::from_gguf;
 use super::layout::Layout;
 use super::rope::RopeScaling;
+use super::tokenizer::Tokenizer;
 use super::weights::{Tensors, check_shape, prevailing_dtype, widened};
+
+/// The tokenizer of a GGUF file, which need not hold any weights.
+///
+/// # Errors
+/// A file that is missing or damaged, or whose tokenizer is not supported.
+pub fn tokenizer(path: &Path) -> Result<Tokenizer, ModelError> {
+    let (_, content) = read(path)?;
+    from_gguf(&content.metadata).map_err(|message| ModelError::file(path, message))
+}
+
+fn read(path: &Path) -> Result<(BufReader<File>, Content), ModelError> {
+    let error = |message: String| ModelError::file(path, message);
+    let file = File::open(path).map_err(|e| error(format!("cannot read the model: {e}")))?;
+    let mut file = BufReader::new(file);
+    let content = Content::read(&mut file)
+        .map_err(|e| error(format!("this is no GGUF file, or a damaged one: {e}")))?;
+    Ok((file, content))
+}
 
 /// An opened GGUF file.
 pub struct Gguf {
@@ -30,11 +50,8 @@ impl Gguf {
     /// A file that is missing, truncated, damaged, or of a family that is not supported.
     pub fn open(path: &Path) -> Result<(Self, Config, Layout), ModelError> {
         let error = |message: String| ModelError::file(path, message);
-        let file = File::open(path).map_err(|e| error(format!("cannot read the model: {e}")))?;
-        let n_bytes = file.metadata().map_err(|e| error(e.to_string()))?.len();
-        let mut file = BufReader::new(file);
-        let content = Content::read(&mut file)
-            .map_err(|e| error(format!("this is no GGUF file, or a damaged one: {e}")))?;
+        let (file, content) = read(path)?;
+        let n_bytes = file.get_ref().metadata().map_err(|e| error(e.to_string()))?.len();
         for (name, info) in &content.tensor_infos {
             let (block, n) = (info.ggml_dtype.block_size(), info.shape.elem_count());
             let bytes = (n / block) as u64 * info.ggml_dtype.type_size() as u64;

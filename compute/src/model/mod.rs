@@ -42,6 +42,7 @@ use elementwise::biased;
 use elementwise::softcapped;
 pub use error::ModelError;
 pub use family::{FAMILIES, Family};
+pub use gguf::tokenizer as gguf_tokenizer;
 pub(crate) use fingerprint::sha256_of;
 pub(crate) use folder::{INDEX, PICKLED, shards};
 pub use names::{Module, Weight};
