@@ -11,7 +11,7 @@ use axum::body::Body;
 use axum::http::{Method, Request, StatusCode};
 use compute::experiment::{Experiment, Settings};
 use compute::jobs::{Queue, QueueSettings};
-use compute::model::Model;
+use compute::model::{Model, Placement};
 use compute::server::security::{Guard, Token};
 use compute::server::{App, ServerSettings, app, openapi_document};
 use compute::store::Store;
@@ -61,10 +61,13 @@ impl Answer {
 
 impl Server {
     fn new(guard: Guard, settings: QueueSettings, works: bool) -> Self {
+        Self::with(Model::open(&model("tiny-llama3")).unwrap(), guard, settings, works)
+    }
+
+    fn with(model: Model, guard: Guard, settings: QueueSettings, works: bool) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let store = Arc::new(Store::open(folder.path()).unwrap());
-        let models = vec![Model::open(&model("tiny-llama3")).unwrap()];
-        let queue = Arc::new(Queue::new(store, models, settings));
+        let queue = Arc::new(Queue::new(store, vec![model], settings));
         let (stop, stopped) = watch::channel(false);
         let settings = ServerSettings {
             guard,
@@ -367,6 +370,20 @@ async fn bad_input_is_answered_with_what_is_wrong() {
     }
     let long = format!("/api/experiments?q={}", "x".repeat(9_000));
     assert_eq!(server.get(&long).await.problem(), "long-address");
+}
+
+#[tokio::test]
+async fn a_model_that_is_read_from_disk_is_not_run_for_a_preview() {
+    let streamed = Model::open_on(&model("tiny-llama3"), &Placement::default(), 0).unwrap();
+    assert!(streamed.network.is_streamed());
+    let server = Server::with(streamed, Guard::default(), QueueSettings::default(), true);
+    let preview = server.post("/api/preview", &pairs(2)).await.json();
+    let shown = &preview["pairs"][1];
+    assert!(shown["baselines"].is_null() && !shown["source_tokens"].as_array().unwrap().is_empty());
+    assert!(preview["estimated_secs"].as_f64().unwrap() > 0.0);
+    let submitted = server.post("/api/jobs", &pairs(2)).await.json();
+    let job = server.finished(submitted["job"]["id"].as_str().unwrap()).await;
+    assert_eq!(job["job"]["state"], "done");
 }
 
 #[tokio::test]

@@ -168,8 +168,9 @@ pub struct PairPreview {
     pub first_difference: usize,
     /// The answers and the tokens that count as them.
     pub answers: Answers,
-    /// Both unpatched runs.
-    pub baselines: Baselines,
+    /// Both unpatched runs; `null` for a model whose weights are read from disk, which takes too
+    /// long for a preview.
+    pub baselines: Option<Baselines>,
     /// What a reader should know before the sweep, a sentence each.
     pub warnings: Vec<String>,
     /// The layers of the grid.

@@ -89,7 +89,7 @@ impl PairPreview {
             source_padding: self.source_padding,
             base_padding: self.base_padding,
             answers: Some(self.answers.clone()),
-            baselines: Some(self.baselines.clone()),
+            baselines: self.baselines.clone(),
             ..Document::blank(self.n_layers, labels)
         }
     }

@@ -345,7 +345,7 @@ fn tell(args: &SweepArgs, experiment: &Experiment, outcome: &Outcome) -> Result<
 /// Shows what would be run.
 fn dry_run(args: &SweepArgs, model: &Model, prepared: &[(Experiment, Plan)]) -> Result<()> {
     let network = &model.network;
-    let speed = SHARE_OF_PEAK * speed::estimate(&network.placement)?;
+    let speed = speed::estimate(&network.placement)?;
     for (i, (experiment, plan)) in prepared.iter().enumerate() {
         if interrupt::check().is_break() {
             bail!("interrupted");
@@ -405,5 +405,3 @@ fn dry_run(args: &SweepArgs, model: &Model, prepared: &[(Experiment, Plan)]) -> 
     Ok(())
 }
 
-/// What sweeps reach of the speed of matrix products, a little below what was measured.
-const SHARE_OF_PEAK: f64 = 0.7;

@@ -15,7 +15,7 @@ use super::Queue;
 use crate::experiment::{Experiment, PrepareError, Settings, baseline};
 use crate::model::Model;
 use crate::store::{NewPair, StoreError};
-use crate::sweep::{Plan, SweepError, naive, plan};
+use crate::sweep::{Plan, SweepError, naive, plan, speed};
 
 /// How many pairs a preview shows; of the others it only says that they can be run.
 pub const PREVIEW_PAIRS: usize = 3;
@@ -153,8 +153,14 @@ pub fn preview(queue: &Queue, submission: &Submission) -> Result<Preview, Intake
         pairs.push(pair_preview(&model, experiment, n_cells, known[i])?);
     }
     // Until a sweep has been timed, the unpatched runs say what to expect.
-    let measured = baseline_operations / begin.elapsed().as_secs_f64().max(1e-6);
-    let speed = queue.speed().unwrap_or(measured).max(1.0);
+    let speed = match queue.speed() {
+        Some(speed) => speed,
+        None if model.network.is_streamed() => {
+            speed::estimate(&model.network.placement).map_err(SweepError::from)?
+        }
+        None => baseline_operations / begin.elapsed().as_secs_f64().max(1e-6),
+    };
+    let speed = speed.max(1.0);
     for (pair, operations) in pairs.iter_mut().zip(&operations) {
         pair.estimated_secs = operations / speed;
     }
@@ -181,11 +187,14 @@ fn pair_preview(
         Ok::<_, SweepError>(baseline(model, &reading).ok_or_else(missing)?)
     };
     let Alignment { source, base, .. } = &experiment.request.alignment;
-    let baselines = Baselines { source: read(source)?, base: read(base)? };
+    let baselines = match model.network.is_streamed() {
+        true => None,
+        false => Some(Baselines { source: read(source)?, base: read(base)? }),
+    };
     let tokens = |ids: &[u32]| ids.iter().map(|&id| model.tokenizer.token(id)).collect();
     let alignment = &experiment.request.alignment;
     let (n_source, n_base) = alignment.lengths();
-    let mut warnings = Document::warnings_of(Some(&baselines), Some(&experiment.answers));
+    let mut warnings = Document::warnings_of(baselines.as_ref(), Some(&experiment.answers));
     warnings.extend(Document::length_warning(n_source, n_base, experiment.align));
     Ok(PairPreview {
         known,

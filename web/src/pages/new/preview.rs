@@ -93,6 +93,11 @@ fn shown(preview: &Preview, pair: &PairPreview) -> impl IntoView + use<> {
         {pair.known.then(|| view! {
             <p class="note"><a href=href>"Open the result that is there"</a></p>
         })}
+        {pair.baselines.is_none().then(|| view! {
+            <p class="hint">
+                "The model’s weights are read from disk, so its unpatched runs come with the result."
+            </p>
+        })}
         <Warnings warnings=pair.warnings.clone() />
         <Baselines document=document.clone() />
         <Strips document active=Signal::derive(|| None) />
