@@ -47,7 +47,8 @@ fn compare(path: &Path) -> Result<usize, Box<dyn Error>> {
     let mut n_differing = 0;
     let mut n = 0;
     for (text, answer) in texts.iter().zip(answers.lines()) {
-        let answer: Vec<u32> = answer.split_whitespace().map(str::parse).collect::<Result<_, _>>()?;
+        let answer: Vec<u32> =
+            answer.split_whitespace().map(str::parse).collect::<Result<_, _>>()?;
         let ids = tokenizer.encode(text).map_err(|e| e.to_string())?.ids;
         n += 1;
         // The tokenizer may add a token at the beginning, which the answers leave out.

@@ -284,14 +284,6 @@ pub fn common_range<'a>(
     ends.map_or(Range::Auto, |(lo, hi)| Range::Set(lo, hi))
 }
 
-/// The size in pixels that the figure of `document` will have.
-///
-/// # Errors
-/// [`FigureError`], as for [`Figure::new`].
-pub fn size(document: &Document, options: &FigureOptions) -> Result<(u32, u32), FigureError> {
-    Ok(Figure::new(document, options)?.size())
-}
-
 /// What baselines are below the top of a text in every backend, in em.
 const TOP_TO_BASELINE: f64 = 0.76;
 

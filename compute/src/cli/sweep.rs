@@ -404,4 +404,3 @@ fn dry_run(args: &SweepArgs, model: &Model, prepared: &[(Experiment, Plan)]) -> 
     }
     Ok(())
 }
-

@@ -231,22 +231,23 @@ fn notes_tell_what_the_picture_alone_does_not() {
 
 #[test]
 fn sizes_grow_with_the_grid_and_stay_within_limits() {
-    let size = |n_layers, n_columns| size(&ramp(n_layers, n_columns), &FigureOptions::default());
+    let size =
+        |document: &Document| Figure::new(document, &FigureOptions::default()).unwrap().size();
     let mut last = (0, 0);
     for n in [1, 2, 5, 10, 20, 40, 60, 80] {
-        let (width, height) = size(n, n).unwrap();
+        let (width, height) = size(&ramp(n, n));
         assert!(width >= last.0 && height >= last.1, "{n}: {width} x {height} after {last:?}");
         last = (width, height);
     }
     for (n_layers, n_columns) in [(80, 400), (3, 3000), (1200, 3), (1, 1)] {
-        let (width, height) = size(n_layers, n_columns).unwrap();
+        let (width, height) = size(&ramp(n_layers, n_columns));
         assert!((380..1800).contains(&width), "{width} for {n_columns} columns");
         assert!((200..1400).contains(&height), "{height} for {n_layers} layers");
     }
     let mut long = ramp(3, 3);
     long.token_labels[1] = "x".repeat(500);
-    let height = |document| super::size(document, &FigureOptions::default()).unwrap().1;
-    assert!((50..130).contains(&(height(&long) - height(&ramp(3, 3)))), "long labels are cut");
+    let grown = size(&long).1 - size(&ramp(3, 3)).1;
+    assert!((50..130).contains(&grown), "long labels are cut");
     // Cells meet on whole pixels at every scale, and double exactly.
     let document = ramp(30, 14);
     let at = |scale| {
