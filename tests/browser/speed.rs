@@ -11,6 +11,7 @@ use std::fs;
 use anyhow::{Context, Result};
 use brotli::enc::BrotliEncoderParams;
 use browser_tests::{Browser, Site, example, examples};
+use shared::document::Token;
 use shared::gallery::{Entry, Gallery};
 
 /// The most that the WebAssembly may be in bytes, compressed as hosts and browsers agree on.
@@ -81,14 +82,23 @@ async fn pointing_at_a_large_grid() -> Result<()> {
     let mut document = example("the duchess")?;
     let (n_layers, n_columns) = (80, 200);
     document.id = "large".into();
-    document.readout = None;
-    document.source_tokens.clear();
-    document.base_tokens.clear();
     document.num_layers = n_layers;
     document.token_labels = (0..n_columns).map(|i| format!(" t{i}")).collect();
-    document.patching_results = (0..n_layers)
-        .map(|l| (0..n_columns).map(|c| Some(((l * c) as f32).sin())).collect())
-        .collect();
+    let n_before = document.sentence_start;
+    let tokens = |side: char| {
+        let token = |i| Token { id: i as u32, text: format!(" {side}{i}") };
+        (0..n_before + n_columns).map(token).collect()
+    };
+    (document.source_tokens, document.base_tokens) = (tokens('s'), tokens('t'));
+    let grid = |scale: f32| {
+        let row = |l| (0..n_columns).map(|c| Some(((l * c) as f32).sin() * scale)).collect();
+        (0..n_layers).map(row).collect::<Vec<_>>()
+    };
+    document.patching_results = grid(2.0);
+    let readout = document.readout.as_mut().context("the example has a readout")?;
+    (readout.p_true, readout.p_false) = (grid(0.5), grid(0.25));
+    readout.top_token = vec![vec![Some(1); n_columns]; n_layers];
+    readout.top_token_labels = [(1, " TRUE".to_string())].into();
     let site = Site::serve(std::slice::from_ref(&document))?;
     let browser = Browser::start().await?;
     browser.open(&site.experiment(&document, "")).await?;
@@ -98,7 +108,7 @@ async fn pointing_at_a_large_grid() -> Result<()> {
         const canvas = document.querySelector('.stage canvas'), times = [];
         const rect = canvas.getBoundingClientRect();
         const step = (i) => {
-            if (i === 200) return done(times.sort((a, b) => a - b));
+            if (i === 200) return done(times);
             const start = performance.now();
             canvas.dispatchEvent(new PointerEvent('pointermove', {
                 bubbles: true,
@@ -115,9 +125,12 @@ async fn pointing_at_a_large_grid() -> Result<()> {
         };
         step(0);";
     let times: Vec<f64> = serde_json::from_value(browser.run_async(script).await?)?;
+    let (first, mut later) = (times[0], times[1..].to_vec());
+    later.sort_by(f64::total_cmp);
+    let (median, most, last) = (later[100], later[190], later[198]);
     println!(
-        "a move over 80 x 200 cells: median {:.2} ms, 95 % within {:.2} ms, at most {:.2} ms",
-        times[100], times[190], times[199]
+        "a move over 80 x 200 cells: median {median:.2} ms, 95 % within {most:.2} ms, at most \
+         {last:.2} ms; the very first, for which the browser compiles, {first:.2} ms"
     );
     browser.stop(&[]).await
 }
