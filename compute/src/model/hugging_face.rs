@@ -342,6 +342,25 @@ mod tests {
         parse(text).map(|(config, _)| config)
     }
 
+    /// `config.json` of published models as copies of them are found in public repositories, and
+    /// how many numbers their weights are. OPT's two unused rows of positions do not count, nor
+    /// what Gemma 3 sees with.
+    #[test]
+    fn published_models_have_their_size() {
+        let all: Map<String, Value> =
+            serde_json::from_str(include_str!("../../tests/published.json")).unwrap();
+        for (name, model) in &all {
+            let found = config(&model["config"].to_string());
+            match (found, model["n_weights"].as_u64(), model["refused"].as_str()) {
+                (Ok(config), Some(n), None) => {
+                    assert_eq!(config.n_weights() as u64, n, "{name}");
+                }
+                (Err(error), None, Some(why)) => assert!(error.contains(why), "{name}: {error}"),
+                (found, ..) => panic!("{name}: {:?}", found.err()),
+            }
+        }
+    }
+
     #[test]
     fn reads_both_forms_of_rotary_settings() {
         let llama = config(LLAMA_3_1_8B).unwrap();
