@@ -43,5 +43,5 @@ export PATH=$CUDA_HOME/bin:$PATH
 
 say "cargo $action --features cuda"
 export CARGO_TARGET_DIR=$PWD/target/cuda/build
-nice cargo "$action" --package compute --features cuda
+nice cargo "$action" --package compute --features cuda --all-targets
 say "Compiled with CUDA; nothing was run"

@@ -11,7 +11,7 @@ use std::error::Error;
 use std::path::{Path, PathBuf};
 use std::{env, fs, io};
 
-use compute::model::gguf_tokenizer;
+use compute::model::Tokenizer;
 
 const DELIMITER: &str = "\n__ggml_vocab_test__\n";
 
@@ -34,7 +34,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 /// How many texts have other tokens.
 fn compare(path: &Path) -> Result<usize, Box<dyn Error>> {
     let name = path.file_stem().unwrap_or_default().to_string_lossy();
-    let tokenizer = match gguf_tokenizer(path) {
+    let tokenizer = match Tokenizer::from_gguf(path) {
         Ok(tokenizer) => tokenizer,
         Err(error) => {
             println!("{name}: refused: {error}");

@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 /// One past the largest position that can be named, well beyond any prompt.
 const LIMIT: usize = 1 << 17;
 
-/// A set of positions, in ascending order. Written and read as numbers and ranges in ascending order, `3-5,9`.
+/// A set of positions. Written and read as numbers and ranges in ascending order, `3-5,9`, as which
+/// they are kept.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Positions(Vec<usize>);

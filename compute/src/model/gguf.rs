@@ -18,13 +18,15 @@ use super::rope::RopeScaling;
 use super::tokenizer::Tokenizer;
 use super::weights::{Tensors, check_shape, prevailing_dtype, widened};
 
-/// The tokenizer of a GGUF file, which need not hold any weights.
-///
-/// # Errors
-/// A file that is missing or damaged, or whose tokenizer is not supported.
-pub fn tokenizer(path: &Path) -> Result<Tokenizer, ModelError> {
-    let (_, content) = read(path)?;
-    from_gguf(&content.metadata).map_err(|message| ModelError::file(path, message))
+impl Tokenizer {
+    /// Reads the tokenizer of a GGUF file, which need not hold any weights.
+    ///
+    /// # Errors
+    /// A file that is missing or damaged, or whose tokenizer is not supported.
+    pub fn from_gguf(path: &Path) -> Result<Self, ModelError> {
+        let (_, content) = read(path)?;
+        from_gguf(&content.metadata).map_err(|message| ModelError::file(path, message))
+    }
 }
 
 fn read(path: &Path) -> Result<(BufReader<File>, Content), ModelError> {

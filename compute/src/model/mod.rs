@@ -44,7 +44,6 @@ pub use error::ModelError;
 pub use family::{FAMILIES, Family};
 pub(crate) use fingerprint::sha256_of;
 pub(crate) use folder::{INDEX, PICKLED, shards};
-pub use gguf::tokenizer as gguf_tokenizer;
 pub use names::{Module, Weight};
 use norm::Norm;
 pub use norm::NormKind;
