@@ -136,6 +136,31 @@ fn every_storage_type_is_read() {
     }
 }
 
+/// Numbers are widened by candle; ggml's own reference in Python must read the same of random blocks.
+#[test]
+fn quantised_blocks_are_widened_as_the_reference_does() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/oracle/models/quantised.gguf");
+    let mut file = File::open(path).unwrap();
+    let content = gguf_file::Content::read(&mut file).unwrap();
+    let mut numbers = |name: &str| {
+        let tensor = content.tensor(&mut file, name, &Device::Cpu).unwrap();
+        let tensor = tensor.dequantize(&Device::Cpu).unwrap();
+        tensor.flatten_all().unwrap().to_vec1::<f32>().unwrap()
+    };
+    let names = content.tensor_infos.keys().filter(|name| !name.ends_with(".f32"));
+    let mut n_types = 0;
+    for name in names {
+        let (got, expected) = (numbers(name), numbers(&format!("{name}.f32")));
+        let largest = expected.iter().fold(0f32, |most, x| most.max(x.abs()));
+        for (i, (got, expected)) in got.iter().zip(&expected).enumerate() {
+            let difference = (got - expected).abs();
+            assert!(difference <= 1e-6 * largest, "{name} {i}: {got}, expected {expected}");
+        }
+        n_types += 1;
+    }
+    assert_eq!(n_types, 10);
+}
+
 #[test]
 fn a_sentence_piece_tokenizer_is_rebuilt_from_pieces_and_scores() {
     let folder = tempfile::tempdir().unwrap();
