@@ -1,8 +1,6 @@
 //! The list of a site's experiments, `data/index.json`: what the viewer shows, sorts and filters
 //! before it has read any document.
 
-use std::cmp::Ordering;
-
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
@@ -76,19 +74,39 @@ impl Gallery {
     }
 
     /// The entries that pass `filter`, in its order, as indices.
-    pub fn select(&self, filter: &Filter) -> Vec<usize> {
-        let words: Vec<_> = filter.text.split_whitespace().map(str::to_lowercase).collect();
+    ///
+    /// `lower` puts a text into lower case: `str::to_lowercase`, or what the browser has, so that
+    /// the viewer need not bring the tables of Unicode.
+    pub fn select(&self, filter: &Filter, lower: impl Fn(&str) -> String) -> Vec<usize> {
+        let text = lower(&filter.text);
+        let words: Vec<_> = text.split_whitespace().collect();
         let passes = |entry: &Entry| {
             let is = |wanted: &str, found: &str| wanted.is_empty() || wanted == found;
             is(&filter.model, &entry.model)
                 && is(&filter.entity, &entry.entity)
                 && is(&filter.site, entry.site.name())
-                && words.iter().all(|word| entry.mentions(word))
+                && (words.is_empty() || {
+                    let text = lower(&entry.text());
+                    words.iter().all(|word| text.contains(word))
+                })
+        };
+        let name = |entry: &Entry| match filter.sort {
+            Sort::Entity => lower(&entry.entity),
+            Sort::Model => lower(&entry.model),
+            Sort::Newest | Sort::Contrast => String::new(),
         };
         let all = &self.experiments;
-        let mut chosen: Vec<_> = (0..all.len()).filter(|&i| passes(&all[i])).collect();
-        chosen.sort_by(|&a, &b| all[a].order(&all[b], filter.sort));
-        chosen
+        let chosen = (0..all.len()).filter(|&i| passes(&all[i]));
+        let mut chosen: Vec<_> = chosen.map(|i| (i, name(&all[i]))).collect();
+        chosen.sort_by(|(a, a_name), (b, b_name)| match filter.sort {
+            Sort::Newest => all[*b].finished_at.cmp(&all[*a].finished_at),
+            Sort::Entity | Sort::Model => a_name.cmp(b_name),
+            Sort::Contrast => {
+                let contrast = |i: usize| all[i].contrast().unwrap_or(-1.0);
+                contrast(*b).total_cmp(&contrast(*a))
+            }
+        });
+        chosen.into_iter().map(|(i, _)| i).collect()
     }
 }
 
@@ -117,23 +135,17 @@ impl Entry {
         Some((self.source? - self.base?).abs())
     }
 
-    fn mentions(&self, lower_case_word: &str) -> bool {
-        let texts =
-            [&self.entity, &self.model, &self.source_sentence, &self.base_sentence, &self.id];
-        texts.iter().any(|text| text.to_lowercase().contains(lower_case_word))
-            || self.site.name().contains(lower_case_word)
-    }
-
-    fn order(&self, other: &Self, sort: Sort) -> Ordering {
-        match sort {
-            Sort::Newest => other.finished_at.cmp(&self.finished_at),
-            Sort::Entity => self.entity.to_lowercase().cmp(&other.entity.to_lowercase()),
-            Sort::Model => self.model.to_lowercase().cmp(&other.model.to_lowercase()),
-            Sort::Contrast => {
-                let contrast = |entry: &Self| entry.contrast().unwrap_or(-1.0);
-                contrast(other).total_cmp(&contrast(self))
-            }
-        }
+    /// What is searched for words, which have no spaces.
+    fn text(&self) -> String {
+        let texts: [&str; 6] = [
+            &self.entity,
+            &self.model,
+            &self.source_sentence,
+            &self.base_sentence,
+            &self.id,
+            self.site.name(),
+        ];
+        texts.join(" ")
     }
 }
 
@@ -218,13 +230,13 @@ mod tests {
         let cases: [(Filter, &[usize]); 6] = [
             (Filter { sort: Sort::Entity, ..filter.clone() }, &[2, 1, 0]),
             (Filter { sort: Sort::Contrast, ..filter.clone() }, &[1, 2, 0]),
-            (Filter { text: "COUNCIL kin".into(), ..filter.clone() }, &[2]),
+            (Filter { text: "COUNCIL  kin".into(), ..filter.clone() }, &[2]),
             (Filter { model: "tiny".into(), ..filter.clone() }, &[1, 2]),
             (Filter { site: "mlp_out".into(), ..filter.clone() }, &[]),
             (Filter { entity: "mayor".into(), text: "resid".into(), ..filter }, &[1]),
         ];
         for (filter, expected) in cases {
-            assert_eq!(gallery.select(&filter), expected, "{filter:?}");
+            assert_eq!(gallery.select(&filter, str::to_lowercase), expected, "{filter:?}");
         }
         let text = serde_json::to_string(&gallery).unwrap();
         assert_eq!(serde_json::from_str::<Gallery>(&text).unwrap(), gallery);

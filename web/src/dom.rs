@@ -1,6 +1,6 @@
 //! What the page asks of the browser.
 
-use js_sys::{Array, Uint8Array};
+use js_sys::{Array, JsString, Uint8Array};
 use leptos::html;
 use leptos::prelude::*;
 use shared::figure::Theme;
@@ -150,6 +150,11 @@ pub async fn copy(text: &str) -> Result<(), String> {
     }
     JsFuture::from(navigator.clipboard().write_text(text)).await.map_err(|_| REFUSED)?;
     Ok(())
+}
+
+/// A text in lower case.
+pub fn lower_case(text: &str) -> String {
+    JsString::from(text).to_lower_case().into()
 }
 
 /// Hands the reader a file.

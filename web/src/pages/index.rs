@@ -13,7 +13,7 @@ use crate::app::{OpenButton, Viewer};
 use crate::card::{Card, pick};
 use crate::inputs::{choice, select};
 use crate::server::Server;
-use crate::{api, source};
+use crate::{api, dom, source};
 
 /// How many experiments are put on the page at a time.
 const BATCH: usize = 60;
@@ -67,7 +67,8 @@ fn Local() -> impl IntoView {
     });
     let filter = filter(viewer);
     let chosen = Memo::new(move |_| {
-        gallery.with(|g| g.as_ref().map(|g| g.select(&filter.get()))).unwrap_or_default()
+        let select = |gallery: &Gallery| gallery.select(&filter.get(), dom::lower_case);
+        gallery.with(|gallery| gallery.as_ref().map(select)).unwrap_or_default()
     });
     let n_shown = RwSignal::new(BATCH);
     Effect::new(move || {
