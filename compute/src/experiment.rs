@@ -13,7 +13,7 @@ use shared::vocabulary::{Align, Direction, Site};
 
 use crate::model::{Encoded, Model, VERSION};
 use crate::sweep::wavefront::{Listener, Rider};
-use crate::sweep::{Plan, Reading, Request, Sweep, SweepError, verify, wavefront};
+use crate::sweep::{Plan, Reading, Request, Sweep, SweepError, naive, verify, wavefront};
 
 /// What is the same for all pairs of a table.
 #[derive(Debug, Clone, Default)]
@@ -245,6 +245,24 @@ impl Experiment {
         })
     }
 
+    /// Both unpatched runs, each by a pass of its own; `None` for a model whose weights are read
+    /// from disk, which would be read twice for them alone.
+    ///
+    /// # Errors
+    /// [`SweepError`].
+    pub fn baselines(&self, model: &Model) -> Result<Option<Baselines>, SweepError> {
+        if model.network.is_streamed() {
+            return Ok(None);
+        }
+        let read = |tokens: &[u32]| -> candle_core::Result<Baseline> {
+            let reading = naive::baseline(&model.network, tokens, &self.request)?;
+            let missing = || candle_core::Error::msg("a baseline reads the vocabulary");
+            baseline(model, &reading).ok_or_else(missing)
+        };
+        let Alignment { source, base, .. } = &self.request.alignment;
+        Ok(Some(Baselines { source: read(source)?, base: read(base)? }))
+    }
+
     /// Runs the sweep and writes down what came of it.
     ///
     /// # Errors
@@ -421,7 +439,7 @@ fn baselines(model: &Model, sweep: &Sweep) -> Option<Baselines> {
 }
 
 /// A reading of an unpatched run as the document has it; `None` if its vocabulary was not read.
-pub fn baseline(model: &Model, reading: &Reading) -> Option<Baseline> {
+fn baseline(model: &Model, reading: &Reading) -> Option<Baseline> {
     let vocabulary = reading.vocabulary?;
     Some(Baseline {
         logit_diff: reading.logit_diff,

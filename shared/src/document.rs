@@ -235,6 +235,14 @@ pub enum DocumentError {
     Inconsistent(String),
 }
 
+/// What a result about `entity` is called.
+pub fn title(entity: &str) -> &str {
+    match entity.trim() {
+        "" => "Activation patching",
+        entity => entity,
+    }
+}
+
 impl Document {
     /// Reads a file: one document, the notebook's result, or a JSON array of either.
     ///

@@ -1,41 +1,24 @@
 //! Documents for tests.
 
-use crate::document::{Baseline, Baselines, Document, Grid, Readout, SCHEMA, Token};
+use crate::document::{Baseline, Baselines, Document, Grid, Readout, Token};
 
 /// A document of these cells, `[layer][position]`, with the tokens `t0`, `t1`, ... from position 3
 /// and no more than the notebook's fields.
 pub fn document(cells: &[&[Option<f32>]]) -> Document {
-    let n_columns = cells[0].len();
-    let mut document = Document {
-        schema: SCHEMA.into(),
+    let labels = (0..cells[0].len()).map(|i| format!("t{i}")).collect();
+    let (source, base) = ("The council fined them.", "The council met them.");
+    Document {
         id: "0".repeat(20),
         model: "tiny".into(),
         entity: "the council".into(),
-        source_prompt: String::new(),
-        base_prompt: String::new(),
-        source_sentence: "The council fined them.".into(),
-        base_sentence: "The council met them.".into(),
+        source_prompt: source.into(),
+        base_prompt: base.into(),
+        source_sentence: source.into(),
+        base_sentence: base.into(),
         sentence_start: 3,
-        token_labels: (0..n_columns).map(|i| format!("t{i}")).collect(),
-        num_layers: cells.len(),
         patching_results: cells.iter().map(|row| row.to_vec()).collect(),
-        template: None,
-        site: Default::default(),
-        align: Default::default(),
-        direction: Default::default(),
-        source_tokens: vec![],
-        base_tokens: vec![],
-        source_padding: 0,
-        base_padding: 0,
-        answers: None,
-        baselines: None,
-        readout: None,
-        verification: None,
-        provenance: None,
-    };
-    document.base_prompt = document.base_sentence.clone();
-    document.source_prompt = document.source_sentence.clone();
-    document
+        ..Document::blank(cells.len(), labels)
+    }
 }
 
 /// `n_layers` x `n_columns` cells that run from 0 upwards in steps of 0.25, row by row.

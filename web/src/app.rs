@@ -12,8 +12,7 @@ use shared::document::Document;
 use shared::draft::Draft;
 use shared::figure::Theme;
 use shared::pairs::TableFormat;
-use wasm_bindgen::JsCast;
-use web_sys::{FileList, HtmlInputElement};
+use web_sys::FileList;
 
 use crate::notices::{Notice, Notices};
 use crate::pages::compare::ComparePage;
@@ -24,7 +23,7 @@ use crate::pages::new::{NewPage, Table};
 use crate::pages::queue::QueuePage;
 use crate::server::Server;
 use crate::token::TokenDialog;
-use crate::{dom, source};
+use crate::{dom, inputs, source};
 
 /// How long the address bar may lag behind a pin that moves: browsers refuse to be written to at
 /// the rate of a key held down.
@@ -356,28 +355,15 @@ fn other(theme: Theme) -> Theme {
     }
 }
 
-/// Lets the reader choose files.
+/// Lets the reader choose files of results, or a table where there is a server to sweep it.
 #[component]
 pub fn OpenButton() -> impl IntoView {
     let viewer = Viewer::get();
-    let chosen = move |event: ev::Event| {
-        let input = event.target().and_then(|t| t.dyn_into::<HtmlInputElement>().ok());
-        if let Some(input) = input {
-            viewer.open(input.files());
-            // So that the same file can be chosen again.
-            input.set_value("");
-        }
-    };
     let accept = match viewer.server {
         Some(_) => ".json,application/json,.tsv,.tab,.txt,.csv,.jsonl,.ndjson",
         None => ".json,application/json",
     };
-    view! {
-        <label class="button">
-            "Open files…"
-            <input type="file" multiple accept=accept on:change=chosen />
-        </label>
-    }
+    inputs::files("Open files…", accept, true, move |files| viewer.open(files))
 }
 
 /// Something that cannot be shown, and why.

@@ -4,6 +4,7 @@ use leptos::html;
 use leptos::prelude::*;
 use shared::address::{Address, Page, Source};
 use shared::colour::{MISSING, Preset, colour_at};
+use shared::document::title;
 use shared::gallery::{Entry, Thumb};
 use shared::metric::Metric;
 use shared::numbers;
@@ -51,7 +52,7 @@ pub fn Card(
             }
         });
     };
-    let name = if entry.entity.is_empty() { "Activation patching" } else { &*entry.entity };
+    let name = title(&entry.entity);
     let (id, called) = (entry.id.clone(), name.to_string());
     let delete = move |server: Server| {
         let label = format!("Delete {called}");

@@ -4,6 +4,7 @@ use std::fmt::Display;
 use std::str::FromStr;
 
 use leptos::prelude::*;
+use web_sys::{FileList, HtmlInputElement};
 
 /// A choice among texts, each with what is said of it.
 pub fn select(
@@ -98,6 +99,28 @@ pub fn check(name: &'static str, now: Signal<bool>, choose: Callback<bool>) -> A
                 on:change=move |event| choose.run(event_target_checked(&event))
             />
             {name}
+        </label>
+    }
+    .into_any()
+}
+
+/// A button that lets the reader choose files.
+pub fn files(
+    name: &'static str,
+    accept: &'static str,
+    multiple: bool,
+    chosen: impl Fn(Option<FileList>) + 'static,
+) -> AnyView {
+    let on_change = move |event| {
+        let input = event_target::<HtmlInputElement>(&event);
+        chosen(input.files());
+        // So that the same file can be chosen again.
+        input.set_value("");
+    };
+    view! {
+        <label class="button">
+            {name}
+            <input type="file" multiple=multiple accept=accept on:change=on_change />
         </label>
     }
     .into_any()

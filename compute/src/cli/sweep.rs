@@ -3,10 +3,10 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
-use shared::document::{Baselines, Document};
+use shared::document::Document;
 use shared::figure::FigureOptions;
 use shared::vocabulary::{Align, Direction, Site};
 
@@ -16,11 +16,11 @@ use super::memory::MemoryArgs;
 use super::opening::OpenArgs;
 use super::report::counted;
 use super::{interrupt, output, report};
-use crate::experiment::{Experiment, Settings, baseline};
+use crate::experiment::{Experiment, Settings};
 use crate::export::Format;
 use crate::model::Model;
 use crate::sweep::wavefront::Progress;
-use crate::sweep::{Plan, SweepError, naive, plan, speed};
+use crate::sweep::{Plan, SweepError, plan, speed};
 
 /// What to sweep and where to put it.
 #[derive(Debug, Args)]
@@ -351,17 +351,7 @@ fn dry_run(args: &SweepArgs, model: &Model, prepared: &[(Experiment, Plan)]) -> 
             bail!("interrupted");
         }
         let alignment = &experiment.request.alignment;
-        let read = |tokens: &[u32]| {
-            let reading = naive::baseline(network, tokens, &experiment.request);
-            anyhow::Ok(baseline(model, &reading?).context("a baseline reads the vocabulary")?)
-        };
-        // Weights that are not in memory would be read twice for the baselines alone.
-        let baselines = match network.is_streamed() {
-            true => None,
-            false => {
-                Some(Baselines { source: read(&alignment.source)?, base: read(&alignment.base)? })
-            }
-        };
+        let baselines = experiment.baselines(model)?;
         let read_bytes = match network.is_streamed() {
             true => model.n_stored_bytes * plan.passes.len() as u64,
             false => 0,

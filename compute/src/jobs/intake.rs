@@ -4,18 +4,17 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use shared::alignment::Alignment;
-use shared::document::{Baselines, Document};
+use shared::document::Document;
 use shared::job::{PairPreview, Preview, Submission, SweepSettings};
 use shared::pairs::{self, Columns, Pair, TableError};
 use shared::problem::RowProblem;
 use shared::template::{Template, TemplateError};
 
 use super::Queue;
-use crate::experiment::{Experiment, PrepareError, Settings, baseline};
+use crate::experiment::{Experiment, PrepareError, Settings};
 use crate::model::Model;
 use crate::store::{NewPair, StoreError};
-use crate::sweep::{Plan, SweepError, naive, plan, speed};
+use crate::sweep::{Plan, SweepError, plan, speed};
 
 /// How many pairs a preview shows; of the others it only says that they can be run.
 pub const PREVIEW_PAIRS: usize = 3;
@@ -180,17 +179,7 @@ fn pair_preview(
     n_cells: usize,
     known: bool,
 ) -> Result<PairPreview, IntakeError> {
-    let read = |tokens: &[u32]| {
-        let reading = naive::baseline(&model.network, tokens, &experiment.request)
-            .map_err(SweepError::from)?;
-        let missing = || candle_core::Error::msg("a baseline reads the vocabulary");
-        Ok::<_, SweepError>(baseline(model, &reading).ok_or_else(missing)?)
-    };
-    let Alignment { source, base, .. } = &experiment.request.alignment;
-    let baselines = match model.network.is_streamed() {
-        true => None,
-        false => Some(Baselines { source: read(source)?, base: read(base)? }),
-    };
+    let baselines = experiment.baselines(model)?;
     let tokens = |ids: &[u32]| ids.iter().map(|&id| model.tokenizer.token(id)).collect();
     let alignment = &experiment.request.alignment;
     let (n_source, n_base) = alignment.lengths();
@@ -198,8 +187,8 @@ fn pair_preview(
     warnings.extend(Document::length_warning(n_source, n_base, experiment.align));
     Ok(PairPreview {
         known,
-        source_tokens: tokens(source),
-        base_tokens: tokens(base),
+        source_tokens: tokens(&alignment.source),
+        base_tokens: tokens(&alignment.base),
         source_padding: alignment.source_padding,
         base_padding: alignment.base_padding,
         sentence_start: alignment.start,

@@ -10,7 +10,7 @@ use super::theme::Palette;
 use super::values::Values;
 use super::{FigureOptions, Origin};
 use crate::colour::{ColourScale, Rgb};
-use crate::document::Document;
+use crate::document::{Document, title};
 
 /// The em of the title, of labels, and of small print.
 const TITLE_EM: f64 = 13.0;
@@ -250,10 +250,6 @@ impl Layout {
 
     /// Title and what was run, to the given width. Returns where they end.
     fn header(&mut self, document: &Document, width: f64) -> f64 {
-        let entity = match document.entity.trim() {
-            "" => "Activation patching",
-            entity => entity,
-        };
         let mut what = vec![document.model.clone(), document.site.to_string()];
         if let Some(provenance) = &document.provenance {
             what.push(provenance.dtype.clone());
@@ -261,7 +257,7 @@ impl Layout {
         what.retain(|part| !part.is_empty());
         let Palette { ink, quiet, .. } = self.palette;
         let parts = [
-            (printable(entity), TITLE_EM, ink),
+            (printable(title(&document.entity)), TITLE_EM, ink),
             (printable(&what.join(" · ")), EM, quiet),
             (printable(&format!("Source: {}", document.source_sentence)), SMALL_EM, quiet),
             (printable(&format!("Base: {}", document.base_sentence)), SMALL_EM, quiet),

@@ -6,7 +6,7 @@ use leptos::prelude::*;
 use leptos::task::spawn_local;
 use shared::address::{Address, Filter, Page, Source};
 use shared::colour::Range;
-use shared::document::Document;
+use shared::document::{Document, title};
 use shared::event::Event;
 use shared::figure::{self, FigureOptions};
 use shared::job::{Job, JobPair, Standing};
@@ -191,10 +191,7 @@ fn Experiment(document: Arc<Document>, source: Source) -> impl IntoView {
     };
     let is_table = Memo::new(move |_| viewer.address.with(|a| a.view.table));
     let tabled = document.clone();
-    let title = match document.entity.trim() {
-        "" => "Activation patching".to_string(),
-        entity => entity.to_string(),
-    };
+    let name = title(&document.entity).to_string();
     let facts = [
         document.model.clone(),
         document.site.to_string(),
@@ -207,7 +204,7 @@ fn Experiment(document: Arc<Document>, source: Source) -> impl IntoView {
         <article>
             <div class="title-row">
                 <div>
-                    <h1>{title}</h1>
+                    <h1>{name}</h1>
                     <p class="facts">{facts.join(" · ")}</p>
                 </div>
                 <Actions document=document.clone() options source=source.clone() />
@@ -336,10 +333,7 @@ fn Actions(
         Source::Id(id) if viewer.files.with_untracked(|files| !files.contains(id)) => viewer.server,
         _ => None,
     };
-    let name = match document.entity.trim() {
-        "" => "Activation patching".to_string(),
-        entity => entity.to_string(),
-    };
+    let name = title(&document.entity).to_string();
     let id = document.id.clone();
     let delete = move |server: Server| {
         let (id, name) = (id.clone(), name.clone());

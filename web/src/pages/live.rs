@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use leptos::prelude::*;
 use shared::address::{Address, Page};
-use shared::document::Document;
+use shared::document::{Document, title};
 use shared::draft::Draft;
 use shared::event::Live;
 use shared::figure::FigureOptions;
@@ -21,10 +21,7 @@ use crate::{api, source, words};
 /// The page of an experiment that waits or is being swept.
 #[component]
 pub fn Pending(server: Server, job: Job, pair: JobPair) -> impl IntoView {
-    let title = match pair.entity.trim() {
-        "" => "Activation patching".to_string(),
-        entity => entity.to_string(),
-    };
+    let title = title(&pair.entity).to_string();
     let (id, known) = (job.id.clone(), job.clone());
     let job_now = Memo::new(move |_| server.job(&id).unwrap_or_else(|| known.clone()));
     let experiment = pair.experiment.clone();

@@ -11,8 +11,6 @@ use shared::listing::ServerInfo;
 use shared::pairs::{self, TableFormat};
 use shared::template::NO_TEMPLATE;
 use shared::vocabulary::{Align, Direction, Site};
-use wasm_bindgen::JsCast;
-use web_sys::HtmlInputElement;
 
 use crate::app::Viewer;
 use crate::inputs::{self, choice, select};
@@ -156,13 +154,7 @@ fn TableFields() -> impl IntoView {
             table.text = text;
         });
     };
-    let picked = move |event: ev::Event| {
-        let input = event.target().and_then(|t| t.dyn_into::<HtmlInputElement>().ok());
-        if let Some(input) = input {
-            viewer.open(input.files());
-            input.set_value("");
-        }
-    };
+    let accept = ".tsv,.tab,.txt,.csv,.jsonl,.ndjson";
     let formats = [
         (TableFormat::Tsv, "tsv", "TSV: tabs"),
         (TableFormat::Csv, "csv", "CSV: commas"),
@@ -213,10 +205,7 @@ fn TableFields() -> impl IntoView {
             ></textarea>
         </label>
         <div class="row">
-            <label class="button">
-                "Choose a table…"
-                <input type="file" accept=".tsv,.tab,.txt,.csv,.jsonl,.ndjson" on:change=picked />
-            </label>
+            {inputs::files("Choose a table…", accept, false, move |files| viewer.open(files))}
             <span class="hint">{move || table.with(|table| table.name.clone())}</span>
         </div>
         <fieldset>
