@@ -123,7 +123,7 @@ fn sweep_writes_documents_and_figures_and_does_not_run_twice() {
     for name in &jsons {
         let document = Document::read(&document(name)).unwrap().remove(0);
         assert!(name.contains(&document.id));
-        assert!(document.verification.unwrap().max_abs_diff < 1e-5);
+        assert!(document.verification.unwrap().max_abs_diff.unwrap() < 1e-5);
         assert_eq!(document.provenance.unwrap().weights_dtype, "BF16");
     }
     let csv = text(&document(&written[0]));
@@ -193,7 +193,7 @@ fn pairs_come_from_the_command_line_with_answers_of_their_own() {
     assert_eq!(document.template, None);
     assert_eq!(document.base_sentence, "The king orders the guards");
     assert_eq!(document.answers.unwrap().true_answer.word, "the");
-    assert_eq!(document.site.name(), "mlp_out");
+    assert_eq!(document.site.unwrap().name(), "mlp_out");
 }
 
 #[test]

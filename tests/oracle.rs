@@ -129,12 +129,12 @@ impl Sweep {
             ("base", baselines.base, &self.base_baseline),
         ] {
             let number = |key: &str| recorded[key].as_f64().unwrap() as f32;
-            compare(which, got.logit_diff, number("logit_diff"));
-            compare(which, got.p_true, number("p_true"));
-            compare(which, got.p_false, number("p_false"));
-            compare(which, got.p_top, number("top_prob"));
+            compare(which, got.logit_diff.unwrap(), number("logit_diff"));
+            compare(which, got.p_true.unwrap(), number("p_true"));
+            compare(which, got.p_false.unwrap(), number("p_false"));
+            compare(which, got.p_top.unwrap(), number("top_prob"));
             assert_eq!(
-                u64::from(got.top_token.id),
+                u64::from(got.top_token.unwrap().id),
                 recorded["top_token"].as_u64().unwrap(),
                 "{name}"
             );

@@ -2,6 +2,7 @@
 
 use std::time::{Instant, SystemTime};
 
+use serde_json::Map;
 use shared::alignment::{Alignment, answer_variants, notebook_sentence_start};
 use shared::document::{
     Answer, Answers, Baseline, Baselines, Document, Grid, Provenance, Readout, SCHEMA, Token,
@@ -13,7 +14,9 @@ use shared::vocabulary::{Align, Direction, Site};
 
 use crate::model::{Encoded, Model, VERSION};
 use crate::sweep::wavefront::{Listener, Rider};
-use crate::sweep::{Plan, Reading, Request, Sweep, SweepError, naive, verify, wavefront};
+use crate::sweep::{
+    Plan, Reading, Request, Sweep, SweepError, VocabularyReading, naive, verify, wavefront,
+};
 
 /// What is the same for all pairs of a table.
 #[derive(Debug, Clone, Default)]
@@ -316,7 +319,7 @@ impl Experiment {
                 let verified = verify::verify(&model.network, &self.request, sweep, n, listener)?;
                 Some(Verification {
                     n_cells: verified.n_cells,
-                    max_abs_diff: verified.max_abs_diff,
+                    max_abs_diff: finite(verified.max_abs_diff),
                 })
             }
         };
@@ -337,9 +340,9 @@ impl Experiment {
             num_layers: model.network.config.n_layers,
             patching_results: grid(sweep, |reading| finite(reading.logit_diff)),
             template: self.template.clone(),
-            site: self.request.site,
-            align: self.align,
-            direction: self.direction,
+            site: Some(self.request.site),
+            align: Some(self.align),
+            direction: Some(self.direction),
             source_tokens: tokens(&self.request.alignment.source),
             base_tokens,
             source_padding: self.request.alignment.source_padding,
@@ -348,6 +351,7 @@ impl Experiment {
             baselines: baselines(model, sweep),
             readout: readout(model, sweep),
             verification,
+            extra: Map::new(),
             provenance: Some(Provenance {
                 engine: format!("patchboard {VERSION}"),
                 model_fingerprint: model.fingerprint.clone(),
@@ -429,6 +433,11 @@ fn finite(value: f32) -> Option<f32> {
     value.is_finite().then_some(value)
 }
 
+/// The most probable token; `None` where no probability is a number.
+fn top_token(vocabulary: &VocabularyReading) -> Option<u32> {
+    finite(vocabulary.p_top).map(|_| vocabulary.top_token)
+}
+
 fn grid<T>(sweep: &Sweep, value: impl Fn(&Reading) -> Option<T>) -> Grid<T> {
     sweep.cells.iter().map(|row| row.iter().map(&value).collect()).collect()
 }
@@ -442,22 +451,22 @@ fn baselines(model: &Model, sweep: &Sweep) -> Option<Baselines> {
 fn baseline(model: &Model, reading: &Reading) -> Option<Baseline> {
     let vocabulary = reading.vocabulary?;
     Some(Baseline {
-        logit_diff: reading.logit_diff,
-        p_true: vocabulary.p_true,
-        p_false: vocabulary.p_false,
-        top_token: model.tokenizer.token(vocabulary.top_token),
-        p_top: vocabulary.p_top,
+        logit_diff: finite(reading.logit_diff),
+        p_true: finite(vocabulary.p_true),
+        p_false: finite(vocabulary.p_false),
+        top_token: top_token(&vocabulary).map(|id| model.tokenizer.token(id)),
+        p_top: finite(vocabulary.p_top),
     })
 }
 
 fn readout(model: &Model, sweep: &Sweep) -> Option<Readout> {
     let vocabularies = sweep.cells.iter().flatten().map(|reading| reading.vocabulary);
-    let tops = vocabularies.map(|v| v.map(|v| v.top_token)).collect::<Option<Vec<_>>>()?;
+    let tops = vocabularies.map(|v| v.map(|v| top_token(&v))).collect::<Option<Vec<_>>>()?;
     let label = |id| (id, model.tokenizer.token(id).text);
     Some(Readout {
         p_true: grid(sweep, |reading| finite(reading.vocabulary?.p_true)),
         p_false: grid(sweep, |reading| finite(reading.vocabulary?.p_false)),
-        top_token: grid(sweep, |reading| Some(reading.vocabulary?.top_token)),
-        top_token_labels: tops.into_iter().map(label).collect(),
+        top_token: grid(sweep, |reading| top_token(&reading.vocabulary?)),
+        top_token_labels: tops.into_iter().flatten().map(label).collect(),
     })
 }

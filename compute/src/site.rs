@@ -4,6 +4,8 @@ use std::path::{Path, PathBuf};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use maud::{DOCTYPE, Markup, PreEscaped, html};
+use shared::address::{Address, Page, Source};
 use shared::document::Document;
 use shared::figure::FigureOptions;
 use shared::gallery::Gallery;
@@ -90,7 +92,10 @@ pub fn write_site(
         let picture = render(document, Format::Png, &FigureOptions::default())?;
         write_atomically(&data.join(format!("{id}.json")), document.to_json().as_bytes())?;
         write_atomically(&data.join(format!("{id}.png")), &picture)?;
-        write_atomically(&pages.join(format!("{id}.html")), preview(document, address).as_bytes())?;
+        write_atomically(
+            &pages.join(format!("{id}.html")),
+            preview(document, address).0.as_bytes(),
+        )?;
     }
     // Last, so that whatever is listed is there.
     let list = serde_json::to_vec(&Gallery::of(documents));
@@ -99,38 +104,51 @@ pub fn write_site(
 }
 
 /// A page that tells link previews what the experiment is, and sends people to the viewer.
-fn preview(document: &Document, address: Option<&str>) -> String {
+fn preview(document: &Document, address: Option<&str>) -> Markup {
     let id = &document.id;
     let title = match &*document.entity {
-        "" => escaped(&document.model),
-        entity => escaped(&format!("{entity} · {}", document.model)),
+        "" => shortened(&document.model),
+        entity => format!("{} · {}", shortened(entity), shortened(&document.model)),
     };
-    let description = escaped(&format!(
+    let description = format!(
         "Activation patching, {} layers × {} tokens. Source: {} Base: {}",
         document.num_layers,
         document.token_labels.len(),
-        document.source_sentence,
-        document.base_sentence
-    ));
-    let address = address.map_or("..".into(), |address| escaped(address.trim_end_matches('/')));
-    format!(
-        r#"<!doctype html>
-<html lang="en">
-  <head>
-    <meta charset="utf-8" />
-    <title>{title}</title>
-    <meta name="description" content="{description}" />
-    <meta property="og:type" content="article" />
-    <meta property="og:title" content="{title}" />
-    <meta property="og:description" content="{description}" />
-    <meta property="og:image" content="{address}/data/{id}.png" />
-    <meta name="twitter:card" content="summary_large_image" />
-    <meta http-equiv="refresh" content="0; url=../index.html#/e/{id}" />
-  </head>
-  <body><a href="../index.html#/e/{id}">{title}</a></body>
-</html>
-"#
-    )
+        shortened(&document.source_sentence),
+        shortened(&document.base_sentence)
+    );
+    let address = address.map_or("..", |address| address.trim_end_matches('/'));
+    let picture = format!("{address}/data/{id}.png");
+    let experiment = Address::of(Page::Experiment(Source::Id(id.clone())));
+    let experiment = format!("../index.html#{}", experiment.fragment());
+    html! {
+        (DOCTYPE)
+        html lang="en" {
+            head {
+                meta charset="utf-8";
+                title { (title) }
+                meta name="description" content=(description);
+                meta property="og:type" content="article";
+                meta property="og:title" content=(title);
+                meta property="og:description" content=(description);
+                meta property="og:image" content=(picture);
+                meta name="twitter:card" content="summary_large_image";
+                meta http-equiv="refresh" content={ "0; url=" (experiment) };
+            }
+            body { a href=(experiment) { (title) } }
+        }
+    }
+}
+
+/// As much of a text as a preview of a link shows.
+fn shortened(text: &str) -> String {
+    const MAX_CHARS: usize = 300;
+    let mut chars = text.chars();
+    let mut short: String = chars.by_ref().take(MAX_CHARS).collect();
+    if chars.next().is_some() {
+        short.push('…');
+    }
+    short
 }
 
 /// One HTML file with the viewer and the documents inside, which opens from disk.
@@ -141,20 +159,23 @@ pub fn report(documents: &[Document]) -> Result<String, SiteError> {
     let mut page = viewer_text("index.html")?.to_string();
     let script = viewer_text("web.js")?;
     let wasm = STANDARD.encode(viewer_file("web_bg.wasm")?);
-    let data = serde_json::to_string(documents);
-    let data = data.expect("a document has no map with odd keys").replace('<', "\\u003c");
-    let style = format!("<style>\n{}</style>", viewer_text("style.css")?);
-    let boot = format!("<script>\n{}</script>", viewer_text("boot.js")?);
+    let data = serde_json::to_string(documents).expect("a document has no map with odd keys");
+    // Within a script HTML knows no escapes, and JSON does.
+    let data = data.replace('<', "\\u003c");
     let start = format!(
-        "<script type=\"application/json\" id=\"patchboard-data\">{data}</script>\n\
-         <script type=\"module\">\n{script}\n\
-         const bytes = Uint8Array.from(atob(\"{wasm}\"), (c) => c.charCodeAt(0));\n\
-         __wbg_init({{ module_or_path: bytes }}).catch(window.patchboardFailed);\n</script>"
+        "{script}\nconst bytes = Uint8Array.from(atob(\"{wasm}\"), (c) => c.charCodeAt(0));\n\
+         __wbg_init({{ module_or_path: bytes }}).catch(window.patchboardFailed);\n"
     );
+    let style = html! { style { (PreEscaped(viewer_text("style.css")?)) } };
+    let boot = html! { script { (PreEscaped(viewer_text("boot.js")?)) } };
+    let start = html! {
+        script type="application/json" id="patchboard-data" { (PreEscaped(data)) }
+        script type="module" { (PreEscaped(start)) }
+    };
     replace_element(&mut page, "<link rel=\"icon\"", ">", "")?;
-    replace_element(&mut page, "<link rel=\"stylesheet\"", ">", &style)?;
-    replace_element(&mut page, "<script src=\"boot.js\"", "</script>", &boot)?;
-    replace_element(&mut page, "<script type=\"module\" src=\"start.js\"", "</script>", &start)?;
+    replace_element(&mut page, "<link rel=\"stylesheet\"", ">", &style.0)?;
+    replace_element(&mut page, "<script src=\"boot.js\"", "</script>", &boot.0)?;
+    replace_element(&mut page, "<script type=\"module\" src=\"start.js\"", "</script>", &start.0)?;
     Ok(page)
 }
 
@@ -171,22 +192,6 @@ fn replace_element(
     Ok(())
 }
 
-/// Text within HTML, in quotes or not.
-pub(crate) fn escaped(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '&' => out.push_str("&amp;"),
-            '<' => out.push_str("&lt;"),
-            '>' => out.push_str("&gt;"),
-            '"' => out.push_str("&quot;"),
-            '\'' => out.push_str("&#39;"),
-            c => out.push(c),
-        }
-    }
-    out
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -198,7 +203,7 @@ mod tests {
             "source_sentence": "a", "base_sentence": "b", "sentence_start": 0,
             "token_labels": ["a"], "num_layers": 1, "patching_results": [[1.0]]}"#;
         let document = Document::read(json).unwrap().remove(0);
-        let page = preview(&document, Some("https://example.org/x/"));
+        let page = preview(&document, Some("https://example.org/x/")).0;
         assert!(page.contains("<title>&lt;b&gt; &amp; &quot;x&quot; · m</title>"), "{page}");
         let picture = format!("content=\"https://example.org/x/data/{}.png\"", document.id);
         assert!(page.contains(&picture), "{page}");

@@ -24,6 +24,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_perc
 use serde::{Deserialize, Serialize};
 
 use crate::colour::Range;
+use crate::document::is_id;
 use crate::draft::Draft;
 use crate::figure::FigureOptions;
 use crate::vocabulary::{UnknownWord, named};
@@ -215,15 +216,12 @@ impl Source {
     }
 }
 
-/// An address opens files beside the page and nothing elsewhere.
+/// An address opens files beside the page and nothing elsewhere. Browsers strip spaces and control
+/// characters of a URL before they read it, so that there must be none.
 fn is_relative(path: &str) -> bool {
     let has_scheme = path.split(['/', '?', '#']).next().is_some_and(|first| first.contains(':'));
-    !path.is_empty() && !path.starts_with(['/', '\\']) && !has_scheme
-}
-
-/// An id becomes part of a file's name.
-fn is_id(text: &str) -> bool {
-    !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+    let is_stripped = path.trim() != path || path.contains(|c: char| c.is_control());
+    !path.is_empty() && !path.starts_with(['/', '\\']) && !has_scheme && !is_stripped
 }
 
 impl Filter {
@@ -345,18 +343,21 @@ mod tests {
         let cases = [
             ("/", Address::default()),
             (
-                "/?q=a+%26+b&model=x%2Fy&site=mlp_out&sort=contrast&pick=0a1b%2Cf%3Aa%252Cb.json",
+                "/?q=a+%26+b&model=x%2Fy&site=mlp_out&sort=contrast&pick=00112233445566778899%2Cf%3Aa%252Cb.json",
                 Address::of(Page::Index(Filter {
                     text: "a & b".into(),
                     model: "x/y".into(),
                     site: "mlp_out".into(),
                     sort: Sort::Contrast,
-                    picked: vec![Source::Id("0a1b".into()), Source::File("a,b.json".into())],
+                    picked: vec![
+                        Source::Id("00112233445566778899".into()),
+                        Source::File("a,b.json".into()),
+                    ],
                     ..Filter::default()
                 })),
             ),
             ("/queue", Address::of(Page::Queue)),
-            ("/j/0a1b", Address::of(Page::Job("0a1b".into()))),
+            ("/j/00112233445566778899", Address::of(Page::Job("00112233445566778899".into()))),
             ("/new", Address::of(Page::New(Draft::default()))),
             (
                 "/new?table=1&model=m%2Fx&entity=Ann&source=A+rules.&base=A+%26+B&template=none\
@@ -376,17 +377,20 @@ mod tests {
                     readout: false,
                 })),
             ),
-            ("/e/0a1b", Address::of(Page::Experiment(Source::Id("0a1b".into())))),
+            (
+                "/e/00112233445566778899",
+                Address::of(Page::Experiment(Source::Id("00112233445566778899".into()))),
+            ),
             (
                 "/e/f:my%20data/x%3Fy.json",
                 Address::of(Page::Experiment(Source::File("my data/x?y.json".into()))),
             ),
             (
-                "/c/0a1b,l:1.AB-_?metric=recovery&colours=rdbu&range=-1%2C2.5&origin=bottom\
+                "/c/00112233445566778899,l:1.AB-_?metric=recovery&colours=rdbu&range=-1%2C2.5&origin=bottom\
                  &transpose=1&labels=token_index&hide=3-5%2C9&pin=4%2C26&table=1",
                 Address {
                     page: Page::Compare(vec![
-                        Source::Id("0a1b".into()),
+                        Source::Id("00112233445566778899".into()),
                         Source::Link("1.AB-_".into()),
                     ]),
                     view: View {
@@ -414,7 +418,7 @@ mod tests {
 
     #[test]
     fn what_is_not_understood_is_left_out_and_nothing_leads_elsewhere() {
-        let odd = "/e/0a?metric=score&range=2,1&range=a&pin=x,1&colours=&hide=a";
+        let odd = "/e/00112233445566778899?metric=score&range=2,1&range=a&pin=x,1&colours=&hide=a";
         let address = Address::parse(odd);
         assert_eq!(address.view, View::default());
         for path in [
@@ -424,7 +428,18 @@ mod tests {
             "/e/f:/etc/passwd",
             "/e/..%2Fx",
             "/e/f:javascript:alert(1)",
-            "/x/0a",
+            "/e/f:%09//example.org/x.json",
+            "/e/f:%20//example.org/x.json",
+            "/e/f:%00/etc/passwd",
+            "/e/f:%0B%5C%5Cexample.org/x.json",
+            "/e/f:%C2%A0//example.org/x.json",
+            "/e/f:java%0Ascript:alert(1)",
+            "/e/f:x.json%0A",
+            "/e/f:%5C%5Cexample.org/x.json",
+            "/e/..",
+            "/e/0a1b",
+            "/j/0A1B2C3D4E5F60718293",
+            "/x/00112233445566778899",
             "/j/..",
             "/news",
             "/e",

@@ -20,12 +20,17 @@ pub const COLUMNS: [&str; 9] = [
 ///
 /// `layer` counts from 0; `position` is the base position; `token` and `top_token` are texts as
 /// the tokenizer has them, leading space included; `logit_diff` is in nats, the others have no
-/// unit. A number has as many digits as it takes to read the same `f32` back. What is missing or
+/// unit. Where the document does not say what was measured, the column is `metric_unknown` instead
+/// of `logit_diff`. A number has as many digits as it takes to read the same `f32` back. What is missing or
 /// undefined is empty. Nothing is escaped beyond CSV's quotes: a token `=1+1` stays `=1+1`.
 pub fn csv(document: &Document) -> String {
     let recovery = Metric::Recovery.grid(document).ok();
     let readout = document.readout.as_ref();
-    let mut csv = COLUMNS.join(",") + "\n";
+    let mut columns = COLUMNS;
+    if document.answers.is_none() {
+        columns[4] = "metric_unknown";
+    }
+    let mut csv = columns.join(",") + "\n";
     for (layer, row) in document.patching_results.iter().enumerate() {
         for (column, &logit_diff) in row.iter().enumerate() {
             let position = document.sentence_start.saturating_add(column);
@@ -68,7 +73,7 @@ fn number(value: Option<f32>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fixture::{baselines, document, readout, with_tokens};
+    use crate::fixture::{answers, baselines, document, readout, with_tokens};
 
     #[test]
     fn every_cell_is_a_row_and_tokens_stay_data() {
@@ -81,6 +86,7 @@ mod tests {
         let mut full = with_tokens(awkward, &[]);
         full.baselines = Some(baselines(4.0, 2.0));
         full.readout = Some(readout(&full));
+        full.answers = Some(answers("TRUE", "FALSE"));
         assert_eq!(
             csv(&full),
             "layer,position,token,token_id,logit_diff,p_true,p_false,recovery,top_token\n\
@@ -96,10 +102,10 @@ mod tests {
     }
 
     #[test]
-    fn the_notebooks_result_has_fewer_columns_filled() {
+    fn what_a_file_does_not_say_is_empty_or_unknown() {
         assert_eq!(
             csv(&document(&[&[Some(1.5)]])),
-            "layer,position,token,token_id,logit_diff,p_true,p_false,recovery,top_token\n\
+            "layer,position,token,token_id,metric_unknown,p_true,p_false,recovery,top_token\n\
              0,3,t0,,1.5,,,,\n"
         );
     }

@@ -9,7 +9,9 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::document::Answers;
 use crate::job::{Job, JobPair};
+use crate::vocabulary::Site;
 
 /// One event.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -178,6 +180,10 @@ pub struct Live {
     pub model: String,
     /// What both sentences are about.
     pub entity: String,
+    /// The activation that is replaced; `null` where unknown.
+    pub site: Option<Site>,
+    /// The answers that the metric compares; `null` where unknown.
+    pub answers: Option<Answers>,
     /// The layers of the grid.
     pub n_layers: usize,
     /// The base position of the grid's first column.
@@ -217,6 +223,7 @@ pub struct Column {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fixture::answers;
 
     #[test]
     fn the_name_is_the_type_on_the_wire() {
@@ -227,6 +234,8 @@ mod tests {
             experiment: "e".into(),
             model: "m".into(),
             entity: String::new(),
+            site: Some(Site::ResidPost),
+            answers: Some(answers("yes", "no")),
             n_layers: 1,
             sentence_start: 3,
             token_labels: vec![],

@@ -1,6 +1,6 @@
 //! Documents for tests.
 
-use crate::document::{Baseline, Baselines, Document, Grid, Readout, Token};
+use crate::document::{Answer, Answers, Baseline, Baselines, Document, Grid, Readout, Token};
 
 /// A document of these cells, `[layer][position]`, with the tokens `t0`, `t1`, ... from position 3
 /// and no more than the notebook's fields.
@@ -42,14 +42,20 @@ pub fn with_tokens(mut document: Document, differing: &[usize]) -> Document {
     document
 }
 
+/// Answers of these words.
+pub fn answers(yes: &str, no: &str) -> Answers {
+    let answer = |word: &str| Answer { word: word.into(), kept: vec![], dropped: vec![] };
+    Answers { true_answer: answer(yes), false_answer: answer(no) }
+}
+
 /// Baselines with these logit differences.
 pub fn baselines(source: f32, base: f32) -> Baselines {
     let baseline = |logit_diff| Baseline {
-        logit_diff,
-        p_true: 0.25,
-        p_false: 0.5,
-        top_token: Token { id: 1, text: " TRUE".into() },
-        p_top: 0.5,
+        logit_diff: Some(logit_diff),
+        p_true: Some(0.25),
+        p_false: Some(0.5),
+        top_token: Some(Token { id: 1, text: " TRUE".into() }),
+        p_top: Some(0.5),
     };
     Baselines { source: baseline(source), base: baseline(base) }
 }

@@ -33,8 +33,9 @@ pub struct Entry {
     pub entity: String,
     /// The model's name.
     pub model: String,
-    /// The site.
-    pub site: Site,
+    /// The site; `null` where unknown.
+    #[serde(default)]
+    pub site: Option<Site>,
     /// The source's sentence.
     pub source_sentence: String,
     /// The base's sentence.
@@ -84,7 +85,7 @@ impl Gallery {
             let is = |wanted: &str, found: &str| wanted.is_empty() || wanted == found;
             is(&filter.model, &entry.model)
                 && is(&filter.entity, &entry.entity)
-                && is(&filter.site, entry.site.name())
+                && is(&filter.site, entry.site.map_or("", Site::name))
                 && (words.is_empty() || {
                     let text = lower(&entry.text());
                     words.iter().all(|word| text.contains(word))
@@ -123,8 +124,8 @@ impl Entry {
             base_sentence: document.base_sentence.clone(),
             n_layers: document.num_layers,
             n_columns: document.token_labels.len(),
-            source: baselines.map(|b| b.source.logit_diff),
-            base: baselines.map(|b| b.base.logit_diff),
+            source: baselines.and_then(|b| b.source.logit_diff),
+            base: baselines.and_then(|b| b.base.logit_diff),
             finished_at: document.provenance.as_ref().map_or("", |p| &*p.finished_at).to_string(),
             thumb: Thumb::of(document),
         }
@@ -143,7 +144,7 @@ impl Entry {
             &self.source_sentence,
             &self.base_sentence,
             &self.id,
-            self.site.name(),
+            self.site.map_or("", Site::name),
         ];
         texts.join(" ")
     }
@@ -219,6 +220,7 @@ mod tests {
                 let mut document = document(&[&[Some(1.0)]]);
                 document.entity = entity.into();
                 document.id = entity.to_lowercase();
+                document.site = Some(Site::ResidPost);
                 document
             })
             .into();

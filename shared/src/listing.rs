@@ -7,7 +7,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use crate::gallery::Entry;
-use crate::vocabulary::{UnknownWord, named};
+use crate::vocabulary::{Site, UnknownWord, named};
 
 named! {
     /// What visitors may do.
@@ -141,7 +141,7 @@ impl Facets {
         Self {
             models: count(|entry| &entry.model),
             entities: count(|entry| &entry.entity),
-            sites: count(|entry| entry.site.name()),
+            sites: count(|entry| entry.site.map_or("", Site::name)),
         }
     }
 

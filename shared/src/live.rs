@@ -3,10 +3,11 @@
 
 use std::collections::BTreeSet;
 
+use serde_json::Map;
+
 use crate::document::{Document, SCHEMA};
 use crate::event::{Event, Live};
 use crate::job::{Job, PairPreview};
-use crate::vocabulary::{Align, Direction, Site};
 
 /// Brings the picture of the running sweep up to date with an event.
 pub fn apply(live: &mut Option<Live>, event: &Event) {
@@ -59,6 +60,8 @@ impl Live {
             model: self.model.clone(),
             entity: self.entity.clone(),
             sentence_start: self.sentence_start,
+            site: self.site,
+            answers: self.answers.clone(),
             ..Document::blank(self.n_layers, self.token_labels.clone())
         };
         for column in &self.columns {
@@ -112,9 +115,9 @@ impl Document {
             patching_results: vec![vec![None; token_labels.len()]; n_layers],
             token_labels,
             template: None,
-            site: Site::default(),
-            align: Align::default(),
-            direction: Direction::default(),
+            site: None,
+            align: None,
+            direction: None,
             source_tokens: Vec::new(),
             base_tokens: Vec::new(),
             source_padding: 0,
@@ -124,6 +127,7 @@ impl Document {
             readout: None,
             verification: None,
             provenance: None,
+            extra: Map::new(),
         }
     }
 }
@@ -199,15 +203,20 @@ impl Board {
 mod tests {
     use super::*;
     use crate::event::{Column, LiveBaselines};
+    use crate::fixture::answers;
     use crate::job::{JobPair, State, SweepSettings};
+    use crate::metric::Metric;
+    use crate::vocabulary::Site;
 
     fn live() -> Live {
         Live {
             job: "j".into(),
             index: 1,
-            experiment: "e".into(),
+            experiment: "0".repeat(20),
             model: "m".into(),
             entity: "x".into(),
+            site: Some(Site::MlpOut),
+            answers: Some(answers("yes", "no")),
             n_layers: 2,
             sentence_start: 5,
             token_labels: vec![" a".into(), " b".into(), " c".into()],
@@ -264,6 +273,8 @@ mod tests {
         assert_eq!(now.baselines.unwrap().source, Some(1.0));
         let document = now.document();
         document.check().unwrap();
+        assert_eq!(document.site_name(), "mlp_out");
+        assert_eq!(Metric::LogitDiff.title(&document), "log P(yes) − log P(no)");
         let grid = [vec![None, None, Some(1.0)], vec![None; 3]];
         assert_eq!(document.patching_results, grid);
         // The same picture by way of a snapshot.

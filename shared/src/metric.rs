@@ -41,6 +41,12 @@ pub enum MetricError {
          logit_diff"
     )]
     NoBaselines,
+    /// Unpatched runs that came out as NaN or infinity.
+    #[error(
+        "there is nothing to compare with, because the unpatched runs came out as NaN or infinity: \
+         show logit_diff"
+    )]
+    NotFinite,
     /// Baselines too close to divide by their difference.
     #[error(
         "the recovery is undefined, because source and base almost agree: show logit_diff or change"
@@ -62,16 +68,18 @@ impl Metric {
             Metric::PTrue => Ok(map(&readout()?.p_true, |v| v)),
             Metric::PFalse => Ok(map(&readout()?.p_false, |v| v)),
             Metric::Change => {
-                let base = baselines()?.base.logit_diff;
+                let base = baselines()?.base.logit_diff.ok_or(MetricError::NotFinite)?;
                 Ok(map(measured, |v| v - base))
             }
             Metric::Recovery => {
                 let Baselines { source, base } = baselines()?;
-                let recovery = |v| stats::recovery(Some(v), base.logit_diff, source.logit_diff);
-                let contrast = (source.logit_diff - base.logit_diff).abs();
+                let ends = base.logit_diff.zip(source.logit_diff);
+                let (base, source) = ends.ok_or(MetricError::NotFinite)?;
+                let contrast = (source - base).abs();
                 if !contrast.is_finite() || contrast < MIN_CONTRAST_FOR_RECOVERY {
                     return Err(MetricError::NoContrast);
                 }
+                let recovery = |v| stats::recovery(Some(v), Some(base), Some(source));
                 Ok(map(measured, |v| recovery(v).unwrap_or(f32::NAN)))
             }
         }
@@ -82,34 +90,35 @@ impl Metric {
     pub fn base_value(self, document: &Document) -> f32 {
         let base = document.baselines.as_ref().map(|b| &b.base);
         let value = match self {
-            Metric::LogitDiff => base.map(|b| b.logit_diff),
-            Metric::PTrue => base.map(|b| b.p_true),
-            Metric::PFalse => base.map(|b| b.p_false),
+            Metric::LogitDiff => base.and_then(|b| b.logit_diff),
+            Metric::PTrue => base.and_then(|b| b.p_true),
+            Metric::PFalse => base.and_then(|b| b.p_false),
             Metric::Recovery | Metric::Change => None,
         };
         value.filter(|v| v.is_finite()).unwrap_or(0.0)
     }
 
     /// The metric in a reader's words, with the answers that the document asked for, e.g.
-    /// `log P(TRUE) − log P(FALSE)`.
+    /// `log P(TRUE) − log P(FALSE)`. Without answers nobody knows what was measured.
     pub fn title(self, document: &Document) -> String {
-        let (yes, no) = match &document.answers {
-            Some(answers) => (&*answers.true_answer.word, &*answers.false_answer.word),
-            None => ("TRUE", "FALSE"),
-        };
-        match self {
-            Metric::LogitDiff => format!("log P({yes}) − log P({no})"),
-            Metric::Recovery => "Recovery".to_string(),
-            Metric::PTrue => format!("P({yes})"),
-            Metric::PFalse => format!("P({no})"),
-            Metric::Change => format!("Change of log P({yes}) − log P({no})"),
+        let words = document.answers.as_ref().map(|a| (&a.true_answer.word, &a.false_answer.word));
+        match (self, words) {
+            (Metric::LogitDiff, Some((yes, no))) => format!("log P({yes}) − log P({no})"),
+            (Metric::Change, Some((yes, no))) => format!("Change of log P({yes}) − log P({no})"),
+            (Metric::PTrue, Some((yes, _))) => format!("P({yes})"),
+            (Metric::PFalse, Some((_, no))) => format!("P({no})"),
+            (Metric::LogitDiff, None) => "metric (unknown)".to_string(),
+            (Metric::Change, None) => "Change of metric (unknown)".to_string(),
+            (Metric::PTrue, None) => "P(true answer)".to_string(),
+            (Metric::PFalse, None) => "P(false answer)".to_string(),
+            (Metric::Recovery, _) => "Recovery".to_string(),
         }
     }
 
-    /// The unit, where there is one.
-    pub fn unit(self) -> Option<&'static str> {
+    /// The unit, where there is one and the document tells what was measured.
+    pub fn unit(self, document: &Document) -> Option<&'static str> {
         match self {
-            Metric::LogitDiff | Metric::Change => Some("nats"),
+            Metric::LogitDiff | Metric::Change => document.answers.as_ref().map(|_| "nats"),
             Metric::Recovery | Metric::PTrue | Metric::PFalse => None,
         }
     }
@@ -124,13 +133,15 @@ fn map(grid: &Grid<f32>, f: impl Fn(f32) -> f32) -> Grid<f32> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fixture::{baselines, document, readout};
+    use crate::fixture::{answers, baselines, document, readout};
 
     #[test]
     fn a_metric_is_derived_or_says_what_is_missing() {
         let plain = document(&[&[Some(1.0), None], &[Some(f32::INFINITY), Some(4.0)]]);
         let with_baselines =
             |source, base| Document { baselines: Some(baselines(source, base)), ..plain.clone() };
+        let mut without_source = with_baselines(5.0, 3.0);
+        without_source.baselines.as_mut().unwrap().source.logit_diff = None;
         let with_readout = Document { readout: Some(readout(&plain)), ..plain.clone() };
         let grid = |a, b, c, d| Ok(vec![vec![a, b], vec![c, d]]);
         let cases: Vec<(Metric, Document, Result<Grid<f32>, MetricError>)> = vec![
@@ -138,7 +149,8 @@ mod tests {
             (Metric::Change, with_baselines(5.0, 3.0), grid(Some(-2.0), None, None, Some(1.0))),
             (Metric::Recovery, with_baselines(5.0, 3.0), grid(Some(-1.0), None, None, Some(0.5))),
             (Metric::Recovery, with_baselines(3.0, 3.0), Err(MetricError::NoContrast)),
-            (Metric::Recovery, with_baselines(f32::NAN, 3.0), Err(MetricError::NoContrast)),
+            (Metric::Recovery, without_source.clone(), Err(MetricError::NotFinite)),
+            (Metric::Change, without_source, grid(Some(-2.0), None, None, Some(1.0))),
             (Metric::Recovery, plain.clone(), Err(MetricError::NoBaselines)),
             (Metric::Change, plain.clone(), Err(MetricError::NoBaselines)),
             (Metric::PTrue, plain.clone(), Err(MetricError::NoReadout)),
@@ -151,20 +163,25 @@ mod tests {
     }
 
     #[test]
-    fn titles_use_the_answers_words() {
-        let mut document = document(&[&[Some(1.0)]]);
-        assert_eq!(Metric::LogitDiff.title(&document), "log P(TRUE) − log P(FALSE)");
-        let answer = |word: &str| crate::document::Answer {
-            word: word.into(),
-            kept: vec![],
-            dropped: vec![],
-        };
-        document.answers = Some(crate::document::Answers {
-            true_answer: answer("yes"),
-            false_answer: answer("no"),
-        });
-        assert_eq!(Metric::Change.title(&document), "Change of log P(yes) − log P(no)");
-        assert_eq!(Metric::PFalse.title(&document), "P(no)");
+    fn titles_and_units_say_what_the_document_says_and_no_more() {
+        let unknown = document(&[&[Some(1.0)]]);
+        let answered = Document { answers: Some(answers("yes", "no")), ..unknown.clone() };
+        let cases = [
+            (Metric::LogitDiff, "log P(yes) − log P(no)", Some("nats"), "metric (unknown)"),
+            (
+                Metric::Change,
+                "Change of log P(yes) − log P(no)",
+                Some("nats"),
+                "Change of metric (unknown)",
+            ),
+            (Metric::PTrue, "P(yes)", None, "P(true answer)"),
+            (Metric::PFalse, "P(no)", None, "P(false answer)"),
+            (Metric::Recovery, "Recovery", None, "Recovery"),
+        ];
+        for (metric, title, unit, title_of_unknown) in cases {
+            assert_eq!((&*metric.title(&answered), metric.unit(&answered)), (title, unit));
+            assert_eq!((&*metric.title(&unknown), metric.unit(&unknown)), (title_of_unknown, None));
+        }
     }
 
     #[test]

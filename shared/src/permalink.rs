@@ -10,7 +10,8 @@
 //! - the top tokens as numbers into the sorted table of their texts.
 //!
 //! The logit differences thus survive exactly, and so does everything derived from them; the
-//! probabilities survive to the decimals that are shown.
+//! probabilities survive to the decimals that are shown. Fields that this version does not know stay
+//! behind.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -186,7 +187,8 @@ fn unpack(body: &[u8]) -> Result<Document, PermalinkError> {
     Ok(document)
 }
 
-/// The document's fields but those that are packed elsewhere, empty or `null`.
+/// The document's fields but those that are packed elsewhere, empty or `null`, and those that this
+/// version does not know, which might be of any size.
 fn stripped(document: &Document) -> Map<String, Value> {
     let swept = document.base_tokens.iter().skip(document.sentence_start).map(|t| &t.text);
     let labels_are_known = swept.eq(&document.token_labels);
@@ -196,6 +198,7 @@ fn stripped(document: &Document) -> Map<String, Value> {
         source_tokens: vec![],
         base_tokens: vec![],
         readout: None,
+        extra: Map::new(),
         token_labels: if labels_are_known { vec![] } else { document.token_labels.clone() },
         ..document.clone()
     };

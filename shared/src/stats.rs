@@ -13,10 +13,12 @@ pub const LOW_ANSWER_MASS: f32 = 0.1;
 /// The share of the gap between the baselines that a patch restores:
 /// `(patched - base) / (source - base)`. 0 is nothing, 1 is all; below 0 and above 1 are legal and
 /// not clamped. `None` where the baselines almost agree or a value is missing.
-pub fn recovery(patched: Option<f32>, base: f32, source: f32) -> Option<f32> {
+pub fn recovery(patched: Option<f32>, base: Option<f32>, source: Option<f32>) -> Option<f32> {
+    let (base, source) = base.zip(source)?;
     let contrast = source - base;
     let value = (patched? - base) / contrast;
-    (contrast.abs() >= MIN_CONTRAST_FOR_RECOVERY && value.is_finite()).then_some(value)
+    let is_defined = contrast.is_finite() && contrast.abs() >= MIN_CONTRAST_FOR_RECOVERY;
+    (is_defined && value.is_finite()).then_some(value)
 }
 
 /// The smallest and largest of the values present; `None` if there are none.
@@ -33,12 +35,24 @@ mod tests {
 
     #[test]
     fn recovery_is_unclamped_and_undefined_without_contrast() {
-        assert_eq!(recovery(Some(1.0), 1.0, 3.0), Some(0.0));
-        assert_eq!(recovery(Some(3.0), 1.0, 3.0), Some(1.0));
-        assert_eq!(recovery(Some(5.0), 1.0, 3.0), Some(2.0));
-        assert_eq!(recovery(Some(0.0), 1.0, 3.0), Some(-0.5));
-        assert_eq!(recovery(Some(0.0), 1.0, 1.005), None);
-        assert_eq!(recovery(None, 1.0, 3.0), None);
+        let cases = [
+            (Some(1.0), Some(1.0), Some(3.0), Some(0.0)),
+            (Some(3.0), Some(1.0), Some(3.0), Some(1.0)),
+            (Some(5.0), Some(1.0), Some(3.0), Some(2.0)),
+            (Some(0.0), Some(1.0), Some(3.0), Some(-0.5)),
+            (Some(0.0), Some(1.0), Some(1.005), None),
+            (None, Some(1.0), Some(3.0), None),
+            (Some(1.0), None, Some(3.0), None),
+            (Some(1.0), Some(1.0), None, None),
+            (Some(1.0), Some(1.0), Some(f32::INFINITY), None),
+        ];
+        for (patched, base, source, expected) in cases {
+            assert_eq!(
+                recovery(patched, base, source),
+                expected,
+                "{patched:?} {base:?} {source:?}"
+            );
+        }
     }
 
     #[test]

@@ -6,6 +6,9 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+/// What stands where a file does not say.
+pub const UNKNOWN: &str = "unknown";
+
 /// A word that is none of those a setting knows.
 #[derive(Debug, thiserror::Error)]
 #[error("`{found}` is no {setting}: expected one of {expected}")]

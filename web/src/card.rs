@@ -4,7 +4,7 @@ use leptos::html;
 use leptos::prelude::*;
 use shared::address::{Address, Page, Source};
 use shared::colour::{MISSING, Preset, colour_at};
-use shared::document::title;
+use shared::document::{site_name, title};
 use shared::gallery::{Entry, Thumb};
 use shared::metric::Metric;
 use shared::numbers;
@@ -77,7 +77,7 @@ pub fn Card(
             <a href=format!("#{}", address.fragment())>
                 <canvas node_ref=canvas aria-hidden="true"></canvas>
                 <strong>{name.to_string()}</strong>
-                <span class="facts">{format!("{} · {}", entry.model, entry.site)}</span>
+                <span class="facts">{format!("{} · {}", entry.model, site_name(entry.site))}</span>
                 <span class="sentence">{entry.source_sentence.clone()}</span>
                 <span class="sentence">{entry.base_sentence.clone()}</span>
                 <span class="facts">{ends}</span>

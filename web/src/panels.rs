@@ -7,6 +7,7 @@ use shared::document::{Baseline, Document};
 use shared::figure::text;
 use shared::metric::Metric;
 use shared::numbers;
+use shared::vocabulary::{Align, Direction, Site, UNKNOWN};
 
 use crate::source::sentence;
 
@@ -24,10 +25,10 @@ pub fn Baselines(document: Arc<Document>) -> impl IntoView {
             </tr>
         }
     };
-    let difference =
-        |run: &Baseline| numbers::value(Metric::LogitDiff, Some(run.logit_diff)).into_any();
-    let top = |run: &Baseline| {
-        view! { <span class="tip-token">{text::token(&run.top_token.text)}</span> }.into_any()
+    let difference = |run: &Baseline| numbers::value(Metric::LogitDiff, run.logit_diff).into_any();
+    let top = |run: &Baseline| match &run.top_token {
+        Some(top) => view! { <span class="tip-token">{text::token(&top.text)}</span> }.into_any(),
+        None => numbers::NO_VALUE.into_any(),
     };
     Some(view! {
         <section class="card" aria-label="Baselines">
@@ -42,14 +43,14 @@ pub fn Baselines(document: Arc<Document>) -> impl IntoView {
                     <tbody>
                         {row("Logit difference".into(), &difference)}
                         {row(Metric::PTrue.title(&document), &|run| {
-                            numbers::probability(Some(run.p_true)).into_any()
+                            numbers::probability(run.p_true).into_any()
                         })}
                         {row(Metric::PFalse.title(&document), &|run| {
-                            numbers::probability(Some(run.p_false)).into_any()
+                            numbers::probability(run.p_false).into_any()
                         })}
                         {row("Top token".into(), &top)}
                         {row("P(top token)".into(), &|run| {
-                            numbers::probability(Some(run.p_top)).into_any()
+                            numbers::probability(run.p_top).into_any()
                         })}
                     </tbody>
                 </table>
@@ -86,14 +87,18 @@ pub fn Provenance(document: Arc<Document>) -> impl IntoView {
         ]);
     }
     if let Some(v) = &document.verification {
-        facts.push((
-            "Verified",
-            format!("{} cells, largest difference {:.1e} nats", v.n_cells, v.max_abs_diff),
-        ));
+        facts.push(match v.max_abs_diff {
+            Some(difference) => (
+                "Verified",
+                format!("{} cells, largest difference {difference:.1e} nats", v.n_cells),
+            ),
+            None => ("Not verified", format!("{} cells came out as NaN or infinity", v.n_cells)),
+        });
     }
     facts.extend([
-        ("Alignment", document.align.to_string()),
-        ("Direction", document.direction.to_string()),
+        ("Site", document.site.map_or(UNKNOWN, Site::name).to_string()),
+        ("Alignment", document.align.map_or(UNKNOWN, Align::name).to_string()),
+        ("Direction", document.direction.map_or(UNKNOWN, Direction::name).to_string()),
         ("Template", document.template.clone().unwrap_or_default()),
     ]);
     let rows = facts.into_iter().filter(|(_, value)| !value.is_empty());

@@ -1,8 +1,9 @@
 //! Where results are written, and what is already there.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use shared::document::Document;
 use shared::figure::FigureOptions;
 
@@ -57,16 +58,31 @@ impl Folder {
     }
 }
 
-/// Reads all documents in `files`.
+/// Reads all documents in `files`. What is there twice is read once.
 ///
 /// # Errors
-/// A file that cannot be read or is no result.
+/// A file that cannot be read or is no result, or two different results of one id.
 pub fn read_documents(files: &[PathBuf]) -> Result<Vec<Document>> {
-    let mut documents = Vec::with_capacity(files.len());
+    let mut documents: Vec<Document> = Vec::with_capacity(files.len());
+    let mut places = BTreeMap::new();
     for file in files {
         let bytes =
             std::fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
-        documents.extend(Document::read(&bytes).with_context(|| file.display().to_string())?);
+        for document in Document::read(&bytes).with_context(|| file.display().to_string())? {
+            match places.get(&document.id) {
+                None => {
+                    places.insert(document.id.clone(), (documents.len(), file));
+                    documents.push(document);
+                }
+                Some((place, _)) if documents[*place].agrees_with(&document) => {}
+                Some((_, first)) => bail!(
+                    "{} and {} hold different documents of the id {}: leave one of them out",
+                    first.display(),
+                    file.display(),
+                    document.id
+                ),
+            }
+        }
     }
     Ok(documents)
 }

@@ -53,14 +53,16 @@ fn answers(answers: &Answers) -> String {
 
 /// Both baselines, a line each.
 pub fn baselines(names: &Answers, baselines: &Baselines) -> String {
+    let none = || "undefined".to_string();
     let one = |name: &str, baseline: &Baseline| {
+        let probability = |p: Option<f32>| p.map_or_else(none, |p| format!("{p:.4}"));
         format!(
-            "{name:8} log P({t}) - log P({f}) = {:+.3}, P({t}) {:.4}, P({f}) {:.4}, top {:?} {:.4}",
-            baseline.logit_diff,
-            baseline.p_true,
-            baseline.p_false,
-            baseline.top_token.text,
-            baseline.p_top,
+            "{name:8} log P({t}) - log P({f}) = {}, P({t}) {}, P({f}) {}, top {} {}",
+            baseline.logit_diff.map_or_else(none, |value| format!("{value:+.3}")),
+            probability(baseline.p_true),
+            probability(baseline.p_false),
+            baseline.top_token.as_ref().map_or_else(none, |top| format!("{:?}", top.text)),
+            probability(baseline.p_top),
             t = names.true_answer.word,
             f = names.false_answer.word,
         )

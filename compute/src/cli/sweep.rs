@@ -332,11 +332,13 @@ fn tell(args: &SweepArgs, experiment: &Experiment, outcome: &Outcome) -> Result<
         output::line(&format!("warning  {warning}"))?;
     }
     if let Some(verification) = &document.verification {
-        output::line(&format!(
-            "verified {} by the naive engine: largest difference {:.1e}",
-            counted(verification.n_cells, "cell"),
-            verification.max_abs_diff
-        ))?;
+        let n = counted(verification.n_cells, "cell");
+        // Where there is no difference, a warning has said so.
+        if let Some(difference) = verification.max_abs_diff {
+            output::line(&format!(
+                "verified {n} by the naive engine: largest difference {difference:.1e}"
+            ))?;
+        }
     }
     let secs = document.provenance.as_ref().map_or(0.0, |p| p.wall_secs);
     output::line(&format!("done     in {secs:.1} s: {}", names(files).join(", ")))
@@ -382,7 +384,9 @@ fn dry_run(args: &SweepArgs, model: &Model, prepared: &[(Experiment, Plan)]) -> 
             output::line(&title(i, prepared.len(), experiment))?;
             output::line(&report::experiment(model, experiment))?;
             let (n_source, n_base) = alignment.lengths();
-            if let Some(warning) = Document::length_warning(n_source, n_base, experiment.align) {
+            if let Some(warning) =
+                Document::length_warning(n_source, n_base, Some(experiment.align))
+            {
                 output::line(&format!("warning  {warning}"))?;
             }
             if let Some(baselines) = &baselines {

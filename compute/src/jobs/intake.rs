@@ -184,7 +184,7 @@ fn pair_preview(
     let alignment = &experiment.request.alignment;
     let (n_source, n_base) = alignment.lengths();
     let mut warnings = Document::warnings_of(baselines.as_ref(), Some(&experiment.answers));
-    warnings.extend(Document::length_warning(n_source, n_base, experiment.align));
+    warnings.extend(Document::length_warning(n_source, n_base, Some(experiment.align)));
     Ok(PairPreview {
         known,
         source_tokens: tokens(&alignment.source),

@@ -230,6 +230,8 @@ fn live(claim: &Claim, model: &Model, experiment: &Experiment) -> Live {
         experiment: claim.experiment.clone(),
         model: model.name.clone(),
         entity: experiment.entity.clone(),
+        site: Some(experiment.request.site),
+        answers: Some(experiment.answers.clone()),
         n_layers: model.network.config.n_layers,
         sentence_start: alignment.start,
         token_labels: labels.map(|&id| model.tokenizer.token(id).text).collect(),

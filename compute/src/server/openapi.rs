@@ -1,11 +1,11 @@
 //! The API's routes, the document that describes them, and a page that shows it. Routes and
 //! document are made from the same list.
 
-use std::fmt::Write;
 use std::sync::Arc;
 
 use axum::http::HeaderMap;
 use axum::response::Response;
+use maud::{DOCTYPE, Markup, html};
 use serde_json::Value;
 use shared::document::content_id;
 use utoipa::OpenApi;
@@ -15,7 +15,6 @@ use utoipa_axum::routes;
 use super::send::{Kind, send};
 use super::{App, events, experiments, info, jobs};
 use crate::model::VERSION;
-use crate::site::escaped;
 
 #[derive(OpenApi)]
 #[openapi(info(
@@ -65,7 +64,7 @@ impl Pages {
         document.info.version = VERSION.to_string();
         let json = document.to_json().expect("the document is plain");
         let value: Value = serde_json::from_str(&json).expect("it was just written");
-        let html = page(&value);
+        let html = page(&value).into_string();
         Self { tags: [content_id(&json), content_id(&html)], json, html }
     }
 
@@ -81,78 +80,68 @@ impl Pages {
 }
 
 /// A page of all paths and types, without a script.
-fn page(document: &Value) -> String {
-    let mut out = String::from(
-        "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\" /><title>Patchboard's \
-         API</title><meta name=\"viewport\" content=\"width=device-width, initial-scale=1\" />\
-         </head><body><h1>Patchboard's API</h1>\n",
-    );
-    let text = |value: &Value| escaped(value.as_str().unwrap_or_default());
-    let _ = writeln!(out, "<p>{}</p>", text(&document["info"]["description"]));
-    out.push_str("<p>For programs: <a href=\"openapi.json\">the OpenAPI document</a>.</p>\n");
-    for (path, methods) in document["paths"].as_object().into_iter().flatten() {
-        for (method, operation) in methods.as_object().into_iter().flatten() {
-            let method = escaped(&method.to_uppercase());
-            let _ = writeln!(out, "<h2><code>{method} {}</code></h2>", escaped(path));
-            let _ = writeln!(
-                out,
-                "<p>{} {}</p><ul>",
-                text(&operation["summary"]),
-                text(&operation["description"])
-            );
-            for parameter in operation["parameters"].as_array().into_iter().flatten() {
-                let _ = writeln!(
-                    out,
-                    "<li><code>{}</code> ({}): {}</li>",
-                    text(&parameter["name"]),
-                    text(&parameter["in"]),
-                    text(&parameter["description"])
-                );
+fn page(document: &Value) -> Markup {
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_string();
+    html! {
+        (DOCTYPE)
+        html lang="en" {
+            head {
+                meta charset="utf-8";
+                title { "Patchboard's API" }
+                meta name="viewport" content="width=device-width, initial-scale=1";
             }
-            for (kind, content) in contents(&operation["requestBody"]) {
-                let _ = writeln!(
-                    out,
-                    "<li>body {}: {}</li>",
-                    escaped(kind),
-                    reference(&content["schema"])
-                );
+            body {
+                h1 { "Patchboard's API" }
+                p { (text(&document["info"]["description"])) }
+                p { "For programs: " a href="openapi.json" { "the OpenAPI document" } "." }
+                @for (path, methods) in fields(&document["paths"]) {
+                    @for (method, operation) in fields(methods) {
+                        h2 { code { (method.to_uppercase()) " " (path) } }
+                        p { (text(&operation["summary"])) " " (text(&operation["description"])) }
+                        ul {
+                            @for parameter in operation["parameters"].as_array().into_iter().flatten() {
+                                li {
+                                    code { (text(&parameter["name"])) }
+                                    " (" (text(&parameter["in"])) "): "
+                                    (text(&parameter["description"]))
+                                }
+                            }
+                            @for (kind, content) in fields(&operation["requestBody"]["content"]) {
+                                li { "body " (kind) ": " (reference(&content["schema"])) }
+                            }
+                            @for (status, answer) in fields(&operation["responses"]) {
+                                li {
+                                    (status) ":"
+                                    @for (i, (kind, content)) in fields(&answer["content"]).enumerate() {
+                                        @if i > 0 { "," }
+                                        " " (kind) " " (reference(&content["schema"]))
+                                    }
+                                }
+                            }
+                        }
+                    }
+                }
+                h1 { "Types" }
+                @for (name, schema) in fields(&document["components"]["schemas"]) {
+                    h2 id=(name) { code { (name) } }
+                    p { (text(&schema["description"])) }
+                    details {
+                        summary { "Schema" }
+                        pre { (serde_json::to_string_pretty(schema).unwrap_or_default()) }
+                    }
+                }
             }
-            for (status, answer) in operation["responses"].as_object().into_iter().flatten() {
-                let kinds: Vec<_> = contents(answer)
-                    .map(|(kind, content)| {
-                        format!("{} {}", escaped(kind), reference(&content["schema"]))
-                    })
-                    .collect();
-                let _ = writeln!(out, "<li>{}: {}</li>", escaped(status), kinds.join(", "));
-            }
-            out.push_str("</ul>\n");
         }
     }
-    out.push_str("<h1>Types</h1>\n");
-    for (name, schema) in document["components"]["schemas"].as_object().into_iter().flatten() {
-        let pretty = serde_json::to_string_pretty(schema).unwrap_or_default();
-        let name = escaped(name);
-        let _ = writeln!(
-            out,
-            "<h2 id=\"{name}\"><code>{name}</code></h2><p>{}</p><details><summary>Schema</summary>\
-             <pre>{}</pre></details>",
-            text(&schema["description"]),
-            escaped(&pretty)
-        );
-    }
-    out.push_str("</body></html>\n");
-    out
 }
 
-fn contents(of: &Value) -> impl Iterator<Item = (&String, &Value)> {
-    of["content"].as_object().into_iter().flatten()
+/// The fields of an object; none of anything else.
+fn fields(of: &Value) -> impl Iterator<Item = (&String, &Value)> {
+    of.as_object().into_iter().flatten()
 }
 
 /// A link to the type that a schema names.
-fn reference(schema: &Value) -> String {
+fn reference(schema: &Value) -> Markup {
     let name = schema["$ref"].as_str().and_then(|name| name.rsplit('/').next());
-    name.map_or_else(String::new, |name| {
-        let name = escaped(name);
-        format!("<a href=\"#{name}\">{name}</a>")
-    })
+    html! { @if let Some(name) = name { a href={ "#" (name) } { (name) } } }
 }

@@ -5,6 +5,7 @@ use shared::address::{Filter, Sort};
 use shared::document::{Document, content_id};
 use shared::gallery::Entry;
 use shared::listing::{ExperimentPage, Facet, Facets};
+use shared::vocabulary::Site;
 
 use super::{Result, Store};
 
@@ -224,13 +225,14 @@ pub(super) fn put(transaction: &Transaction, document: &Document) -> Result<bool
         return Ok(was_deleted == Some(true));
     }
     let entry = Entry::of(document);
+    let site = entry.site.map_or("", Site::name);
     let search = [
         &*entry.entity,
         &*entry.model,
         &*entry.source_sentence,
         &*entry.base_sentence,
         &*entry.id,
-        entry.site.name(),
+        site,
     ];
     let seq: i64 = transaction
         .prepare_cached(
@@ -245,7 +247,7 @@ pub(super) fn put(transaction: &Transaction, document: &Document) -> Result<bool
                 document.id,
                 entry.entity,
                 entry.model,
-                entry.site.name(),
+                site,
                 entry.finished_at,
                 entry.contrast().unwrap_or(-1.0),
                 document.readout.is_some(),

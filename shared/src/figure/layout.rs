@@ -250,7 +250,7 @@ impl Layout {
 
     /// Title and what was run, to the given width. Returns where they end.
     fn header(&mut self, document: &Document, width: f64) -> f64 {
-        let mut what = vec![document.model.clone(), document.site.to_string()];
+        let mut what = vec![document.model.clone(), document.site_name().to_string()];
         if let Some(provenance) = &document.provenance {
             what.push(provenance.dtype.clone());
         }

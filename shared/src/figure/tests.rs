@@ -8,7 +8,8 @@ use plotters::drawing::IntoDrawingArea;
 use super::layout::{Anchor, Text};
 use super::*;
 use crate::document::{Answer, Answers};
-use crate::fixture::{baselines, document, ramp, readout, with_tokens};
+use crate::fixture::{answers, baselines, document, ramp, readout, with_tokens};
+use crate::vocabulary::Site;
 
 fn svg(document: &Document, options: &FigureOptions) -> String {
     let mut svg = String::new();
@@ -200,6 +201,7 @@ fn text_is_data() {
     let mut document = document(&[&[Some(1.0), Some(2.0), Some(3.0)]]);
     document.token_labels = [" <b>", "a&\"'", "\u{1}\n"].map(String::from).to_vec();
     document.entity = "]]></text><script>\u{0}\u{ffff}".into();
+    document.answers = Some(answers("TRUE", "<FALSE>"));
     let svg = svg(&document, &FigureOptions::default());
     for expected in [
         "\n·&lt;b&gt;\n",
@@ -208,10 +210,26 @@ fn text_is_data() {
         "\n]]&gt;&lt;/text&gt;&lt;script&gt;&lt;U+0000&gt;&lt;U+FFFF&gt;\n",
         "\nSource: The council fined them.\n",
         "\nlog\u{a0}P(TRUE) −\n",
+        "P(&lt;FALSE&gt;)",
     ] {
         assert!(svg.contains(expected), "{expected:?} in {svg}");
     }
     assert!(!svg.contains(|c: char| c.is_control() && c != '\n'), "{svg}");
+}
+
+#[test]
+fn a_figure_says_what_the_file_does_not_say() {
+    let options = FigureOptions::default();
+    let mut document = document(&[&[Some(1.0), Some(2.0)]]);
+    let unknown = svg(&document, &options);
+    assert!(unknown.contains("\ntiny · site unknown\n"), "{unknown}");
+    assert!(unknown.contains("\nmetric (unknown)\n"), "{unknown}");
+    assert!(!unknown.contains("nats"), "{unknown}");
+    document.site = Some(Site::AttnOut);
+    document.answers = Some(answers("yes", "no"));
+    let known = svg(&document, &options);
+    assert!(known.contains("\ntiny · attn_out\n") && known.contains("nats"), "{known}");
+    assert!(!known.contains("unknown"), "{known}");
 }
 
 #[test]

@@ -21,7 +21,7 @@ impl Values {
         Ok(Self {
             grid: metric.grid(document)?,
             centre: metric.base_value(document),
-            title: with_unit(metric.title(document), metric),
+            title: with_unit(metric.title(document), metric.unit(document)),
         })
     }
 
@@ -45,12 +45,14 @@ impl Values {
         } else {
             format!("{} less {}", titles[0], titles[1])
         };
-        Ok(Self { grid: grid.collect(), centre: 0.0, title: with_unit(title, metric) })
+        // Where one of them does not say, the difference has no unit that is known.
+        let unit = metric.unit(document).and(metric.unit(less));
+        Ok(Self { grid: grid.collect(), centre: 0.0, title: with_unit(title, unit) })
     }
 }
 
-fn with_unit(title: String, metric: Metric) -> String {
-    match metric.unit() {
+fn with_unit(title: String, unit: Option<&str>) -> String {
+    match unit {
         Some(unit) => format!("{title} ({unit})"),
         None => title,
     }

@@ -2,11 +2,15 @@
 //! SHELL, as `trunk build --release` would, with nothing to install. `web/src/main.rs` says what
 //! is in it.
 
+use std::collections::BTreeSet;
 use std::path::Path;
-use std::{env, fs};
+use std::{env, fs, io};
 
 use anyhow::{Context, Result, bail};
 use wasm_bindgen_cli_support::Bindgen;
+
+/// What is made.
+const MADE: [&str; 3] = ["index.html", "web.js", "web_bg.wasm"];
 
 /// What is copied as it is.
 const COPIED: [&str; 4] = ["style.css", "boot.js", "start.js", "icon.svg"];
@@ -15,10 +19,7 @@ fn main() -> Result<()> {
     let args: Vec<_> = env::args_os().skip(1).collect();
     let [wasm, shell, dist] = &*args else { bail!("usage: bundle WASM SHELL DIST") };
     let (shell, dist) = (Path::new(shell), Path::new(dist));
-    // What an older version left there would be built into the binary.
-    if dist.exists() {
-        fs::remove_dir_all(dist).with_context(|| format!("cannot clear {}", dist.display()))?;
-    }
+    check(dist)?;
     fs::create_dir_all(dist).with_context(|| format!("cannot make {}", dist.display()))?;
     Bindgen::new()
         .input_path(wasm)
@@ -41,7 +42,68 @@ fn main() -> Result<()> {
     Ok(())
 }
 
+/// The folder must be new, empty, or hold a viewer and nothing else: what lies there is written
+/// over, and all of it is built into the binary.
+fn check(dist: &Path) -> Result<()> {
+    let entries = match fs::read_dir(dist) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error).with_context(|| format!("cannot read {}", dist.display())),
+    };
+    let mut names = BTreeSet::new();
+    for entry in entries {
+        names.insert(entry?.file_name().to_string_lossy().into_owned());
+    }
+    let other = names.iter().find(|name| !MADE.contains(&&***name) && !COPIED.contains(&&***name));
+    match other {
+        Some(other) => bail!(
+            "{} holds {other:?}, which is no part of the viewer: choose a new or an empty folder",
+            dist.display()
+        ),
+        None if !names.is_empty() && !names.contains("web_bg.wasm") => bail!(
+            "{} is no folder of the viewer, it lacks web_bg.wasm: choose a new or an empty folder",
+            dist.display()
+        ),
+        None => Ok(()),
+    }
+}
+
 /// The page without Trunk's directives, a line each.
 fn page(text: &str) -> String {
     text.split_inclusive('\n').filter(|line| !line.contains("data-trunk")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_viewers_folder_is_written_over() {
+        let place = tempfile::tempdir().unwrap();
+        let all: Vec<_> = MADE.into_iter().chain(COPIED).collect();
+        let cases: [(&[&str], Option<&str>); 6] = [
+            (&[], None),
+            (&all, None),
+            (&["web_bg.wasm", "style.css"], None),
+            (&["index.html", "style.css"], Some("it lacks web_bg.wasm")),
+            (&["Cargo.toml", "web"], Some("holds \"Cargo.toml\", which is no part of the viewer")),
+            (&["web_bg.wasm", "thesis.tex"], Some("holds \"thesis.tex\"")),
+        ];
+        for (i, (names, expected)) in cases.into_iter().enumerate() {
+            let folder = place.path().join(i.to_string());
+            fs::create_dir(&folder).unwrap();
+            for name in names {
+                fs::write(folder.join(name), "kept").unwrap();
+            }
+            match (check(&folder), expected) {
+                (Ok(()), None) => {}
+                (Err(error), Some(expected)) => {
+                    assert!(error.to_string().contains(expected), "{error}");
+                }
+                (got, _) => panic!("{names:?}: {got:?}"),
+            }
+            assert_eq!(fs::read_dir(&folder).unwrap().count(), names.len());
+        }
+        check(&place.path().join("new")).unwrap();
+    }
 }

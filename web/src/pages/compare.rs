@@ -108,7 +108,7 @@ pub fn ComparePage(sources: Vec<Source>) -> impl IntoView {
                 view! {
                     <section class="card pane">
                         <h2><a href=href>{document.entity.clone()}</a></h2>
-                        <p class="facts">{format!("{} · {}", document.model, document.site)}</p>
+                        <p class="facts">{format!("{} · {}", document.model, document.site_name())}</p>
                         <p class="facts">{document.source_sentence.clone()}</p>
                         <Heatmap document options hover=cell on_hover pin on_pin />
                         <div class="pane-cell">{shown}</div>

@@ -194,7 +194,7 @@ fn Experiment(document: Arc<Document>, source: Source) -> impl IntoView {
     let name = title(&document.entity).to_string();
     let facts = [
         document.model.clone(),
-        document.site.to_string(),
+        document.site_name().to_string(),
         document.provenance.as_ref().map(|p| p.dtype.clone()).unwrap_or_default(),
         format!("{} layers × {} tokens", document.num_layers, document.token_labels.len()),
     ];
@@ -282,10 +282,10 @@ fn profile(
     let references = [baselines.map(|b| &b.source), baselines.map(|b| &b.base)].map(|run| {
         let (run, base) = (run?, &baselines?.base);
         match metric {
-            Metric::LogitDiff => Some(run.logit_diff),
-            Metric::PTrue => Some(run.p_true),
-            Metric::PFalse => Some(run.p_false),
-            Metric::Change => Some(run.logit_diff - base.logit_diff),
+            Metric::LogitDiff => run.logit_diff,
+            Metric::PTrue => run.p_true,
+            Metric::PFalse => run.p_false,
+            Metric::Change => Some(run.logit_diff? - base.logit_diff?),
             Metric::Recovery => Some(if std::ptr::eq(run, base) { 0.0 } else { 1.0 }),
         }
     });
