@@ -147,6 +147,31 @@ fn sweep_writes_documents_and_figures_and_does_not_run_twice() {
         assert_eq!(line["status"], "already there");
     }
     assert_eq!(succeed(&["sweep", &table, "--model", &model, "--out", &out, "--quiet"]), "");
+
+    // What is wrong is replaced when it is asked for, and only then.
+    let wrong = Path::new(&out).join(jsons[0]);
+    let mut document: serde_json::Value = serde_json::from_slice(&before).unwrap();
+    document["patching_results"][0][0] = serde_json::json!(1234.5);
+    fs::write(&wrong, document.to_string()).unwrap();
+    let numbers = || Document::read(&fs::read(&wrong).unwrap()).unwrap().remove(0).patching_results;
+    let right = Document::read(&before).unwrap().remove(0).patching_results;
+    assert!(succeed(&args).contains("0 swept, 2 already there"));
+    assert_eq!(numbers()[0][0], Some(1234.5));
+    let again = [&args[..], &["--again"]].concat();
+    assert!(succeed(&again).contains("2 swept: "));
+    assert_eq!(numbers(), right);
+    assert_eq!(names(Path::new(&out)), written);
+
+    // One weight that was edited is another model, to which the same results do not belong.
+    let shard = "model-00002-of-00003.safetensors";
+    let edited = place.model("tiny-llama3", shard, |mut bytes| {
+        let last = bytes.len() - 1;
+        bytes[last] ^= 0x40;
+        bytes
+    });
+    let args = ["sweep", &table, "--model", &edited, "--out", &out, "--format", "json"];
+    assert!(succeed(&args).contains("2 swept: "));
+    assert_eq!(names(Path::new(&out)).len(), written.len() + 2);
 }
 
 #[test]

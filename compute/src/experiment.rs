@@ -12,11 +12,15 @@ use shared::pairs::Pair;
 use shared::template::{Prompt, Template, TemplateError};
 use shared::vocabulary::{Align, Direction, Site};
 
-use crate::model::{Encoded, Model, VERSION};
+use crate::model::{Encoded, Model, ModelError, VERSION};
 use crate::sweep::wavefront::{Listener, Rider};
 use crate::sweep::{
     Plan, Reading, Request, Sweep, SweepError, VocabularyReading, naive, verify, wavefront,
 };
+
+/// Part of every id: raised whenever any number of any result may change, so that what an older
+/// version computed is not taken for what this one would.
+pub const NUMERICS: u32 = 1;
 
 /// What is the same for all pairs of a table.
 #[derive(Debug, Clone, Default)]
@@ -87,6 +91,25 @@ pub enum PrepareError {
     /// A token that would count for and against.
     #[error("the answers {0:?} and {1:?} share the token {2:?}: they must differ")]
     SharedToken(String, String, String),
+    /// A token that the tokenizer knows and the model does not.
+    #[error(
+        "the token `{token}` ({id}) of {part} is beyond the model's vocabulary of {d_vocab} tokens: \
+         {}take the tokenizer that belongs to the weights, or resize them once in transformers: \
+         `model.resize_token_embeddings(len(tokenizer))`, and save both",
+        if *.is_padding { "use `--align right`, which needs no padding, or " } else { "" }
+    )]
+    BeyondVocabulary {
+        /// The token's text.
+        token: String,
+        /// Its number.
+        id: u32,
+        /// Where it comes from.
+        part: &'static str,
+        /// The rows of the model's embedding.
+        d_vocab: usize,
+        /// Whether it only pads.
+        is_padding: bool,
+    },
     /// Padding is needed and the model has no token for it.
     #[error(
         "the prompts have {0} and {1} tokens, and the tokenizer has neither a pad token nor an \
@@ -99,8 +122,6 @@ pub enum PrepareError {
 pub struct Experiment {
     /// What is swept.
     pub request: Request,
-    /// The identity of the result.
-    pub id: String,
     /// What both sentences are about; may be empty.
     pub entity: String,
     /// The source prompt.
@@ -225,15 +246,17 @@ impl Experiment {
         }
         let answers = answers(model, pair, settings)?;
         let ids = |answer: &Answer| answer.kept.iter().map(|token| token.id).collect::<Vec<_>>();
+        let true_ids: Vec<_> = ids(&answers.true_answer);
+        let false_ids: Vec<_> = ids(&answers.false_answer);
+        within_vocabulary(model, &alignment, [&true_ids, &false_ids])?;
         let request = Request {
             alignment,
             site: settings.site,
-            true_ids: ids(&answers.true_answer),
-            false_ids: ids(&answers.false_answer),
+            true_ids,
+            false_ids,
             readout: settings.readout,
         };
         Ok(Self {
-            id: identity(model, &request, settings.align),
             request,
             entity: pair.entity.clone(),
             source_prompt: source.prompt.text,
@@ -246,6 +269,30 @@ impl Experiment {
             align: settings.align,
             n_verified: settings.n_verified,
         })
+    }
+
+    /// The identity of the result: a hash of what determines its numbers. It needs the whole of the
+    /// model's files to have been read, see [`Fingerprint::get`](crate::model::Fingerprint::get).
+    ///
+    /// # Errors
+    /// Files that cannot be read, or that were changed since the model was opened.
+    pub fn id(&self, model: &Model) -> Result<String, ModelError> {
+        let alignment = &self.request.alignment;
+        let (n_source, n_base) = alignment.lengths();
+        let determinants = serde_json::json!({
+            "numerics": NUMERICS,
+            "model": model.fingerprint.get()?,
+            "dtype": model.network.placement.dtype.as_str(),
+            "source": alignment.source,
+            "base": alignment.base,
+            "start": alignment.start,
+            // Prompts of one length are aligned by themselves.
+            "align": (n_source != n_base).then_some(self.align),
+            "site": self.request.site,
+            "true": self.request.true_ids,
+            "false": self.request.false_ids,
+        });
+        Ok(content_id(&determinants.to_string()))
     }
 
     /// Both unpatched runs, each by a pass of its own; `None` for a model whose weights are read
@@ -326,9 +373,11 @@ impl Experiment {
         let tokens = |ids: &[u32]| ids.iter().map(|&id| model.tokenizer.token(id)).collect();
         let base_tokens: Vec<Token> = tokens(&self.request.alignment.base);
         let start = self.request.alignment.start;
+        // What cannot be told from another model's numbers is no result.
+        let unknown = |error: ModelError| SweepError::from(candle_core::Error::wrap(error));
         Ok(Document {
             schema: SCHEMA.to_string(),
-            id: self.id.clone(),
+            id: self.id(model).map_err(unknown)?,
             model: model.name.clone(),
             entity: self.entity.clone(),
             source_prompt: self.source_prompt.clone(),
@@ -354,7 +403,7 @@ impl Experiment {
             extra: Map::new(),
             provenance: Some(Provenance {
                 engine: format!("patchboard {VERSION}"),
-                model_fingerprint: model.fingerprint.clone(),
+                model_fingerprint: model.fingerprint.get().map_err(unknown)?.to_string(),
                 architecture: model.network.config.architecture.to_string(),
                 model_revision: model.revision.clone(),
                 weights_dtype: model.weights_dtype.clone(),
@@ -366,6 +415,31 @@ impl Experiment {
             }),
         })
     }
+}
+
+/// Refuses tokens of which the model has no embedding.
+fn within_vocabulary(
+    model: &Model,
+    alignment: &Alignment,
+    answers: [&[u32]; 2],
+) -> Result<(), PrepareError> {
+    let (source_padding, source) = alignment.source.split_at(alignment.source_padding);
+    let (base_padding, base) = alignment.base.split_at(alignment.base_padding);
+    let d_vocab = model.network.config.d_vocab;
+    for (part, ids) in [
+        ("padding", source_padding),
+        ("padding", base_padding),
+        ("the source prompt", source),
+        ("the base prompt", base),
+        ("the answers", answers[0]),
+        ("the answers", answers[1]),
+    ] {
+        if let Some(&id) = ids.iter().find(|&&id| id as usize >= d_vocab) {
+            let (token, is_padding) = (model.tokenizer.token(id).text, part == "padding");
+            return Err(PrepareError::BeyondVocabulary { token, id, part, d_vocab, is_padding });
+        }
+    }
+    Ok(())
 }
 
 /// The answers' words and their single-token variants.
@@ -411,22 +485,6 @@ fn answer(model: &Model, word: String, exact: bool) -> Result<Answer, PrepareErr
         return Err(PrepareError::NoSingleToken { word, tried });
     }
     Ok(Answer { word, kept, dropped })
-}
-
-/// The hash of what determines the numbers.
-fn identity(model: &Model, request: &Request, align: Align) -> String {
-    let determinants = serde_json::json!({
-        "model": model.fingerprint,
-        "dtype": model.network.placement.dtype.as_str(),
-        "source": request.alignment.source,
-        "base": request.alignment.base,
-        "start": request.alignment.start,
-        "align": align,
-        "site": request.site,
-        "true": request.true_ids,
-        "false": request.false_ids,
-    });
-    content_id(&determinants.to_string())
 }
 
 fn finite(value: f32) -> Option<f32> {

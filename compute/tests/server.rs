@@ -67,7 +67,7 @@ impl Server {
     fn with(model: Model, guard: Guard, settings: QueueSettings, works: bool) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let store = Arc::new(Store::open(folder.path()).unwrap());
-        let queue = Arc::new(Queue::new(store, vec![model], settings));
+        let queue = Arc::new(Queue::new(store, vec![model], settings).unwrap());
         let (stop, stopped) = watch::channel(false);
         let settings = ServerSettings {
             guard,

@@ -29,6 +29,16 @@ impl Folder {
         self.0.join(format!("{}-{id}.{format}", slug(entity)))
     }
 
+    /// Whether there is any result about `entity`, whatever its id.
+    pub fn has_any(&self, entity: &str) -> bool {
+        let (begin, end) = (format!("{}-", slug(entity)), format!(".{}", Format::Json));
+        let names = std::fs::read_dir(&self.0).into_iter().flatten().flatten();
+        names.map(|entry| entry.file_name()).any(|name| {
+            let name = name.to_string_lossy();
+            name.starts_with(&begin) && name.ends_with(&end)
+        })
+    }
+
     /// The result `id`, if it is there and can be read.
     pub fn find(&self, entity: &str, id: &str) -> Option<Document> {
         let bytes = std::fs::read(self.path(entity, id, Format::Json)).ok()?;

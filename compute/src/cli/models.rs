@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::Args;
 
-use super::opening::OpenArgs;
+use super::opening::{self, OpenArgs};
 use super::{interrupt, output};
 use crate::model::{DEFAULT_MODEL, Model};
 
@@ -56,7 +56,11 @@ pub fn run(args: ModelsArgs) -> Result<()> {
         )?;
     }
     // Nothing is computed, so nothing need be in memory.
-    args.names.iter().try_for_each(|name| describe(&args.opening.open(Some(name), false, 0)?))
+    args.names.iter().try_for_each(|name| {
+        let model = args.opening.open(Some(name), false, 0)?;
+        opening::identify(&model, false)?;
+        describe(&model)
+    })
 }
 
 fn describe(model: &Model) -> Result<()> {
@@ -78,7 +82,7 @@ fn describe(model: &Model) -> Result<()> {
         c.d_vocab,
         c.n_context,
         if c.tied_embeddings { "tied" } else { "separate" },
-        model.fingerprint,
+        model.fingerprint.get()?,
         model.revision.iter().map(|commit| format!(", commit {commit}")).collect::<String>()
     ))
 }

@@ -3,6 +3,7 @@
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use candle_core::{DType, Device};
@@ -149,6 +150,34 @@ impl OpenArgs {
         }
         Ok(path)
     }
+}
+
+/// Waits until all of the model's files have been read, without which it cannot be told from
+/// others; what was read once is remembered for large files.
+///
+/// # Errors
+/// Files that cannot be read, that were changed since the model was opened, or an interruption.
+pub fn identify(model: &Model, quiet: bool) -> Result<()> {
+    let bar = if quiet { ProgressBar::hidden() } else { ProgressBar::no_length() };
+    let style = ProgressStyle::with_template(
+        "reading the whole model to tell it from others {wide_bar} {bytes} of {total_bytes}",
+    );
+    bar.set_style(style.expect("the template is well formed"));
+    let mut pause = Duration::from_millis(1);
+    while !model.fingerprint.is_known() {
+        if interrupt::check().is_break() {
+            bar.finish_and_clear();
+            bail!("interrupted");
+        }
+        std::thread::sleep(pause);
+        pause = (2 * pause).min(Duration::from_millis(100));
+        let (n_done, n_bytes) = model.fingerprint.progress();
+        bar.set_length(n_bytes);
+        bar.set_position(n_done);
+    }
+    bar.finish_and_clear();
+    model.fingerprint.get()?;
+    Ok(())
 }
 
 /// A bar for each file on standard error; hidden where that is no terminal.

@@ -123,7 +123,7 @@ pub fn run(args: &ServeArgs) -> Result<()> {
     check_names(&models)?;
     let settings =
         QueueSettings { n_memory_bytes, n_passes: args.passes.max(1), ..QueueSettings::default() };
-    let queue = Arc::new(Queue::new(store, models, settings));
+    let queue = Arc::new(Queue::new(store, models, settings)?);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .max_blocking_threads(16)

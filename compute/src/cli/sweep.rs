@@ -13,7 +13,7 @@ use shared::vocabulary::{Align, Direction, Site};
 use super::files::Folder;
 use super::inputs::{AnswerWords, PairArgs, Pairs};
 use super::memory::MemoryArgs;
-use super::opening::OpenArgs;
+use super::opening::{self, OpenArgs};
 use super::report::counted;
 use super::{interrupt, output, report};
 use crate::experiment::{Experiment, Settings};
@@ -78,6 +78,10 @@ pub struct SweepArgs {
     #[arg(long, value_name = "DIR", default_value = "results")]
     out: PathBuf,
 
+    /// Run also what is already there, and replace it.
+    #[arg(long)]
+    again: bool,
+
     /// What to write for each pair: json, csv, png, svg. The document (json) is always written.
     #[arg(long, value_name = "FORMATS", value_delimiter = ',', default_value = "json,png")]
     format: Vec<Format>,
@@ -98,7 +102,7 @@ pub struct SweepArgs {
 /// What came of one pair.
 enum Outcome {
     Done { document: Box<Document>, files: Vec<PathBuf> },
-    AlreadyThere { files: Vec<PathBuf> },
+    AlreadyThere { id: String, files: Vec<PathBuf> },
 }
 
 /// Runs the command.
@@ -157,9 +161,9 @@ pub fn run(args: &SweepArgs) -> Result<()> {
             if says {
                 output::line(&title(i, n_pairs, experiment))?;
             }
-            match there(args, &folder, experiment)? {
-                Some(files) => {
-                    tell(args, experiment, &Outcome::AlreadyThere { files })?;
+            match there(args, &folder, &model, experiment)? {
+                Some((id, files)) => {
+                    tell(args, experiment, &Outcome::AlreadyThere { id, files })?;
                     n_skipped += 1;
                 }
                 None => {
@@ -243,23 +247,30 @@ fn formats(args: &SweepArgs) -> Vec<Format> {
     formats
 }
 
-/// The files of a pair that was swept before, after those that are missing are written; `None` if
-/// it must be swept.
+/// The id and the files of a pair that was swept before, after those that are missing are written;
+/// `None` if it must be swept.
 fn there(
     args: &SweepArgs,
     folder: &Folder,
+    model: &Model,
     experiment: &Experiment,
-) -> Result<Option<Vec<PathBuf>>> {
-    let there = folder.find(&experiment.entity, &experiment.id).filter(|document| {
+) -> Result<Option<(String, Vec<PathBuf>)>> {
+    // Without need, no sweep waits until all of a large model has been read for the id.
+    if args.again || !folder.has_any(&experiment.entity) {
+        return Ok(None);
+    }
+    opening::identify(model, args.quiet || args.json)?;
+    let id = experiment.id(model)?;
+    let there = folder.find(&experiment.entity, &id).filter(|document| {
         let n_verified = document.verification.as_ref().map_or(0, |v| v.n_cells);
         document.readout.is_some() >= !args.no_readout && (args.verify == 0 || n_verified > 0)
     });
     let Some(document) = there else { return Ok(None) };
     let missing: Vec<_> = formats(args)
         .into_iter()
-        .filter(|&f| !folder.path(&experiment.entity, &experiment.id, f).is_file())
+        .filter(|&f| !folder.path(&experiment.entity, &id, f).is_file())
         .collect();
-    Ok(Some(folder.write(&document, &missing, &FigureOptions::default())?))
+    Ok(Some((id, folder.write(&document, &missing, &FigureOptions::default())?)))
 }
 
 /// Sweeps pairs together behind a progress bar.
@@ -303,7 +314,7 @@ fn tell(args: &SweepArgs, experiment: &Experiment, outcome: &Outcome) -> Result<
     if args.json {
         let line = match outcome {
             Outcome::Done { document, files } => serde_json::json!({
-                "id": experiment.id,
+                "id": document.id,
                 "entity": experiment.entity,
                 "status": "done",
                 "files": names(files),
@@ -312,8 +323,8 @@ fn tell(args: &SweepArgs, experiment: &Experiment, outcome: &Outcome) -> Result<
                 "verification": document.verification,
                 "wall_secs": document.provenance.as_ref().map(|p| p.wall_secs),
             }),
-            Outcome::AlreadyThere { files } => serde_json::json!({
-                "id": experiment.id,
+            Outcome::AlreadyThere { id, files } => serde_json::json!({
+                "id": id,
                 "entity": experiment.entity,
                 "status": "already there",
                 "files": names(files),
@@ -348,6 +359,9 @@ fn tell(args: &SweepArgs, experiment: &Experiment, outcome: &Outcome) -> Result<
 fn dry_run(args: &SweepArgs, model: &Model, prepared: &[(Experiment, Plan)]) -> Result<()> {
     let network = &model.network;
     let speed = speed::estimate(&network.placement)?;
+    if args.json {
+        opening::identify(model, true)?;
+    }
     for (i, (experiment, plan)) in prepared.iter().enumerate() {
         if interrupt::check().is_break() {
             bail!("interrupted");
@@ -362,7 +376,7 @@ fn dry_run(args: &SweepArgs, model: &Model, prepared: &[(Experiment, Plan)]) -> 
         if args.json {
             output::line(
                 &serde_json::json!({
-                    "id": experiment.id,
+                    "id": experiment.id(model)?,
                     "entity": experiment.entity,
                     "status": "planned",
                     "source_tokens": alignment.source,

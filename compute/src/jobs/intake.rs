@@ -110,8 +110,8 @@ pub fn check(
     submission: &Submission,
 ) -> Result<(Arc<Model>, Vec<NewPair>), IntakeError> {
     let mut pairs = Vec::new();
-    let model = prepared(queue, submission, |pair, experiment| {
-        pairs.push(NewPair { pair, experiment: experiment.id });
+    let model = prepared(queue, submission, |pair, id, _| {
+        pairs.push(NewPair { pair, experiment: id });
     })?;
     Ok((model, pairs))
 }
@@ -120,7 +120,7 @@ pub fn preview(queue: &Queue, submission: &Submission) -> Result<Preview, Intake
     let (mut ids, mut shown, mut operations) = (Vec::new(), Vec::new(), Vec::new());
     let n_memory_bytes = queue.settings.n_memory_bytes;
     let mut plan_error = None;
-    let model = prepared(queue, submission, |_, experiment| {
+    let model = prepared(queue, submission, |_, id, experiment| {
         let model = queue.model(submission.model.as_deref()).expect("checked");
         let config = &model.network.config;
         match Plan::new(config, &experiment.request, n_memory_bytes) {
@@ -131,7 +131,7 @@ pub fn preview(queue: &Queue, submission: &Submission) -> Result<Preview, Intake
                     queue.settings.n_live_passes(model),
                 );
                 operations.push(plan.operations.done);
-                ids.push(experiment.id.clone());
+                ids.push(id);
                 if shown.len() < PREVIEW_PAIRS {
                     shown.push((experiment, plan.n_cells()));
                 }
@@ -149,7 +149,7 @@ pub fn preview(queue: &Queue, submission: &Submission) -> Result<Preview, Intake
     let mut baseline_operations = 0.0;
     for (i, (experiment, n_cells)) in shown.into_iter().enumerate() {
         baseline_operations += 2.0 * plan::naive_cost(&model.network.config, &experiment.request);
-        pairs.push(pair_preview(&model, experiment, n_cells, known[i])?);
+        pairs.push(pair_preview(&model, ids[i].clone(), experiment, n_cells, known[i])?);
     }
     // Until a sweep has been timed, the unpatched runs say what to expect.
     let speed = match queue.speed() {
@@ -175,6 +175,7 @@ pub fn preview(queue: &Queue, submission: &Submission) -> Result<Preview, Intake
 
 fn pair_preview(
     model: &Model,
+    id: String,
     experiment: Experiment,
     n_cells: usize,
     known: bool,
@@ -197,7 +198,7 @@ fn pair_preview(
         n_layers: model.network.config.n_layers,
         n_cells,
         estimated_secs: 0.0,
-        experiment: experiment.id,
+        experiment: id,
         entity: experiment.entity,
         source_prompt: experiment.source_prompt,
         base_prompt: experiment.base_prompt,
@@ -206,11 +207,11 @@ fn pair_preview(
     })
 }
 
-/// Checks everything and hands out each pair; nothing counts if there is an error in the end.
+/// Checks everything and hands out each pair with its id; nothing counts if there is an error in the end.
 fn prepared(
     queue: &Queue,
     submission: &Submission,
-    mut each: impl FnMut(Pair, Experiment),
+    mut each: impl FnMut(Pair, String, Experiment),
 ) -> Result<Arc<Model>, IntakeError> {
     let limits = queue.limits();
     let model = queue.model(submission.model.as_deref()).ok_or_else(|| {
@@ -239,8 +240,12 @@ fn prepared(
     let (mut n, mut rows) = (0, Vec::new());
     for pair in pairs {
         let line = pair.line;
-        match prepare(model, &pair, &settings, limits) {
-            Ok(experiment) => each(pair, experiment),
+        let prepared = prepare(model, &pair, &settings, limits);
+        let identified = prepared.and_then(|experiment| {
+            Ok((experiment.id(model).map_err(|e| e.to_string())?, experiment))
+        });
+        match identified {
+            Ok((id, experiment)) => each(pair, id, experiment),
             Err(message) => {
                 n += 1;
                 if rows.len() < N_NAMED_ROWS {

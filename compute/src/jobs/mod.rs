@@ -14,7 +14,7 @@ use shared::event::Event;
 use shared::job::{Job, JobDetail, Preview, Standing, Submission};
 use shared::listing::{Limits, ModelInfo};
 
-use crate::model::Model;
+use crate::model::{Model, ModelError};
 use crate::store::{NewJob, Page, Store, StoreError};
 
 pub use hub::{Hub, Resumed, Sent};
@@ -65,6 +65,8 @@ const POSITIONS_EVERY: Duration = Duration::from_secs(1);
 pub struct Queue {
     store: Arc<Store>,
     models: Vec<Arc<Model>>,
+    /// The models as clients see them.
+    offered: Vec<ModelInfo>,
     settings: QueueSettings,
     hub: Hub,
     turn: Mutex<Turn>,
@@ -108,11 +110,35 @@ pub struct Counters {
     pub sweep_millis: AtomicU64,
 }
 
+/// A model as clients see it.
+fn offered(model: &Model) -> Result<ModelInfo, ModelError> {
+    let config = &model.network.config;
+    Ok(ModelInfo {
+        name: model.name.clone(),
+        architecture: config.architecture.to_string(),
+        fingerprint: model.fingerprint.get()?.to_string(),
+        weights_dtype: model.weights_dtype.clone(),
+        n_layers: config.n_layers,
+        d_model: config.d_model,
+        d_vocab: config.d_vocab,
+        n_context: config.n_context,
+    })
+}
+
 impl Queue {
-    /// A queue over `store`, which goes on with what an earlier one left once it works.
-    pub fn new(store: Arc<Store>, models: Vec<Model>, settings: QueueSettings) -> Self {
-        Self {
+    /// A queue over `store`, which goes on with what an earlier one left once it works. It waits
+    /// until all of the models' files have been read, since results are found by what is in them.
+    ///
+    /// # Errors
+    /// Files that cannot be read, or that were changed since the model was opened.
+    pub fn new(
+        store: Arc<Store>,
+        models: Vec<Model>,
+        settings: QueueSettings,
+    ) -> Result<Self, ModelError> {
+        Ok(Self {
             store,
+            offered: models.iter().map(offered).collect::<Result<_, _>>()?,
             models: models.into_iter().map(Arc::new).collect(),
             settings,
             hub: Hub::new(),
@@ -121,7 +147,7 @@ impl Queue {
             stopping: AtomicBool::new(false),
             speed: AtomicU64::new(0),
             counters: Counters::default(),
-        }
+        })
     }
 
     /// Where results are.
@@ -146,20 +172,7 @@ impl Queue {
 
     /// The models to choose from, the default first.
     pub fn models(&self) -> Vec<ModelInfo> {
-        let info = |model: &Arc<Model>| {
-            let config = &model.network.config;
-            ModelInfo {
-                name: model.name.clone(),
-                architecture: config.architecture.to_string(),
-                fingerprint: model.fingerprint.clone(),
-                weights_dtype: model.weights_dtype.clone(),
-                n_layers: config.n_layers,
-                d_model: config.d_model,
-                d_vocab: config.d_vocab,
-                n_context: config.n_context,
-            }
-        };
-        self.models.iter().map(info).collect()
+        self.offered.clone()
     }
 
     /// The model of that name; without one the default.

@@ -190,7 +190,7 @@ impl Queue {
         let settings = intake::settings(&claim.settings).map_err(|e| reason(&e))?;
         let experiment =
             Experiment::prepare(model, &claim.pair, &settings).map_err(|e| reason(&e))?;
-        if experiment.id != claim.experiment {
+        if experiment.id(model).map_err(|e| reason(&e))? != claim.experiment {
             return Err(Failure::Reason(format!(
                 "the model `{}` is another one than when this was submitted: submit it again",
                 claim.model

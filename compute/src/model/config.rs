@@ -8,8 +8,10 @@ use shared::vocabulary::Site;
 
 use super::elementwise::Activation;
 use super::error::ModelError;
+use super::fields::is_positive;
 use super::names::Weight;
 use super::norm::NormKind;
+use super::placement::Placement;
 use super::rope::Rope;
 use super::weights::Weights;
 use super::{Block, Network, RopeScaling};
@@ -209,6 +211,27 @@ impl Config {
                     n / 2
                 ));
             }
+            if let RopeScaling::Divisors(divisors) = &rope.scaling
+                && let Some(found) = divisors.iter().find(|x| !is_positive(f64::from(**x)))
+            {
+                return Err(format!(
+                    "the rotary scaling has the factor {found}: expected positive numbers"
+                ));
+            }
+            if !is_positive(f64::from(rope.magnitude)) {
+                return Err(format!(
+                    "rotated coordinates are multiplied by {}: expected a positive number",
+                    rope.magnitude
+                ));
+            }
+            if let RopeScaling::Llama3 { low_freq_factor, high_freq_factor, .. } = rope.scaling
+                && high_freq_factor <= low_freq_factor
+            {
+                return Err(format!(
+                    "`high_freq_factor` should be more than `low_freq_factor`, found \
+                     {high_freq_factor} and {low_freq_factor}"
+                ));
+            }
         }
         Ok(self)
     }
@@ -226,26 +249,39 @@ impl Config {
 
     /// How many numbers the weights are.
     pub fn n_weights(&self) -> usize {
-        let mut counter = Counter(0);
+        let mut counter = Counter { n: 0, size: &|_| 1 };
         // The counter never fails.
         let _ = Network::load(self.clone(), &mut counter);
-        counter.0
+        counter.n
     }
 
-    /// How many of them belong to one block.
-    pub fn n_block_weights(&self) -> usize {
-        let mut counter = Counter(0);
+    /// The memory that the weights take where and as `placement` says.
+    pub fn n_bytes(&self, placement: &Placement) -> usize {
+        let size = |weight| placement.dtype_of(weight, self.tied_embeddings).size_in_bytes();
+        let mut counter = Counter { n: 0, size: &size };
+        let _ = Network::load(self.clone(), &mut counter);
+        counter.n
+    }
+
+    /// The memory of one block's.
+    pub fn n_block_bytes(&self, placement: &Placement) -> usize {
+        let size = |weight| placement.dtype_of(weight, self.tied_embeddings).size_in_bytes();
+        let mut counter = Counter { n: 0, size: &size };
         let _ = Block::load(&mut counter, 0, self);
-        counter.0
+        counter.n
     }
 }
 
 /// Counts the weights that a network asks for, and answers with tensors that take no memory.
-struct Counter(usize);
+struct Counter<'a> {
+    n: usize,
+    /// What each number of a weight counts.
+    size: &'a dyn Fn(Weight) -> usize,
+}
 
-impl Weights for Counter {
-    fn load(&mut self, _: Weight, dims: &[usize]) -> Result<Tensor, ModelError> {
-        self.0 += dims.iter().product::<usize>();
+impl Weights for Counter<'_> {
+    fn load(&mut self, weight: Weight, dims: &[usize]) -> Result<Tensor, ModelError> {
+        self.n += dims.iter().product::<usize>() * (self.size)(weight);
         let nothing = Tensor::new(0f32, &Device::Cpu).and_then(|zero| zero.broadcast_as(dims));
         nothing.map_err(|e| ModelError::file(std::path::Path::new("memory"), e))
     }

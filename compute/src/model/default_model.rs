@@ -7,7 +7,7 @@ use std::process::Command;
 
 use sha2::{Digest, Sha256};
 
-use super::fingerprint::{hex, sha256_of};
+use super::sha256::{hex, sha256_of};
 
 /// A model that is an entry of a Python wheel.
 #[derive(Debug, Clone, Copy)]

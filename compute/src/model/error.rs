@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 /// A model that cannot be loaded.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 pub enum ModelError {
     /// No tensor of that name.
     #[error("the weight `{name}` is missing in {}", .path.display())]

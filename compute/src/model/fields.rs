@@ -37,9 +37,12 @@ impl<'a> Fields<'a> {
     }
 
     /// The fields of a nested object.
-    pub fn nested(&self, name: &'static str) -> Option<Fields<'a>> {
-        let object = self.present(name)?.as_object()?;
-        Some(Fields { object, aliases: &[] })
+    pub fn nested(&self, name: &'static str) -> Result<Option<Fields<'a>>, String> {
+        let Some(value) = self.present(name) else { return Ok(None) };
+        match value.as_object() {
+            Some(object) => Ok(Some(Fields { object, aliases: &[] })),
+            None => Err(format!("`{}` should be an object, found {value}", self.name(name))),
+        }
     }
 
     fn read<T>(
@@ -54,9 +57,16 @@ impl<'a> Fields<'a> {
             .transpose()
     }
 
-    /// A number.
-    pub fn number(&self, name: &'static str) -> Result<Option<f64>, String> {
-        self.read(name, "a number", Value::as_f64)
+    /// A number above 0, as an f32 too.
+    pub fn positive(&self, name: &'static str) -> Result<Option<f64>, String> {
+        let positive = |v: &Value| v.as_f64().filter(|x| is_positive(*x));
+        self.read(name, "a positive number", positive)
+    }
+
+    /// A count that may be 0.
+    pub fn whole(&self, name: &'static str) -> Result<Option<usize>, String> {
+        let whole = |v: &Value| v.as_u64().filter(|n| *n <= 1 << 31).map(|n| n as usize);
+        self.read(name, "a whole number", whole)
     }
 
     /// A truth value.
@@ -114,6 +124,12 @@ impl<'a> Fields<'a> {
             _ => Ok(()),
         }
     }
+}
+
+/// Whether a number is above 0 and finite, and stays so as an f32.
+pub fn is_positive(x: f64) -> bool {
+    let x = x as f32;
+    x > 0.0 && x.is_finite()
 }
 
 /// Whether two values are the same, 1 and 1.0 included.

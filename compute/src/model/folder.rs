@@ -6,7 +6,6 @@ use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
 
 use bytemuck::pod_collect_to_vec;
 use candle_core::{Device, Tensor};
@@ -17,6 +16,7 @@ use safetensors::Dtype;
 use safetensors::tensor::Metadata;
 
 use super::error::ModelError;
+use super::file_state::FileState;
 use super::weights::{Tensors, check_shape, prevailing_dtype};
 
 /// The safetensors files of a folder, opened and their headers checked.
@@ -34,8 +34,8 @@ struct TensorFile {
     metadata: Metadata,
     /// Where the header ends and the numbers begin.
     data_start: u64,
-    /// When it was last written to.
-    modified: Option<SystemTime>,
+    /// The file as it was when it was opened.
+    state: FileState,
 }
 
 /// So many numbers are read and widened at a time: what is in memory beside the weight itself.
@@ -95,9 +95,9 @@ impl Folder {
         Ok(Self { files, file_of, path: path.to_path_buf() })
     }
 
-    /// The paths of the files, in order.
-    pub fn paths(&self) -> Vec<PathBuf> {
-        self.files.iter().map(|file| file.path.clone()).collect()
+    /// The files, in order, as they were when they were opened.
+    pub fn states(&self) -> Vec<FileState> {
+        self.files.iter().map(|file| file.state.clone()).collect()
     }
 
     /// How most of the numbers are stored, e.g. `BF16`.
@@ -136,8 +136,8 @@ impl TensorFile {
         let error = |message: String| ModelError::file(&path, message);
         let io = |e: std::io::Error| error(format!("cannot read the weights: {e}"));
         let mut file = File::open(&path).map_err(io)?;
-        let about = file.metadata().map_err(io)?;
-        let (n_bytes, modified) = (about.len(), about.modified().ok());
+        let state = FileState::of_file(&path, &file).map_err(io)?;
+        let n_bytes = state.n_bytes;
         let mut length = [0; 8];
         file.read_exact(&mut length).map_err(|_| error("the file is empty".into()))?;
         let header_bytes = u64::from_le_bytes(length);
@@ -155,7 +155,7 @@ impl TensorFile {
                 "the file has {n_bytes} bytes and its header promises {expected}: fetch it again"
             )));
         }
-        Ok(Self { metadata, file, data_start, modified, path })
+        Ok(Self { metadata, file, data_start, state, path })
     }
 
     /// Reads the bytes of these rows alone.
@@ -191,13 +191,6 @@ impl TensorFile {
         let failed = |e: std::io::Error| {
             error(format!("the weight `{name}` cannot be read, was the file cut short? ({e})"))
         };
-        // A file that is written to while a sweep reads it would give numbers of two models.
-        let modified = self.file.metadata().map_err(failed)?.modified().ok();
-        if modified != self.modified {
-            return Err(error(format!(
-                "the file was changed while `{name}` was read from it: run again"
-            )));
-        }
         self.file.seek(SeekFrom::Start(self.data_start + begin as u64)).map_err(failed)?;
         let mut numbers = vec![0f32; rows.len() * n_row];
         let mut bytes = vec![0; n_bytes * CHUNK.min(numbers.len())];
@@ -206,6 +199,12 @@ impl TensorFile {
             self.file.read_exact(bytes).map_err(failed)?;
             let parts = chunk.par_chunks_mut(CHUNK / 16);
             parts.zip(bytes.par_chunks(n_bytes * CHUNK / 16)).for_each(|(n, b)| widen(b, n));
+        }
+        // A file that is written to while a sweep reads it would give numbers of two models.
+        if !self.state.holds_for(&self.file) {
+            return Err(error(format!(
+                "the file was changed while `{name}` was read from it: run again"
+            )));
         }
         let mut shape = dims.to_vec();
         shape[0] = rows.len();

@@ -11,6 +11,7 @@ use candle_core::{Device, Tensor};
 
 use super::config::Config;
 use super::error::ModelError;
+use super::file_state::FileState;
 use super::gguf_config;
 use super::gguf_tokenizer::from_gguf;
 use super::layout::Layout;
@@ -24,24 +25,28 @@ impl Tokenizer {
     /// # Errors
     /// A file that is missing or damaged, or whose tokenizer is not supported.
     pub fn from_gguf(path: &Path) -> Result<Self, ModelError> {
-        let (_, content) = read(path)?;
+        let (_, _, content) = read(path)?;
         from_gguf(&content.metadata).map_err(|message| ModelError::file(path, message))
     }
 }
 
-fn read(path: &Path) -> Result<(BufReader<File>, Content), ModelError> {
+fn read(path: &Path) -> Result<(FileState, BufReader<File>, Content), ModelError> {
     let error = |message: String| ModelError::file(path, message);
-    let file = File::open(path).map_err(|e| error(format!("cannot read the model: {e}")))?;
+    let io = |e: std::io::Error| error(format!("cannot read the model: {e}"));
+    let file = File::open(path).map_err(io)?;
+    let state = FileState::of_file(path, &file).map_err(io)?;
     let mut file = BufReader::new(file);
     let content = Content::read(&mut file)
         .map_err(|e| error(format!("this is no GGUF file, or a damaged one: {e}")))?;
-    Ok((file, content))
+    Ok((state, file, content))
 }
 
 /// An opened GGUF file.
 pub struct Gguf {
     path: PathBuf,
     file: BufReader<File>,
+    /// The file as it was when it was opened.
+    state: FileState,
     content: Content,
 }
 
@@ -52,8 +57,8 @@ impl Gguf {
     /// A file that is missing, truncated, damaged, or of a family that is not supported.
     pub fn open(path: &Path) -> Result<(Self, Config, Layout), ModelError> {
         let error = |message: String| ModelError::file(path, message);
-        let (file, content) = read(path)?;
-        let n_bytes = file.get_ref().metadata().map_err(|e| error(e.to_string()))?.len();
+        let (state, file, content) = read(path)?;
+        let n_bytes = state.n_bytes;
         for (name, info) in &content.tensor_infos {
             let (block, n) = (info.ggml_dtype.block_size(), info.shape.elem_count());
             let bytes = (n / block) as u64 * info.ggml_dtype.type_size() as u64;
@@ -65,7 +70,7 @@ impl Gguf {
                 )));
             }
         }
-        let mut gguf = Self { path: path.to_path_buf(), file, content };
+        let mut gguf = Self { path: path.to_path_buf(), file, state, content };
         let arch = gguf_config::arch(gguf.metadata()).map_err(error)?;
         let has = |name: &str| gguf.contains(name);
         let mut config = gguf_config::config(arch, gguf.metadata(), &has).map_err(error)?;
@@ -75,10 +80,16 @@ impl Gguf {
                 let divisors = gguf.read(name, &[n], 0..n)?.to_vec1();
                 let divisors = divisors.map_err(|e| error(e.to_string()))?;
                 config.ropes[0].scaling = RopeScaling::Divisors(divisors);
+                config = config.checked().map_err(error)?;
             }
         }
         let layout = gguf_config::layout(arch, &config);
         Ok((gguf, config, layout))
+    }
+
+    /// The file as it was when it was opened.
+    pub fn state(&self) -> FileState {
+        self.state.clone()
     }
 
     /// The file's metadata, by key.
@@ -137,6 +148,12 @@ impl Tensors for Gguf {
         let tensor = tensor.map_err(|e| {
             ModelError::file(&self.path, format!("the weight `{name}` cannot be read: {e}"))
         })?;
+        // A file that is written to while a sweep reads it would give numbers of two models.
+        if !self.state.holds_for(self.file.get_ref()) {
+            let problem =
+                format!("the file was changed while `{name}` was read from it: run again");
+            return Err(ModelError::file(&self.path, problem));
+        }
         widened(&tensor, name, &self.path)
     }
 

@@ -9,6 +9,7 @@ use candle_core::quantized::gguf_file::Value;
 
 use super::config::{Biases, Config, Layer, Residual};
 use super::family::{Family, WindowRule};
+use super::fields::is_positive;
 use super::layout::{HeadLayout, Layout, Qkv};
 use super::names::{GGUF, GGUF_STACKED_GATE, GGUF_STACKED_QKV, Names};
 use super::rope::{Pairs, Rope, RopeScaling};
@@ -150,13 +151,19 @@ impl Keys<'_> {
         self.size(key)?.ok_or(format!("`{}` is missing", self.key(key)))
     }
 
-    fn number(&self, key: &str) -> Result<Option<f64>, String> {
-        let number = self.get(key).map(|v| v.to_f32().map(f64::from));
-        number.transpose().map_err(|e| format!("`{}`: {e}", self.key(key)))
+    fn positive(&self, key: &str) -> Result<Option<f64>, String> {
+        let number = self.get(key).map(|v| v.to_f32().map(f64::from)).transpose();
+        match number.map_err(|e| format!("`{}`: {e}", self.key(key)))? {
+            Some(x) if !is_positive(x) => {
+                Err(format!("`{}` is {x}: expected a positive number", self.key(key)))
+            }
+            number => Ok(number),
+        }
     }
 
-    fn text(&self, key: &str) -> Option<&str> {
-        self.get(key)?.to_string().ok().map(String::as_str)
+    fn text(&self, key: &str) -> Result<Option<&str>, String> {
+        let text = self.get(key).map(|v| v.to_string().map(String::as_str));
+        text.transpose().map_err(|e| format!("`{}`: {e}", self.key(key)))
     }
 }
 
@@ -192,9 +199,9 @@ pub fn config(
     }
     let tokens = metadata.get("tokenizer.ggml.tokens").and_then(|v| v.to_vec().ok());
     let eps = ["attention.layer_norm_rms_epsilon", "attention.layer_norm_epsilon"];
-    let eps = match keys.number(eps[0])? {
+    let eps = match keys.positive(eps[0])? {
         Some(eps) => Some(eps),
-        None => keys.number(eps[1])?,
+        None => keys.positive(eps[1])?,
     };
     let mut spec = family.spec;
     spec.biases = Biases {
@@ -207,7 +214,7 @@ pub fn config(
     if parallel.transpose().map_err(|e| format!("`use_parallel_residual`: {e}"))? == Some(false) {
         spec.residual = Residual::Serial;
     }
-    let cap = |key: &str| keys.number(key).map(|cap| cap.map(|cap| cap as f32));
+    let cap = |key: &str| keys.positive(key).map(|cap| cap.map(|cap| cap as f32));
     let mut config = Config {
         architecture: family.name,
         n_layers: keys.need("block_count")?,
@@ -234,7 +241,7 @@ pub fn config(
         config.ropes.push(rope);
     }
     if let Some(theta) = arch.local_rope {
-        let theta = keys.number("rope.freq_base_swa")?.unwrap_or(theta);
+        let theta = keys.positive("rope.freq_base_swa")?.unwrap_or(theta);
         config.ropes.push(Rope::plain(theta, d_head));
     }
     config.layers = layers(arch, &keys, &config)?;
@@ -280,9 +287,9 @@ fn layers(arch: &Arch, keys: &Keys, config: &Config) -> Result<Vec<Layer>, Strin
 fn rope(family: &Family, keys: &Keys, config: &mut Config) -> Result<Rope, String> {
     let factor = || {
         let key = keys.key("rope.scaling.factor");
-        keys.number("rope.scaling.factor")?.ok_or(format!("`{key}` is missing"))
+        keys.positive("rope.scaling.factor")?.ok_or(format!("`{key}` is missing"))
     };
-    let scaling = match keys.text("rope.scaling.type") {
+    let scaling = match keys.text("rope.scaling.type")? {
         None | Some("none") => RopeScaling::None,
         Some("linear") => RopeScaling::Linear(factor()?),
         Some("longrope") if family.name == "phi3" => RopeScaling::None,
@@ -304,10 +311,10 @@ fn rope(family: &Family, keys: &Keys, config: &mut Config) -> Result<Rope, Strin
         config.n_context = config.n_context.min(original);
     }
     Ok(Rope {
-        theta: keys.number("rope.freq_base")?.unwrap_or(10_000.0),
+        theta: keys.positive("rope.freq_base")?.unwrap_or(10_000.0),
         n_rotated,
         scaling,
-        magnitude: keys.number("rope.scaling.attn_factor")?.unwrap_or(1.0) as f32,
+        magnitude: keys.positive("rope.scaling.attn_factor")?.unwrap_or(1.0) as f32,
     })
 }
 

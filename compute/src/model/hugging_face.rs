@@ -2,13 +2,10 @@
 //!
 //! What is not known to be computed rightly is refused by name, never run wrongly.
 
-use std::path::Path;
-
 use serde_json::{Map, Value};
 
 use super::config::{Biases, Config, Layer, Residual};
 use super::elementwise::Activation;
-use super::error::ModelError;
 use super::family::{ALWAYS_EXPECTED, Family, WindowRule};
 use super::fields::Fields;
 use super::layout::{HeadLayout, Layout};
@@ -16,15 +13,6 @@ use super::rope::{Rope, RopeScaling};
 
 /// Reads what only one family's configuration says, after everything else.
 pub type Special = fn(&Fields, &mut Config) -> Result<(), String>;
-
-/// The text of a `config.json`.
-///
-/// # Errors
-/// A file that cannot be read.
-pub fn read_config(path: &Path) -> Result<String, ModelError> {
-    std::fs::read_to_string(path)
-        .map_err(|e| ModelError::file(path, format!("cannot read it: {e}")))
-}
 
 /// Reads the text of a `config.json`: the model, and where its checkpoint keeps the weights.
 ///
@@ -115,16 +103,19 @@ fn config(family: &Family, fields: &Fields) -> Result<Config, String> {
         d_vocab: need("vocab_size")?,
         n_context: need("max_position_embeddings")?,
         spec,
-        norm_eps: fields.need("rms_norm_eps", fields.number("rms_norm_eps")?)? as f32,
+        norm_eps: fields.need("rms_norm_eps", fields.positive("rms_norm_eps")?)? as f32,
         embed_scale: if family.scales_embedding { (d_model as f32).sqrt() } else { 1.0 },
         tied_embeddings: fields.flag("tie_word_embeddings")?.unwrap_or(false),
         ..Config::LLAMA
     };
     let windows = windows(family.window, fields, config.n_layers)?;
     if !spec.learned_positions {
-        let nested = fields.nested("rope_parameters").or_else(|| fields.nested("rope_scaling"));
+        let scaling = fields.nested("rope_scaling")?;
+        let mut nested = fields.nested("rope_parameters")?.or(scaling);
         // One embedding for each type of layer: that of the layers which see everything.
-        let nested = nested.map(|nested| nested.nested("full_attention").unwrap_or(nested));
+        if let Some(full) = nested.as_ref().map(|nested| nested.nested("full_attention")) {
+            nested = full?.or(nested);
+        }
         let rope = rope(family, fields, nested.as_ref(), &mut config)?;
         config.ropes.push(rope);
     }
@@ -164,7 +155,7 @@ fn windows(
         WindowRule::Late => fields.flag("use_sliding_window")?.unwrap_or(false),
     };
     let size = if is_on { fields.size("sliding_window")? } else { None };
-    let first = fields.number("max_window_layers")?.unwrap_or(0.0) as usize;
+    let first = fields.whole("max_window_layers")?.unwrap_or(0);
     let every = fields.size("sliding_window_pattern")?;
     let by_rule = |layer: usize| match rule {
         WindowRule::Never => false,
@@ -208,16 +199,16 @@ fn rope(
     let empty = Map::new();
     let empty = Fields::new(&empty, &[]);
     let nested = nested.unwrap_or(&empty);
-    let theta = nested.number("rope_theta")?.or(fields.number("rope_theta")?);
-    let share = nested.number("partial_rotary_factor")?;
-    let share = share.or(fields.number("partial_rotary_factor")?).unwrap_or(1.0);
+    let theta = nested.positive("rope_theta")?.or(fields.positive("rope_theta")?);
+    let share = nested.positive("partial_rotary_factor")?;
+    let share = share.or(fields.positive("partial_rotary_factor")?).unwrap_or(1.0);
     if share != 1.0 && !family.rotates_partially {
         return Err(format!("`partial_rotary_factor` is {share}: only 1 is supported"));
     }
     let n_rotated = (config.d_head as f64 * share) as usize;
     // GPT-J's name for it, a count.
     let n_rotated = fields.size("rotary_dim")?.unwrap_or(n_rotated);
-    let number = |name| nested.need(name, nested.number(name)?);
+    let number = |name| nested.need(name, nested.positive(name)?);
     let kind = match nested.text("rope_type")? {
         Some(kind) => Some(kind),
         None => nested.text("type")?,
@@ -236,11 +227,14 @@ fn rope(
         Some("longrope" | "su") if family.name == "phi3" => {
             let original = match fields.size("original_max_position_embeddings")? {
                 Some(original) => original,
-                None => number("original_max_position_embeddings")? as usize,
+                None => {
+                    let key = "original_max_position_embeddings";
+                    nested.need(key, nested.size(key)?)?
+                }
             };
-            let factor = nested.number("factor")?;
+            let factor = nested.positive("factor")?;
             let factor = factor.unwrap_or(config.n_context as f64 / original as f64);
-            magnitude = match nested.number("attention_factor")? {
+            magnitude = match nested.positive("attention_factor")? {
                 Some(given) => given as f32,
                 None if factor <= 1.0 => 1.0,
                 None => (1.0 + factor.ln() / (original as f64).ln()).sqrt() as f32,
@@ -267,27 +261,28 @@ pub fn nothing(_: &Fields, _: &mut Config) -> Result<(), String> {
 
 /// Gemma 2's scale of scores and its soft caps.
 pub fn gemma2(fields: &Fields, config: &mut Config) -> Result<(), String> {
-    let scalar = fields.number("query_pre_attn_scalar")?;
+    let scalar = fields.positive("query_pre_attn_scalar")?;
     let scalar = fields.need("query_pre_attn_scalar", scalar)?;
     config.layers.iter_mut().for_each(|layer| layer.scale = 1.0 / (scalar as f32).sqrt());
-    config.attn_softcap = fields.number("attn_logit_softcapping")?.map(|cap| cap as f32);
-    config.final_softcap = fields.number("final_logit_softcapping")?.map(|cap| cap as f32);
+    config.attn_softcap = fields.positive("attn_logit_softcapping")?.map(|cap| cap as f32);
+    config.final_softcap = fields.positive("final_logit_softcapping")?.map(|cap| cap as f32);
     Ok(())
 }
 
 /// Gemma 3's second rotary embedding, for the layers that attend to a window.
 pub fn gemma3(fields: &Fields, config: &mut Config) -> Result<(), String> {
     gemma2(fields, config)?;
-    let nested = fields.nested("rope_parameters");
-    let local = nested.as_ref().and_then(|nested| nested.nested("sliding_attention"));
+    let nested = fields.nested("rope_parameters")?;
+    let local = nested.as_ref().map(|nested| nested.nested("sliding_attention"));
+    let local = local.transpose()?.flatten();
     if nested.is_some() && local.is_none() {
         return Err("`rope_parameters` has no `sliding_attention`".into());
     }
     if let Some(local) = &local {
         local.expect("rope_type", r#"["default"]"#)?;
     }
-    let theta = local.map(|local| local.number("rope_theta")).transpose()?.flatten();
-    let theta = theta.or(fields.number("rope_local_base_freq")?);
+    let theta = local.map(|local| local.positive("rope_theta")).transpose()?.flatten();
+    let theta = theta.or(fields.positive("rope_local_base_freq")?);
     let theta = fields.need("rope_local_base_freq", theta)?;
     config.ropes.push(Rope::plain(theta, config.d_head));
     for layer in config.layers.iter_mut().filter(|layer| layer.window.is_some()) {
@@ -446,6 +441,49 @@ mod tests {
             ("opt", "\"do_layer_norm_before\": false", "`do_layer_norm_before` is false"),
             ("opt", "\"word_embed_proj_dim\": 32", "`word_embed_proj_dim` is 32"),
             ("opt", "\"activation_function\": \"mish\"", "`activation_function` is \"mish\""),
+            ("llama", "\"rope_scaling\": \"linear\"", "`rope_scaling` should be an object"),
+            ("llama", "\"rope_parameters\": [1]", "`rope_parameters` should be an object"),
+            (
+                "gemma3_text",
+                "\"rope_parameters\": {\"sliding_attention\": 1, \"full_attention\": {}}",
+                "`sliding_attention` should be an object",
+            ),
+            ("llama", "\"rope_theta\": 0", "`rope_theta` should be a positive number, found 0"),
+            ("llama", "\"rope_theta\": -1.5", "`rope_theta` should be a positive number"),
+            ("llama", "\"rope_theta\": \"1e4\"", "`rope_theta` should be a positive number"),
+            (
+                "llama",
+                "\"rope_scaling\": {\"type\": \"linear\", \"factor\": 0}",
+                "`factor` should be a positive number, found 0",
+            ),
+            (
+                "llama",
+                "\"rope_scaling\": {\"type\": \"linear\", \"factor\": 1e300}",
+                "`factor` should be a positive number",
+            ),
+            (
+                "llama",
+                "\"rope_scaling\": {\"rope_type\": \"llama3\", \"factor\": 8, \"low_freq_factor\": 4,
+                    \"high_freq_factor\": 1, \"original_max_position_embeddings\": 64}",
+                "`high_freq_factor` should be more than `low_freq_factor`",
+            ),
+            (
+                "phi3",
+                "\"rope_scaling\": {\"type\": \"su\", \"short_factor\":
+                    [1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 0.0]}",
+                "the rotary scaling has the factor 0: expected positive numbers",
+            ),
+            (
+                "phi3",
+                "\"original_max_position_embeddings\": 32, \"rope_scaling\": {\"type\": \"su\",
+                    \"attention_factor\": -1, \"short_factor\": [1, 1, 1, 1, 1, 1, 1, 1]}",
+                "`attention_factor` should be a positive number",
+            ),
+            ("llama", "\"rms_norm_eps\": -1e-5", "`rms_norm_eps` should be a positive number"),
+            ("gemma2", "\"query_pre_attn_scalar\": 0", "`query_pre_attn_scalar` should be a positive"),
+            ("gemma2", "\"final_logit_softcapping\": 0", "`final_logit_softcapping` should be a pos"),
+            ("qwen2", "\"max_window_layers\": -1", "`max_window_layers` should be a whole number"),
+            ("llama", "\"partial_rotary_factor\": 0", "`partial_rotary_factor` should be a positive"),
         ];
         let llama =
             llama.map(|(from, to, expected)| (LLAMA_3_1_8B.replacen(from, to, 1), expected));

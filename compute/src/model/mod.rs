@@ -5,10 +5,12 @@ mod batched_attention;
 mod block;
 mod config;
 mod default_model;
+mod digests;
 mod elementwise;
 mod error;
 mod family;
 mod fields;
+mod file_state;
 mod fingerprint;
 mod folder;
 mod gguf;
@@ -22,13 +24,14 @@ mod placement;
 mod rope;
 mod rotary;
 mod rows;
+mod sha256;
 mod split_rules;
 mod stream;
 mod tokenizer;
 mod weights;
 
 use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use candle_core::{DType, Device, Result, Tensor};
@@ -37,13 +40,18 @@ pub use attention::KeysValues;
 pub use block::{Attended, Block};
 pub use config::{Biases, Config, Layer, Norms, QkNorm, Residual, Spec};
 pub use default_model::{DEFAULT_MODEL, DefaultModel};
+use digests::Digests;
 pub use elementwise::Activation;
 use elementwise::biased;
 use elementwise::softcapped;
 pub use error::ModelError;
 pub use family::{FAMILIES, Family};
-pub(crate) use fingerprint::sha256_of;
+use file_state::{FileState, read_text};
+pub use fingerprint::Fingerprint;
+use fingerprint::Part;
+use folder::Folder;
 pub(crate) use folder::{INDEX, PICKLED, shards};
+use layout::Layout;
 pub use names::{Module, Weight};
 use norm::Norm;
 pub use norm::NormKind;
@@ -53,6 +61,7 @@ pub use rope::{Rope, RopeScaling};
 pub use rotary::Rotary;
 pub(crate) use rows::contiguous;
 pub use rows::{Outputs, Span, last_rows, n_rows};
+pub(crate) use sha256::sha256_of;
 pub use stream::BlockPass;
 use stream::{Blocks, PIECE_ROWS, Source, Table};
 pub use tokenizer::{Encoded, Tokenizer};
@@ -84,8 +93,8 @@ pub struct Model {
     pub tokenizer: Tokenizer,
     /// The name shown to people: the folder's or the file's.
     pub name: String,
-    /// Tells this model from any other.
-    pub fingerprint: String,
+    /// Tells this model from any other, once all its files are read.
+    pub fingerprint: Fingerprint,
     /// How the weights are stored.
     pub weights_dtype: String,
     /// The bytes of the files that hold the weights.
@@ -134,19 +143,22 @@ impl Model {
         to: &Placement,
         limit: usize,
     ) -> std::result::Result<Self, ModelError> {
-        let config_path = path.join("config.json");
-        let config_text = hugging_face::read_config(&config_path)?;
-        let tokenizer = Tokenizer::from_folder(path, &config_text)?;
-        let (network, folder) = Network::open_folder(path, to, limit)?;
-        let mut paths = vec![config_path];
-        paths.extend(folder.paths);
+        let folder = OpenFolder::new(path)?;
+        let (tokenizer, read) = Tokenizer::from_folder(path, &folder.config_text)?;
+        let weights = folder.weights.states();
+        let n_stored_bytes = weights.iter().map(|file| file.n_bytes).sum();
+        let mut parts = vec![Part { role: "config", file: folder.config_file.clone() }];
+        parts.extend(read);
+        parts.extend(weights.into_iter().map(|file| Part { role: "weights", file }));
+        // The files are read for it while they are read for the network.
+        let fingerprint = Fingerprint::begin(parts, Digests::of_user());
         Ok(Self {
             name: name_of(&path.canonicalize().unwrap_or_else(|_| path.to_path_buf())),
-            fingerprint: fingerprint::fingerprint(&paths)?,
-            n_stored_bytes: n_bytes(&paths),
-            weights_dtype: folder.dtype,
+            fingerprint,
+            n_stored_bytes,
+            weights_dtype: folder.weights.dtype(),
             revision: None,
-            network,
+            network: folder.network(to, limit)?,
             tokenizer,
         })
     }
@@ -161,8 +173,11 @@ impl Model {
             gguf_tokenizer::from_gguf(gguf.metadata()).map_err(|e| ModelError::file(path, e))?;
         Ok(Self {
             name: name_of(&path.with_extension("")),
-            fingerprint: fingerprint::fingerprint(&[path])?,
-            n_stored_bytes: n_bytes(&[path]),
+            fingerprint: Fingerprint::begin(
+                vec![Part { role: "gguf", file: gguf.state() }],
+                Digests::of_user(),
+            ),
+            n_stored_bytes: gguf.state().n_bytes,
             weights_dtype: gguf.dtype(),
             revision: None,
             network: Network::within(config, Checkpoint::new(gguf, layout), to, limit)?,
@@ -182,11 +197,6 @@ fn name_of(path: &Path) -> String {
     path.file_name().map_or_else(|| "model".into(), |name| name.to_string_lossy().into_owned())
 }
 
-/// The size of files together; one that has gone meanwhile counts for nothing.
-fn n_bytes(paths: &[impl AsRef<Path>]) -> u64 {
-    paths.iter().filter_map(|path| Some(std::fs::metadata(path).ok()?.len())).sum()
-}
-
 /// What the process takes beside weights and sweeps: its code, and the tokenizer with the texts of
 /// its vocabulary and its merges.
 fn n_process_bytes(config: &Config) -> usize {
@@ -196,10 +206,31 @@ fn n_process_bytes(config: &Config) -> usize {
 /// What must be left to a sweep if weights are to stay in memory.
 const MIN_SWEEP_BYTES: usize = 192 << 20;
 
-/// Where a folder's weights come from.
-struct FolderFiles {
-    paths: Vec<PathBuf>,
-    dtype: String,
+/// A folder in Hugging Face's layout whose configuration and headers are read.
+struct OpenFolder {
+    config_text: String,
+    config_file: FileState,
+    config: Config,
+    layout: Layout,
+    weights: Folder,
+}
+
+impl OpenFolder {
+    fn new(path: &Path) -> std::result::Result<Self, ModelError> {
+        let config_path = path.join("config.json");
+        let (config_text, config_file) = read_text(&config_path)
+            .map_err(|e| ModelError::file(&config_path, format!("cannot read it: {e}")))?;
+        let (config, layout) =
+            hugging_face::parse(&config_text).map_err(|e| ModelError::file(&config_path, e))?;
+        Ok(Self { weights: Folder::open(path)?, config_text, config_file, config, layout })
+    }
+
+    fn network(self, to: &Placement, limit: usize) -> std::result::Result<Network, ModelError> {
+        let (mut config, checkpoint) = (self.config, Checkpoint::new(self.weights, self.layout));
+        // Checkpoints that tie their embeddings have no weight of its own for the unembedding.
+        config.tied_embeddings |= !checkpoint.contains(Weight::new(Module::Unembed, 0));
+        Network::within(config, checkpoint, to, limit)
+    }
 }
 
 impl Network {
@@ -220,24 +251,7 @@ impl Network {
         to: &Placement,
         limit: usize,
     ) -> std::result::Result<Self, ModelError> {
-        Ok(Self::open_folder(folder, to, limit)?.0)
-    }
-
-    fn open_folder(
-        path: &Path,
-        to: &Placement,
-        limit: usize,
-    ) -> std::result::Result<(Self, FolderFiles), ModelError> {
-        let config_path = path.join("config.json");
-        let config_text = hugging_face::read_config(&config_path)?;
-        let (mut config, layout) =
-            hugging_face::parse(&config_text).map_err(|e| ModelError::file(&config_path, e))?;
-        let folder = folder::Folder::open(path)?;
-        let files = FolderFiles { paths: folder.paths(), dtype: folder.dtype() };
-        let checkpoint = Checkpoint::new(folder, layout);
-        // Checkpoints that tie their embeddings have no weight of its own for the unembedding.
-        config.tied_embeddings |= !checkpoint.contains(Weight::new(Module::Unembed, 0));
-        Ok((Self::within(config, checkpoint, to, limit)?, files))
+        OpenFolder::new(folder)?.network(to, limit)
     }
 
     fn within(
@@ -246,7 +260,7 @@ impl Network {
         to: &Placement,
         limit: usize,
     ) -> std::result::Result<Self, ModelError> {
-        let resident = config.n_weights() * size_of::<f32>();
+        let resident = config.n_bytes(to);
         let needed = resident.saturating_add(n_process_bytes(&config) + MIN_SWEEP_BYTES);
         if needed <= limit {
             Self::load_on(config, &mut weights, to)
@@ -366,16 +380,18 @@ impl Network {
     /// read, with what reading takes.
     pub fn n_held_bytes(&self) -> usize {
         let config = &self.config;
-        let n = match &self.blocks {
-            Blocks::Resident(_) => config.n_weights(),
+        match &self.blocks {
+            Blocks::Resident(_) => config.n_bytes(&self.placement),
             Blocks::Stored(_) => {
+                let f32s = |n: usize| n * size_of::<f32>();
+                // A weight is in f32 while it is read, whatever it becomes.
                 let largest = config.d_model * config.d_mlp.max(config.n_heads * config.d_head);
                 // A piece of the vocabulary is read when the blocks are gone.
                 let piece = config.d_model * config.d_vocab.min(PIECE_ROWS);
-                (2 * config.n_block_weights() + largest).max(piece)
+                let blocks = 2 * config.n_block_bytes(&self.placement);
+                (blocks + f32s(largest)).max(f32s(piece))
             }
-        };
-        n * size_of::<f32>()
+        }
     }
 
     /// The device that holds the weights.

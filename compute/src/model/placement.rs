@@ -46,6 +46,16 @@ impl Placement {
         Self { device, dtype, kernels }
     }
 
+    /// The type of a weight, where the embedding is the unembedding, too, if they are `tied`.
+    pub fn dtype_of(&self, weight: Weight, tied: bool) -> DType {
+        let is_unembed =
+            weight.module == Module::Unembed || (weight.module == Module::Embed && tied);
+        match is_unembed || weight.module.is_norm() {
+            true => DType::F32,
+            false => self.dtype,
+        }
+    }
+
     /// The device's name: `cpu`, `cuda:0` or `metal`.
     pub fn device_name(&self) -> String {
         match self.device.location() {
@@ -89,12 +99,7 @@ impl Weights for Placed<'_> {
 
 impl Placed<'_> {
     fn placed(&self, weight: Weight, tensor: Tensor) -> Result<Tensor, ModelError> {
-        let is_unembed =
-            weight.module == Module::Unembed || (weight.module == Module::Embed && self.tied);
-        let dtype = match is_unembed || weight.module.is_norm() {
-            true => DType::F32,
-            false => self.placement.dtype,
-        };
+        let dtype = self.placement.dtype_of(weight, self.tied);
         // Converted first, so that less is copied.
         let placed = tensor.to_dtype(dtype).and_then(|t| t.to_device(&self.placement.device));
         placed.map_err(|e| {

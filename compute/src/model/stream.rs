@@ -1,6 +1,7 @@
 //! Weights that are not kept: blocks are read one after another while they are needed, and of the
 //! tables of vectors only what is asked for.
 
+use std::any::Any;
 use std::fmt;
 use std::ops::Range;
 use std::sync::mpsc::{Receiver, sync_channel};
@@ -60,7 +61,13 @@ pub struct BlockPass<'a>(Reading<'a>);
 
 enum Reading<'a> {
     Resident(std::slice::Iter<'a, Arc<Block>>),
-    Stored { blocks: Option<Receiver<Loaded>>, reader: Option<JoinHandle<()>> },
+    Stored {
+        blocks: Option<Receiver<Loaded>>,
+        reader: Option<JoinHandle<()>>,
+        /// Blocks that are still to come.
+        n_left: usize,
+        n_layers: usize,
+    },
 }
 
 type Loaded = std::result::Result<Block, ModelError>;
@@ -73,7 +80,7 @@ impl<'a> BlockPass<'a> {
         };
         // With no room in the channel the reader holds one block and waits until it is taken.
         let (sender, receiver) = sync_channel(0);
-        let config = config.clone();
+        let (config, n_layers) = (config.clone(), config.n_layers);
         let reader = std::thread::spawn(move || {
             for layer in 0..config.n_layers {
                 let block = source.with(|weights| Block::load(weights, layer, &config));
@@ -83,7 +90,8 @@ impl<'a> BlockPass<'a> {
                 }
             }
         });
-        Self(Reading::Stored { blocks: Some(receiver), reader: Some(reader) })
+        let (blocks, reader) = (Some(receiver), Some(reader));
+        Self(Reading::Stored { blocks, reader, n_left: n_layers, n_layers })
     }
 }
 
@@ -93,18 +101,40 @@ impl Iterator for BlockPass<'_> {
     fn next(&mut self) -> Option<Self::Item> {
         match &mut self.0 {
             Reading::Resident(blocks) => blocks.next().cloned().map(Ok),
-            Reading::Stored { blocks, .. } => {
-                let block = blocks.as_ref()?.recv().ok()?;
+            Reading::Stored { n_left: 0, .. } => None,
+            Reading::Stored { blocks, reader, n_left, n_layers } => {
+                let Some(Ok(block)) = blocks.as_ref().map(Receiver::recv) else {
+                    // A reader that ends before the last block has died. What came so far must not
+                    // pass for the whole model.
+                    let layer = *n_layers - *n_left;
+                    *n_left = 0;
+                    return Some(Err(died(reader.take(), layer, *n_layers)));
+                };
+                // After an error nothing more comes.
+                *n_left = if block.is_ok() { *n_left - 1 } else { 0 };
                 Some(block.map(Arc::new).map_err(Error::wrap))
             }
         }
     }
 }
 
+/// What to say of a reader that ended before it had read block `layer`.
+fn died(reader: Option<JoinHandle<()>>, layer: usize, n_layers: usize) -> Error {
+    let panic = reader.and_then(|reader| reader.join().err());
+    let texts = |panic: &Box<dyn Any + Send>| {
+        let text = panic.downcast_ref::<&str>().map(ToString::to_string);
+        text.or_else(|| panic.downcast_ref::<String>().cloned())
+    };
+    let why = panic.as_ref().and_then(texts).unwrap_or_else(|| "it did not say why".into());
+    Error::msg(format!(
+        "reading the weights broke off before layer {layer} of {n_layers}, by a defect: {why}"
+    ))
+}
+
 impl Drop for BlockPass<'_> {
     /// A pass that is broken off stops reading before anything else happens to the files.
     fn drop(&mut self) {
-        if let Reading::Stored { blocks, reader } = &mut self.0 {
+        if let Reading::Stored { blocks, reader, .. } = &mut self.0 {
             drop(blocks.take());
             if let Some(reader) = reader.take() {
                 // A reader that panicked has said so already.

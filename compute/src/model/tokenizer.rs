@@ -5,6 +5,8 @@ use std::path::Path;
 use shared::document::Token;
 
 use super::error::ModelError;
+use super::file_state::read_text;
+use super::fingerprint::Part;
 
 /// Turns prompts into tokens.
 pub struct Tokenizer {
@@ -34,11 +36,14 @@ impl Tokenizer {
     }
 
     /// Reads `tokenizer.json` from a folder in Hugging Face's layout, and the token to pad with
-    /// from `tokenizer_config.json`, or else from `config.json`.
+    /// from `tokenizer_config.json`, or else from `config.json`. Beside it comes what was read.
     ///
     /// # Errors
     /// A file that is missing or damaged.
-    pub fn from_folder(folder: &Path, config_text: &str) -> Result<Self, ModelError> {
+    pub(super) fn from_folder(
+        folder: &Path,
+        config_text: &str,
+    ) -> Result<(Self, Vec<Part>), ModelError> {
         let path = folder.join("tokenizer.json");
         if !path.is_file() {
             return Err(ModelError::file(
@@ -48,14 +53,25 @@ impl Tokenizer {
                  makes of older forms",
             ));
         }
-        let mut inner = tokenizers::Tokenizer::from_file(&path)
+        let unread = |e| ModelError::file(&path, format!("cannot read the tokenizer: {e}"));
+        let (text, file) = read_text(&path).map_err(unread)?;
+        let mut parts = vec![Part { role: "tokenizer", file }];
+        let mut inner: tokenizers::Tokenizer = text
+            .parse()
             .map_err(|e| ModelError::file(&path, format!("the tokenizer is damaged: {e}")))?;
         // Some checkpoints store the padding and truncation of their training.
         inner.with_padding(None);
         let _ = inner.with_truncation(None);
-        let named = std::fs::read_to_string(folder.join("tokenizer_config.json")).ok();
-        let named: serde_json::Value =
-            named.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default();
+        let path = folder.join("tokenizer_config.json");
+        let mut named = serde_json::Value::Null;
+        if path.exists() {
+            let unread = |e: &dyn std::fmt::Display| {
+                ModelError::file(&path, format!("the tokenizer's settings cannot be read: {e}"))
+            };
+            let (text, file) = read_text(&path).map_err(|e| unread(&e))?;
+            parts.push(Part { role: "tokenizer_config", file });
+            named = serde_json::from_str(&text).map_err(|e| unread(&e))?;
+        }
         let numbered: serde_json::Value = serde_json::from_str(config_text).unwrap_or_default();
         let by_name = |key: &str| {
             let token = &named[key];
@@ -63,14 +79,25 @@ impl Tokenizer {
             inner.token_to_id(text)
         };
         let by_number = |key: &str| {
-            let id = &numbered[key];
-            id.as_u64().or_else(|| id[0].as_u64()).and_then(|id| u32::try_from(id).ok())
+            let first = match &numbered[key] {
+                serde_json::Value::Array(ids) => ids.first().unwrap_or(&serde_json::Value::Null),
+                id => id,
+            };
+            match first {
+                // Some say -1 for none.
+                serde_json::Value::Number(id) => {
+                    Ok(id.as_u64().and_then(|id| u32::try_from(id).ok()))
+                }
+                serde_json::Value::Null => Ok(None),
+                found => Err(ModelError::file(
+                    &folder.join("config.json"),
+                    format!("`{key}` should be the number of a token, found {found}"),
+                )),
+            }
         };
-        let pad = by_name("pad_token")
-            .or_else(|| by_name("eos_token"))
-            .or_else(|| by_number("pad_token_id"))
-            .or_else(|| by_number("eos_token_id"));
-        Ok(Self { inner, pad })
+        let (pad_id, eos_id) = (by_number("pad_token_id")?, by_number("eos_token_id")?);
+        let pad = by_name("pad_token").or_else(|| by_name("eos_token")).or(pad_id).or(eos_id);
+        Ok((Self { inner, pad }, parts))
     }
 
     /// The token that the shorter prompt is padded with: the pad token, or the end-of-text token

@@ -68,6 +68,9 @@ pub struct Checkpoint<T> {
     layout: Layout,
     /// Which of the layout's roots the names begin with.
     root: &'static str,
+    /// The last matrix that holds several weights and is stored as `[in, out]`, so that none of them
+    /// can be read alone: it is kept while they are asked for, one after the other.
+    shared: Option<(String, Tensor)>,
 }
 
 impl<T: Tensors> Checkpoint<T> {
@@ -79,7 +82,7 @@ impl<T: Tensors> Checkpoint<T> {
             .clone()
             .find(|root| layout.name(root, embed).is_ok_and(|name| tensors.contains(&name)));
         let root = root.or(roots.clone().next()).unwrap_or_default();
-        Self { tensors, layout, root }
+        Self { tensors, layout, root, shared: None }
     }
 
     /// Whether a weight is there.
@@ -96,17 +99,26 @@ impl<T: Tensors> Checkpoint<T> {
         let Rows { n_all, ranges } = self.layout.rows(weight, dims[0]);
         let mut whole = dims.to_vec();
         whole[0] = n_all;
-        let transposed = self.layout.is_transposed(weight);
-        let mut read = |rows: Range<usize>| {
-            if !transposed {
-                return self.tensors.read(&name, &whole, rows);
+        let mut parts = match self.layout.is_transposed(weight) {
+            false => {
+                let read = |rows: Range<usize>| self.tensors.read(&name, &whole, rows);
+                ranges.into_iter().map(read).collect::<Result<Vec<_>, _>>()?
             }
-            let stored = [whole[1], whole[0]];
-            let tensor = self.tensors.read(&name, &stored, 0..stored[0])?;
-            let rows = tensor.t().and_then(|t| t.narrow(0, rows.start, rows.len())?.contiguous());
-            rows.map_err(|e| ModelError::file(self.tensors.path(), e))
+            true => {
+                let tensor = match self.shared.take() {
+                    Some((shared, tensor)) if shared == name => tensor,
+                    _ => self.tensors.read(&name, &[whole[1], whole[0]], 0..whole[1])?,
+                };
+                if n_all != dims[0] {
+                    self.shared = Some((name, tensor.clone()));
+                }
+                let rows = |rows: Range<usize>| {
+                    tensor.t()?.narrow(0, rows.start, rows.len())?.contiguous()
+                };
+                let parts = ranges.into_iter().map(rows).collect::<CandleResult<Vec<_>>>();
+                parts.map_err(|e| ModelError::file(self.tensors.path(), e))?
+            }
         };
-        let mut parts = ranges.into_iter().map(&mut read).collect::<Result<Vec<_>, _>>()?;
         match parts.len() {
             1 => Ok(parts.remove(0)),
             _ => Tensor::cat(&parts, 0).map_err(|e| ModelError::file(self.tensors.path(), e)),
@@ -222,5 +234,75 @@ impl Weights for HashMap<Weight, Tensor> {
         };
         check_shape(&name, tensor.dims(), dims, &path)?;
         widened(tensor, &name, &path)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::folder::Folder;
+    use super::super::{Network, hugging_face};
+    use super::*;
+
+    /// Counts how many numbers of each tensor are read.
+    struct Counting {
+        folder: Folder,
+        n_read: std::rc::Rc<std::cell::RefCell<HashMap<String, (usize, usize)>>>,
+    }
+
+    impl Tensors for Counting {
+        fn contains(&self, name: &str) -> bool {
+            self.folder.contains(name)
+        }
+
+        fn read(
+            &mut self,
+            name: &str,
+            dims: &[usize],
+            rows: Range<usize>,
+        ) -> Result<Tensor, ModelError> {
+            let n_row = dims[1..].iter().product::<usize>();
+            let mut n_read = self.n_read.borrow_mut();
+            let entry = n_read.entry(name.to_string()).or_insert((0, n_row * dims[0]));
+            entry.0 += n_row * rows.len();
+            drop(n_read);
+            self.folder.read(name, dims, rows)
+        }
+
+        fn path(&self) -> &Path {
+            self.folder.path()
+        }
+    }
+
+    #[test]
+    fn no_number_is_read_twice() {
+        let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/oracle/models");
+        let mut n_models = 0;
+        for entry in std::fs::read_dir(models).unwrap() {
+            let path = entry.unwrap().path();
+            if !path.is_dir() {
+                continue;
+            }
+            n_models += 1;
+            let text = std::fs::read_to_string(path.join("config.json")).unwrap();
+            let (mut config, layout) = hugging_face::parse(&text).unwrap();
+            let n_read = std::rc::Rc::default();
+            let counting = Counting {
+                folder: Folder::open(&path).unwrap(),
+                n_read: std::rc::Rc::clone(&n_read),
+            };
+            let mut checkpoint = Checkpoint::new(counting, layout);
+            config.tied_embeddings |= !checkpoint.contains(Weight::new(Module::Unembed, 0));
+            Network::load(config, &mut checkpoint).unwrap();
+            for (name, &(n_read, n_all)) in n_read.borrow().iter() {
+                // OPT keeps two rows of positions that nobody reads.
+                let is_read = n_read == n_all || name.contains("embed_positions");
+                assert!(
+                    is_read && n_read <= n_all,
+                    "{}: {n_read} of {n_all} of {name}",
+                    path.display()
+                );
+            }
+        }
+        assert!(n_models > 15);
     }
 }

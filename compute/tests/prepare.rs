@@ -1,0 +1,119 @@
+//! What is wrong with a pair is said before anything is computed.
+
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
+use std::path::Path;
+
+use compute::experiment::{Experiment, PrepareError, Settings};
+use compute::model::Model;
+use serde_json::{Value, json};
+use shared::pairs::Pair;
+use shared::template::Template;
+use shared::vocabulary::Align;
+
+fn tiny() -> std::path::PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/oracle/models/tiny-llama3")
+}
+
+/// The tiny model, whose tokenizer was given tokens that its embedding has no rows for: the classic
+/// is a pad token for which nobody resized the model.
+fn with_added_tokens() -> Model {
+    let folder = tempfile::tempdir().unwrap();
+    for entry in std::fs::read_dir(tiny()).unwrap() {
+        let from = entry.unwrap().path();
+        std::fs::copy(&from, folder.path().join(from.file_name().unwrap())).unwrap();
+    }
+    let edit = |name: &str, change: &dyn Fn(&mut Value)| {
+        let path = folder.path().join(name);
+        let mut value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+        change(&mut value);
+        std::fs::write(path, value.to_string()).unwrap();
+    };
+    edit("tokenizer.json", &|tokenizer| {
+        for (id, content) in [(480, "[PAD]"), (481, "[NEW]")] {
+            tokenizer["added_tokens"].as_array_mut().unwrap().push(json!({
+                "id": id, "content": content, "single_word": false, "lstrip": false,
+                "rstrip": false, "normalized": false, "special": true,
+            }));
+        }
+    });
+    edit("tokenizer_config.json", &|settings| settings["pad_token"] = json!("[PAD]"));
+    Model::open(folder.path()).unwrap()
+}
+
+#[test]
+fn tokens_beyond_the_vocabulary_are_refused_with_what_to_do() {
+    let model = with_added_tokens();
+    assert_eq!(model.tokenizer.pad(), Some(480));
+    let prepare = |source: &str, base: &str, answer: &str, align| {
+        let pair = Pair {
+            line: 1,
+            entity: String::new(),
+            source: source.into(),
+            base: base.into(),
+            cells: Default::default(),
+        };
+        let settings = Settings {
+            answers: Some([Template::parse(answer).unwrap(), Template::parse("b").unwrap()]),
+            exact_answers: true,
+            align,
+            ..Settings::default()
+        };
+        Experiment::prepare(&model, &pair, &settings)
+    };
+    let refused = [
+        ("the a c", "the a", "a", Align::Pad, "`[PAD]` (480) of padding", "`--align right`"),
+        (
+            "a [NEW] c",
+            "a b c",
+            "a",
+            Align::Right,
+            "`[NEW]` (481) of the source prompt",
+            "480 tokens",
+        ),
+        ("a b c", "a [NEW] c", "a", Align::Right, "`[NEW]` (481) of the base", "resize_token"),
+        ("a b c", "a d c", "[NEW]", Align::Right, "`[NEW]` (481) of the answers", "resize_token"),
+    ];
+    for (source, base, answer, align, expected, advice) in refused {
+        let error = prepare(source, base, answer, align).err().map(|e| {
+            assert!(matches!(e, PrepareError::BeyondVocabulary { .. }), "{e}");
+            e.to_string()
+        });
+        let error = error.unwrap_or_default();
+        assert!(error.contains(expected) && error.contains(advice), "{expected}: {error}");
+    }
+    // Nobody is refused for a token that is not used.
+    for (source, base, align) in [("a", "b", Align::Pad), ("the a c", "a", Align::Right)] {
+        assert!(prepare(source, base, "a", align).is_ok(), "{source}, {base}");
+    }
+}
+
+#[test]
+fn an_id_depends_on_what_determines_the_numbers_alone() {
+    let model = Model::open(&tiny()).unwrap();
+    let id = |source: &str, base: &str, change: &dyn Fn(&mut Settings)| {
+        let pair = Pair {
+            line: 1,
+            entity: "somebody".into(),
+            source: source.into(),
+            base: base.into(),
+            cells: Default::default(),
+        };
+        let answers = ["a", "b"].map(|word| Template::parse(word).unwrap());
+        let mut settings =
+            Settings { answers: Some(answers), exact_answers: true, ..Settings::default() };
+        change(&mut settings);
+        Experiment::prepare(&model, &pair, &settings).unwrap().id(&model).unwrap()
+    };
+    let right: &dyn Fn(&mut Settings) = &|settings| settings.align = Align::Right;
+    let (even, uneven) = (("a", "b"), ("a b c e f", "a d"));
+    assert_eq!(id(even.0, even.1, &|_| {}), id(even.0, even.1, right));
+    assert_ne!(id(uneven.0, uneven.1, &|_| {}), id(uneven.0, uneven.1, right));
+    // More or less is written down of the same numbers.
+    let reads = |settings: &mut Settings| (settings.readout, settings.n_verified) = (true, 3);
+    assert_eq!(id(even.0, even.1, &|_| {}), id(even.0, even.1, &reads));
+    let noising = |settings: &mut Settings| {
+        settings.direction = shared::vocabulary::Direction::Noising;
+    };
+    assert_ne!(id(even.0, even.1, &|_| {}), id(even.0, even.1, &noising));
+}
