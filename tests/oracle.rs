@@ -145,8 +145,8 @@ impl Sweep {
             ("p_true", &readout.p_true, &self.p_true),
             ("p_false", &readout.p_false, &self.p_false),
         ] {
-            assert_eq!(got.len(), recorded.len(), "{name} {what}");
-            for (layer, (got, recorded)) in got.iter().zip(recorded).enumerate() {
+            assert_eq!(got.n_rows(), recorded.len(), "{name} {what}");
+            for (layer, (got, recorded)) in got.rows().zip(recorded).enumerate() {
                 assert_eq!(got.len(), recorded.len(), "{name} {what}");
                 for (column, (got, recorded)) in got.iter().zip(recorded).enumerate() {
                     compare(&format!("{what} ({layer}, {column})"), got.unwrap(), *recorded);
@@ -155,7 +155,7 @@ impl Sweep {
         }
         let tops: Vec<Vec<_>> = readout
             .top_token
-            .iter()
+            .rows()
             .map(|row| row.iter().map(|id| id.unwrap()).collect())
             .collect();
         assert_eq!(tops, self.top_token, "{name}");

@@ -248,7 +248,7 @@ mod tests {
                 let pixel = &pixels[3 * (y as usize * info.width as usize + x as usize)..][..3];
                 Rgb(pixel[0], pixel[1], pixel[2])
             };
-            for (layer, row) in document.patching_results.iter().enumerate() {
+            for (layer, row) in document.patching_results.rows().enumerate() {
                 for (column, value) in row.iter().enumerate() {
                     let Some(value) = value else { continue };
                     let cell = figure.layout().cell(layer, column).unwrap();

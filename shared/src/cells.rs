@@ -31,20 +31,20 @@ pub fn csv(document: &Document) -> String {
         columns[4] = "metric_unknown";
     }
     let mut csv = columns.join(",") + "\n";
-    for (layer, row) in document.patching_results.iter().enumerate() {
-        for (column, &logit_diff) in row.iter().enumerate() {
+    for layer in 0..document.num_layers {
+        for (column, label) in document.token_labels.iter().enumerate() {
             let position = document.sentence_start.saturating_add(column);
             let top_token =
-                readout.and_then(|r| r.top_token_labels.get(&r.top_token[layer][column]?));
+                readout.and_then(|r| r.top_token_labels.get(&r.top_token.get(layer, column)?));
             let cells = [
                 layer.to_string(),
                 position.to_string(),
-                quoted(&document.token_labels[column]),
+                quoted(label),
                 document.base_tokens.get(position).map(|t| t.id.to_string()).unwrap_or_default(),
-                number(logit_diff),
-                number(readout.and_then(|r| r.p_true[layer][column])),
-                number(readout.and_then(|r| r.p_false[layer][column])),
-                number(recovery.as_ref().and_then(|r| r[layer][column])),
+                number(document.patching_results.get(layer, column)),
+                number(readout.and_then(|r| r.p_true.get(layer, column))),
+                number(readout.and_then(|r| r.p_false.get(layer, column))),
+                number(recovery.as_ref().and_then(|r| r.get(layer, column))),
                 quoted(top_token.map_or("", String::as_str)),
             ];
             csv += &cells.join(",");

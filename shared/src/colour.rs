@@ -136,25 +136,33 @@ pub enum Range {
     Auto,
     /// From the first to the second number, in the metric's unit, e.g. to compare figures.
     Set(f32, f32),
+    /// This far to both sides of the base baseline: figures of runs with different baselines then
+    /// show the same distance from them in the same colour.
+    Around(f32),
 }
 
 /// A range that does not go up.
 #[derive(Debug, thiserror::Error)]
 #[error("the colour range goes from {lo} to {hi}: expected two finite numbers, the smaller first")]
 pub struct BadRange {
-    lo: f32,
-    hi: f32,
+    lo: f64,
+    hi: f64,
 }
 
-/// A preset laid over a range of values.
+/// A preset laid over a range of values. A diverging preset keeps its middle on the base baseline,
+/// wherever the range ends: of its two halves the range then shows as much as it reaches into, so
+/// that the same distance to either side is the same strength of colour.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct ColourScale {
     /// The colours.
     pub preset: Preset,
-    /// The value of the first colour; finite.
+    /// The lowest value of the range; finite.
     pub lo: f64,
-    /// The value of the last colour; finite and above [`Self::lo`].
+    /// The highest value of the range; finite and above [`Self::lo`].
     pub hi: f64,
+    /// The values of the preset's first and last colour, at or beyond the ends of the range.
+    first: f64,
+    last: f64,
 }
 
 impl ColourScale {
@@ -169,20 +177,34 @@ impl ColourScale {
         values: impl IntoIterator<Item = Option<f32>>,
         centre: f32,
     ) -> Result<Option<Self>, BadRange> {
+        let centre = f64::from(centre);
         let (lo, hi) = match range {
-            Range::Set(lo, hi) if lo.is_finite() && hi.is_finite() && lo < hi => (lo, hi),
-            Range::Set(lo, hi) => return Err(BadRange { lo, hi }),
+            Range::Set(lo, hi) => (lo.into(), hi.into()),
+            Range::Around(half) => {
+                let middle = if centre.is_finite() { centre } else { 0.0 };
+                (middle - f64::from(half), middle + f64::from(half))
+            }
             Range::Auto => {
                 let finite = values.into_iter().map(|v| v.filter(|v| v.is_finite()));
                 let Some((lo, hi)) = stats::range(finite) else { return Ok(None) };
-                return Ok(Some(Self::auto(preset, lo.into(), hi.into(), centre.into())));
+                Self::auto(preset, lo.into(), hi.into(), centre)
             }
         };
-        Ok(Some(Self { preset, lo: lo.into(), hi: hi.into() }))
+        if !(lo < hi && (hi - lo).is_finite()) {
+            return Err(BadRange { lo, hi });
+        }
+        let (first, last) = if preset.is_diverging() && centre.is_finite() {
+            let half = (hi - centre).abs().max((centre - lo).abs());
+            (centre - half, centre + half)
+        } else {
+            (lo, hi)
+        };
+        Ok(Some(Self { preset, lo, hi, first, last }))
     }
 
-    fn auto(preset: Preset, lo: f64, hi: f64, centre: f64) -> Self {
-        let (middle, half) = if preset.is_diverging() && centre.is_finite() {
+    fn auto(preset: Preset, lo: f64, hi: f64, centre: f64) -> (f64, f64) {
+        let is_centred = preset.is_diverging() && centre.is_finite();
+        let (middle, half) = if is_centred {
             (centre, (hi - centre).abs().max((lo - centre).abs()))
         } else {
             ((lo + hi) / 2.0, (hi - lo) / 2.0)
@@ -191,26 +213,23 @@ impl ColourScale {
         // tell apart: all values take the middle colour.
         let smallest = middle.abs().max(f64::from(f32::MIN_POSITIVE)) * f64::from(f32::EPSILON);
         if half > smallest {
-            return if preset.is_diverging() {
-                Self { preset, lo: middle - half, hi: middle + half }
-            } else {
-                Self { preset, lo, hi }
-            };
+            return if is_centred { (middle - half, middle + half) } else { (lo, hi) };
         }
         let half = if middle == 0.0 { 0.5 } else { 0.1 * middle.abs() };
-        Self { preset, lo: middle - half, hi: middle + half }
+        (middle - half, middle + half)
     }
 
-    /// Where `value` lies in the range: 0 at [`Self::lo`], 1 at [`Self::hi`], not clamped.
-    pub fn fraction(&self, value: f32) -> f32 {
-        ((f64::from(value) - self.lo) / (self.hi - self.lo)) as f32
+    /// Where `value` lies between the preset's first colour, 0, and its last, 1. Values beyond the
+    /// range lie at its end.
+    pub fn fraction(&self, value: f64) -> f32 {
+        ((value.clamp(self.lo, self.hi) - self.first) / (self.last - self.first)) as f32
     }
 
     /// The colour of a cell; [`MISSING`] without a finite value. Values beyond the range take the
     /// colour of its end.
     pub fn colour(&self, value: Option<f32>) -> Rgb {
         match value {
-            Some(value) if value.is_finite() => colour_at(self.preset, self.fraction(value)),
+            Some(value) if value.is_finite() => colour_at(self.preset, self.fraction(value.into())),
             _ => MISSING,
         }
     }
@@ -261,15 +280,44 @@ mod tests {
             (Preset::RdBu, Range::Auto, &[10.0], 10.0, Some((9.0, 11.0))),
             (Preset::RdBu, Range::Auto, &[-1.0, 3.0], f32::NAN, Some((-1.0, 3.0))),
             (Preset::RdBu, Range::Set(-1.0, 3.0), &[], 9.0, Some((-1.0, 3.0))),
+            (Preset::RdBu, Range::Around(2.0), &[], 0.5, Some((-1.5, 2.5))),
+            (Preset::RdBu, Range::Around(2.0), &[], f32::NAN, Some((-2.0, 2.0))),
         ];
         for &(preset, range, values, centre, expected) in cases {
             let scale =
                 ColourScale::new(preset, range, values.iter().copied().map(Some), centre).unwrap();
             assert_eq!(scale.map(|s| (s.lo, s.hi)), expected, "{preset} {range:?} {values:?}");
         }
-        for (lo, hi) in [(1.0, 1.0), (2.0, 1.0), (f32::NAN, 1.0), (0.0, INF)] {
-            let error = ColourScale::new(Preset::Blues, Range::Set(lo, hi), [], 0.0).unwrap_err();
+        let bad =
+            [(1.0, 1.0), (2.0, 1.0), (f32::NAN, 1.0), (0.0, INF)].map(|(a, b)| Range::Set(a, b));
+        for range in bad.into_iter().chain([0.0, -1.0, INF, f32::NAN].map(Range::Around)) {
+            let error = ColourScale::new(Preset::Blues, range, [], 0.0).unwrap_err();
             assert!(error.to_string().starts_with("the colour range goes from"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_diverging_scale_has_its_middle_on_the_baseline_wherever_it_ends() {
+        let colour = |range, centre, value| {
+            let scale = ColourScale::new(Preset::RdBu, range, [], centre).unwrap().unwrap();
+            scale.colour(Some(value)).to_string()
+        };
+        let (white, red, blue) = ("#f7f7f7", "#67001f", "#053061");
+        let cases = [
+            (Range::Set(-1.0, 3.0), 0.0, 0.0, white),
+            (Range::Set(-1.0, 3.0), 0.0, 3.0, blue),
+            // A third of the way to the red end, and no further than the range goes.
+            (Range::Set(-1.0, 3.0), 0.0, -1.0, "#f7b799"),
+            (Range::Set(-1.0, 3.0), 0.0, -3.0, "#f7b799"),
+            // The range may lie on one side altogether.
+            (Range::Set(-9.0, -5.0), 1.0, -9.0, red),
+            (Range::Set(-9.0, -5.0), 1.0, 1.0, "#d6604d"),
+            (Range::Around(2.0), 7.0, 7.0, white),
+            (Range::Around(2.0), 7.0, 9.0, blue),
+            (Range::Around(2.0), -7.0, -9.0, red),
+        ];
+        for (range, centre, value, expected) in cases {
+            assert_eq!(colour(range, centre, value), expected, "{range:?} {centre} {value}");
         }
     }
 

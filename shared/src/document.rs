@@ -20,8 +20,7 @@ use crate::vocabulary::{Align, Direction, Site};
 /// The schema this version writes. It opens every older one and refuses newer ones.
 pub const SCHEMA: &str = "patchboard/1";
 
-/// A grid of one value per cell, `[layer][position]`; `None` where there is no value.
-pub type Grid<T> = Vec<Vec<Option<T>>>;
+pub use crate::grid::Grid;
 
 /// One experiment and its result.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -5,7 +5,9 @@ use std::str::FromStr;
 
 use form_urlencoded::Serializer;
 
+use crate::document::{Answer, Document};
 use crate::job::{Job, JobPair, PairInput, Submission, SweepSettings, TableInput};
+use crate::template::{NO_TEMPLATE, SHIPPED, Template};
 use crate::vocabulary::{Align, Direction, Site, UnknownWord};
 
 /// What the form holds. A pasted table is too long for an address and stays on the page.
@@ -75,6 +77,35 @@ impl Draft {
             direction: settings.direction,
             readout: settings.readout,
         }
+    }
+
+    /// What a finished result was asked for with, to be changed or computed again; `None` where it
+    /// does not say all that this takes.
+    pub fn of_result(document: &Document) -> Option<Self> {
+        let answers = document.answers.as_ref()?;
+        let answers = [&answers.true_answer, &answers.false_answer];
+        let direction = document.direction?;
+        let (source, base) = match direction {
+            Direction::Denoising => (&document.source_sentence, &document.base_sentence),
+            Direction::Noising => (&document.base_sentence, &document.source_sentence),
+        };
+        let is_exact = |answer: &&Answer| {
+            answer.dropped.is_empty() && matches!(&*answer.kept, [one] if one.text == answer.word)
+        };
+        Some(Self {
+            is_table: false,
+            model: document.model.clone(),
+            entity: document.entity.clone(),
+            source: source.clone(),
+            base: base.clone(),
+            template: template(document)?,
+            answers: answers.map(|answer| literal(&answer.word)),
+            exact_answers: answers.iter().all(is_exact),
+            site: document.site?,
+            align: document.align?,
+            direction,
+            readout: document.readout.is_some(),
+        })
     }
 
     /// Reads the query of an address.
@@ -168,9 +199,76 @@ impl Draft {
     }
 }
 
+/// A text as a template has it.
+fn literal(text: &str) -> String {
+    text.replace('{', "{{").replace('}', "}}")
+}
+
+/// The template of a result: by its name, as it is where it takes nothing that the result does not
+/// hold, and otherwise with what its table gave it.
+fn template(document: &Document) -> Option<String> {
+    let Some(text) = &document.template else { return Some(NO_TEMPLATE.to_string()) };
+    if let Some((name, _)) = SHIPPED.iter().find(|(_, shipped)| shipped == text) {
+        return Some((*name).to_string());
+    }
+    let template = Template::prompt(text).ok()?;
+    if template.columns().all(|column| matches!(column, "sentence" | "entity")) {
+        return Some(text.clone());
+    }
+    let around = |prompt: &str, sentence: &str| {
+        let (before, after) = prompt.split_once(sentence).filter(|_| !sentence.is_empty())?;
+        // Where it stands twice, nobody knows which of them it is.
+        let is_once = !after.contains(sentence);
+        is_once.then(|| format!("{}{{sentence}}{}", literal(before), literal(after)))
+    };
+    let source = around(&document.source_prompt, &document.source_sentence)?;
+    let base = around(&document.base_prompt, &document.base_sentence)?;
+    (source == base).then_some(source)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fixture;
+
+    #[test]
+    fn a_result_becomes_what_was_asked_for() {
+        let mut document = fixture::document(&[&[Some(1.0)]]);
+        assert_eq!(Draft::of_result(&document), None, "it does not say what the site is");
+        document.site = Some(Site::MlpOut);
+        document.align = Some(Align::Right);
+        document.direction = Some(Direction::Noising);
+        assert_eq!(Draft::of_result(&document), None, "nor the answers");
+        document.answers = Some(fixture::answers("{a}", "no"));
+        let draft = Draft::of_result(&document).unwrap();
+        assert_eq!((&*draft.template, draft.answers), ("none", ["{{a}}".into(), "no".into()]));
+        assert_eq!((draft.site, draft.align), (Site::MlpOut, Align::Right));
+        assert_eq!(
+            (&*draft.source, &*draft.base),
+            ("The council met them.", "The council fined them.")
+        );
+
+        let with = |template: &str, around: [&str; 2]| {
+            let prompt = |sentence: &str| format!("{}{sentence}{}", around[0], around[1]);
+            let document = Document {
+                template: Some(template.into()),
+                source_prompt: prompt(&document.source_sentence),
+                base_prompt: prompt(&document.base_sentence),
+                ..document.clone()
+            };
+            Draft::of_result(&document).map(|draft| draft.template)
+        };
+        let shipped = SHIPPED[1];
+        let cases = [
+            (shipped.1, ["", ""], Some(shipped.0)),
+            ("{entity}: {sentence}", ["x", "y"], Some("{entity}: {sentence}")),
+            ("{rank}: {sentence}", ["{king}: ", " So?"], Some("{{king}}: {sentence} So?")),
+            ("{rank}: {sentence}", ["The council met them. ", ""], None),
+        ];
+        for (template, around, expected) in cases {
+            assert_eq!(with(template, around).as_deref(), expected, "{template}");
+        }
+    }
 
     #[test]
     fn a_draft_becomes_a_submission_once_there_is_enough_of_it() {

@@ -106,11 +106,8 @@ pub enum FigureError {
     #[error("all {0} columns are hidden: show at least one of them")]
     AllHidden(usize),
     /// Grids that cannot be subtracted.
-    #[error(
-        "the grids do not match: {} layers by {} tokens, and {} by {}",
-        .0[0].0, .0[0].1, .0[1].0, .0[1].1
-    )]
-    Shapes([(usize, usize); 2]),
+    #[error("the grids do not match: {} layers and {}", .0[0], .0[1])]
+    Layers([usize; 2]),
     /// The backend failed.
     #[error("the figure could not be drawn: {0}")]
     Backend(String),
@@ -143,10 +140,11 @@ impl Figure {
         Self::of(document, Values::of(document, options.metric)?, options)
     }
 
-    /// The same of `document`'s values less those of `less`.
+    /// The same of `document`'s values less those of `less` in the cells that correspond; where there
+    /// is none, there is no value.
     ///
     /// # Errors
-    /// As for [`Self::new`], and where the grids do not match.
+    /// As for [`Self::new`], and where the models differ in depth: their layers do not correspond.
     pub fn difference(
         document: &Document,
         less: &Document,
@@ -164,7 +162,7 @@ impl Figure {
         if columns.is_empty() {
             return Err(FigureError::AllHidden(document.token_labels.len()));
         }
-        let shown = values.grid.iter().flat_map(|row| columns.iter().map(|column| row[*column]));
+        let shown = values.grid.of_columns(&columns);
         let colours = ColourScale::new(options.preset, options.range, shown, values.centre)?;
         let layout = Layout::new(document, options, columns, &values, colours.as_ref());
         Ok(Self { grid: values.grid, colours, layout })
@@ -219,7 +217,7 @@ impl Figure {
         // drawn after it.
         for (layer, column, cell) in self.layout.cells() {
             let colour = match &self.colours {
-                Some(colours) => colours.colour(self.grid[layer][column]),
+                Some(colours) => colours.colour(self.grid.get(layer, column)),
                 None => MISSING,
             };
             let right = (cell.right + 1).min(plot.right);
@@ -236,7 +234,7 @@ impl Figure {
     fn missing(&self) -> Vec<PixelRect> {
         let mut runs: Vec<PixelRect> = Vec::new();
         for (layer, column, cell) in self.layout.cells() {
-            if self.grid[layer][column].is_some() {
+            if self.grid.get(layer, column).is_some() {
                 continue;
             }
             match runs.last_mut() {
@@ -262,7 +260,8 @@ impl Figure {
         let height = bar.bottom - bar.top;
         let n_steps = height.clamp(1, 256);
         for step in 0..n_steps {
-            let t = 1.0 - (step as f32 + 0.5) / n_steps as f32;
+            let part = 1.0 - (f64::from(step) + 0.5) / f64::from(n_steps);
+            let t = colours.fraction(colours.lo + part * (colours.hi - colours.lo));
             // Down to the end, for the same reason as with the cells.
             let top = bar.top + height * step / n_steps;
             pen.fill(PixelRect { top, ..bar }, colour_at(colours.preset, t))?;
@@ -271,17 +270,37 @@ impl Figure {
     }
 }
 
-/// The range of colours that the figures of all `documents` have in common, so that they can be
-/// compared; [`Range::Auto`] where none of them has one.
+/// The range of colours in which all of these figures can be compared, and the lowest and highest
+/// value of their scales; `None` where none of them has one. Presets and ranges are those of the
+/// first.
+///
+/// Of a diverging preset each figure keeps its own middle, and all reach as far from it.
 pub fn common_range<'a>(
-    documents: impl IntoIterator<Item = &'a Document>,
-    options: &FigureOptions,
-) -> Range {
-    let figures = documents.into_iter().filter_map(|document| Figure::new(document, options).ok());
-    let scales = figures.filter_map(|figure| figure.colours);
-    let ends = scales.map(|scale| (scale.lo as f32, scale.hi as f32));
-    let ends = ends.reduce(|(lo, hi), (other_lo, other_hi)| (lo.min(other_lo), hi.max(other_hi)));
-    ends.map_or(Range::Auto, |(lo, hi)| Range::Set(lo, hi))
+    figures: impl IntoIterator<Item = (&'a Document, FigureOptions)>,
+) -> Option<(Range, (f32, f32))> {
+    let mut scales = Vec::new();
+    let mut set = Range::Auto;
+    for (document, options) in figures {
+        let figure = Figure::new(document, &options).ok();
+        if let Some(scale) = figure.and_then(|figure| figure.colours) {
+            set = if scales.is_empty() { options.range } else { set };
+            scales.push(scale);
+        }
+    }
+    let ends = scales.iter().map(|scale| (scale.lo as f32, scale.hi as f32));
+    let ends =
+        ends.reduce(|(lo, hi), (other_lo, other_hi)| (lo.min(other_lo), hi.max(other_hi)))?;
+    let range = match set {
+        Range::Auto if scales.first()?.preset.is_diverging() => {
+            let half = scales.iter().map(|scale| (scale.hi - scale.lo) / 2.0).fold(0.0, f64::max);
+            // No value may come to lie beyond it by rounding.
+            let rounded = half as f32;
+            Range::Around(if f64::from(rounded) < half { rounded.next_up() } else { rounded })
+        }
+        Range::Auto => Range::Set(ends.0, ends.1),
+        set => set,
+    };
+    Some((range, ends))
 }
 
 /// What baselines are below the top of a text in every backend, in em.

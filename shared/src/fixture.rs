@@ -1,6 +1,6 @@
 //! Documents for tests.
 
-use crate::document::{Answer, Answers, Baseline, Baselines, Document, Grid, Readout, Token};
+use crate::document::{Answer, Answers, Baseline, Baselines, Document, Readout, Token};
 
 /// A document of these cells, `[layer][position]`, with the tokens `t0`, `t1`, ... from position 3
 /// and no more than the notebook's fields.
@@ -23,7 +23,7 @@ pub fn document(cells: &[&[Option<f32>]]) -> Document {
 
 /// `n_layers` x `n_columns` cells that run from 0 upwards in steps of 0.25, row by row.
 pub fn ramp(n_layers: usize, n_columns: usize) -> Document {
-    let cells: Grid<f32> = (0..n_layers)
+    let cells: Vec<Vec<_>> = (0..n_layers)
         .map(|l| (0..n_columns).map(|c| Some(0.25 * (l * n_columns + c) as f32)).collect())
         .collect();
     document(&cells.iter().map(Vec::as_slice).collect::<Vec<_>>())
@@ -72,7 +72,7 @@ pub fn readout(document: &Document) -> Readout {
     Readout {
         p_true: grid(&|cell| cell as f32 / 10.0),
         p_false: grid(&|cell| (10.0 - cell as f32) / 10.0),
-        top_token: vec![vec![Some(7); n_columns]; document.num_layers],
+        top_token: vec![vec![Some(7); n_columns]; document.num_layers].into(),
         top_token_labels: [(7, " TRUE".to_string())].into(),
     }
 }

@@ -164,9 +164,10 @@ impl Thumb {
         let (width, height) = (n_columns.min(Self::MAX_WIDTH), n_layers.min(Self::MAX_HEIGHT));
         let part = |i: usize, n: usize, of: usize| i * of / n..(i + 1) * of / n;
         let mean = |x: usize, y: usize| {
-            let rows = &grid[part(y, height, n_layers)];
-            let cells = rows.iter().flat_map(|row| &row[part(x, width, n_columns)]);
-            let values: Vec<f32> = cells.flatten().copied().filter(|v| v.is_finite()).collect();
+            let columns = part(x, width, n_columns);
+            let cells = part(y, height, n_layers)
+                .flat_map(|layer| columns.clone().map(move |column| grid.get(layer, column)));
+            let values: Vec<f32> = cells.flatten().filter(|v| v.is_finite()).collect();
             (!values.is_empty()).then(|| values.iter().sum::<f32>() / values.len() as f32)
         };
         let pixels: Vec<_> = (0..height)

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use serde_json::Map;
 
-use crate::document::{Document, SCHEMA};
+use crate::document::{Document, Grid, SCHEMA};
 use crate::event::{Event, Live};
 use crate::job::{Job, PairPreview};
 
@@ -65,10 +65,9 @@ impl Live {
             ..Document::blank(self.n_layers, self.token_labels.clone())
         };
         for column in &self.columns {
-            let at = column.position.checked_sub(self.sentence_start);
-            let Some(at) = at.filter(|at| *at < self.token_labels.len()) else { continue };
-            for (row, value) in document.patching_results.iter_mut().zip(&column.logit_diff) {
-                row[at] = *value;
+            let Some(at) = column.position.checked_sub(self.sentence_start) else { continue };
+            for (layer, value) in column.logit_diff.iter().enumerate() {
+                document.patching_results.set(layer, at, *value);
             }
         }
         document
@@ -112,7 +111,7 @@ impl Document {
             base_sentence: String::new(),
             sentence_start: 0,
             num_layers: n_layers,
-            patching_results: vec![vec![None; token_labels.len()]; n_layers],
+            patching_results: Grid::blank(n_layers, token_labels.len()),
             token_labels,
             template: None,
             site: None,
@@ -275,8 +274,8 @@ mod tests {
         document.check().unwrap();
         assert_eq!(document.site_name(), "mlp_out");
         assert_eq!(Metric::LogitDiff.title(&document), "log P(yes) − log P(no)");
-        let grid = [vec![None, None, Some(1.0)], vec![None; 3]];
-        assert_eq!(document.patching_results, grid);
+        let grid = vec![vec![None, None, Some(1.0)], vec![None; 3]];
+        assert_eq!(document.patching_results, Grid::from(grid));
         // The same picture by way of a snapshot.
         let mut late = Board::default();
         late.apply(&Event::Snapshot { jobs: vec![], live: Some(now) });

@@ -125,9 +125,7 @@ impl Metric {
 }
 
 fn map(grid: &Grid<f32>, f: impl Fn(f32) -> f32) -> Grid<f32> {
-    let row =
-        |row: &Vec<Option<f32>>| row.iter().map(|v| v.map(&f).filter(|v| v.is_finite())).collect();
-    grid.iter().map(row).collect()
+    grid.map(|value| Some(f(value)).filter(|value| value.is_finite()))
 }
 
 #[cfg(test)]
@@ -143,7 +141,7 @@ mod tests {
         let mut without_source = with_baselines(5.0, 3.0);
         without_source.baselines.as_mut().unwrap().source.logit_diff = None;
         let with_readout = Document { readout: Some(readout(&plain)), ..plain.clone() };
-        let grid = |a, b, c, d| Ok(vec![vec![a, b], vec![c, d]]);
+        let grid = |a, b, c, d| Ok(Grid::from(vec![vec![a, b], vec![c, d]]));
         let cases: Vec<(Metric, Document, Result<Grid<f32>, MetricError>)> = vec![
             (Metric::LogitDiff, plain.clone(), grid(Some(1.0), None, None, Some(4.0))),
             (Metric::Change, with_baselines(5.0, 3.0), grid(Some(-2.0), None, None, Some(1.0))),

@@ -10,8 +10,7 @@
 //! - the top tokens as numbers into the sorted table of their texts.
 //!
 //! The logit differences thus survive exactly, and so does everything derived from them; the
-//! probabilities survive to the decimals that are shown. Fields that this version does not know stay
-//! behind.
+//! probabilities survive to four decimals. Fields that this version does not know stay behind.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -176,13 +175,13 @@ fn unpack(body: &[u8]) -> Result<Document, PermalinkError> {
             Some(at) => labels.get(at as usize).map(|label| Some(label.0)).ok_or_else(cut),
         });
         document.readout = Some(Readout {
-            p_true: rows(p_true, n_columns),
-            p_false: rows(p_false, n_columns),
-            top_token: rows(top_token.collect::<Result<_, _>>()?, n_columns),
+            p_true: Grid::of_cells(&p_true, n_columns),
+            p_false: Grid::of_cells(&p_false, n_columns),
+            top_token: Grid::of_cells(&top_token.collect::<Result<Vec<_>, _>>()?, n_columns),
             top_token_labels: labels.into_iter().collect(),
         });
     }
-    document.patching_results = rows(logit_diff, n_columns);
+    document.patching_results = Grid::of_cells(&logit_diff, n_columns);
     document.check().map_err(damaged)?;
     Ok(document)
 }
@@ -194,7 +193,7 @@ fn stripped(document: &Document) -> Map<String, Value> {
     let labels_are_known = swept.eq(&document.token_labels);
     let bare = Document {
         schema: String::new(),
-        patching_results: vec![],
+        patching_results: Grid::default(),
         source_tokens: vec![],
         base_tokens: vec![],
         readout: None,
@@ -256,11 +255,7 @@ impl Tokens {
 }
 
 fn flat<T: Copy>(grid: &Grid<T>) -> Vec<Option<T>> {
-    grid.iter().flatten().copied().collect()
-}
-
-fn rows<T: Copy>(cells: Vec<Option<T>>, n_columns: usize) -> Grid<T> {
-    cells.chunks(n_columns).map(<[_]>::to_vec).collect()
+    grid.cells().collect()
 }
 
 /// Near values have near numbers, so that most bytes of their differences are 0.

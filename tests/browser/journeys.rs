@@ -13,7 +13,7 @@ use thirtyfour::prelude::*;
 /// What the page must say of a cell: the document's own token, place and logit difference.
 fn facts(document: &Document, layer: usize, column: usize) -> [String; 3] {
     [
-        numbers::value(Metric::LogitDiff, document.patching_results[layer][column]),
+        numbers::value(Metric::LogitDiff, document.patching_results.get(layer, column)),
         document.token_labels[column].replace(' ', "·"),
         format!("layer {layer} · position {}", document.sentence_start + column),
     ]
@@ -45,10 +45,15 @@ async fn pointing_at_cells_shows_the_documents_numbers() -> Result<()> {
             check(&browser, ".tooltip", document, cell).await?;
             check(&browser, ".cell-card", document, cell).await?;
         }
-        let drawn = browser.pixels().await?;
+        let drawn = async || {
+            let n = "return performance.getEntriesByName('patchboard-heatmap').length";
+            browser.run(n, vec![]).await
+        };
+        let before = drawn().await?;
         browser.point(document, 3, 2).await?;
         check(&browser, ".tooltip", document, (3, 2)).await?;
-        assert_eq!(browser.pixels().await?, drawn, "hovering redraws nothing");
+        assert_eq!(drawn().await?, before, "hovering redraws nothing");
+        assert_ne!(before, json!(0));
     }
     browser.stop(&[]).await
 }
@@ -171,7 +176,7 @@ async fn a_self_contained_link_needs_no_data_and_damage_is_told() -> Result<()> 
     browser.open(&format!("{}#/e/l:{link}?pin=12,135", site.url)).await?;
     check(&browser, ".cell-card", &document, (12, 3)).await?;
     browser.expect(".warnings", "Unequal lengths: the source has 145 tokens").await?;
-    browser.expect("#copy-whole", &format!("({:.1} KB)", link.len() as f64 / 1000.0)).await?;
+    browser.expect("#copy-whole", "Copy self-contained link").await?;
     for (damaged, message) in [
         (&link[..link.len() / 2], "damaged, perhaps cut short"),
         ("9.abc", "has version 9, and this viewer reads up to version 1"),
@@ -224,6 +229,27 @@ async fn files_are_opened_or_refused_with_the_reason() -> Result<()> {
     browser.press("Dismiss").await?;
     browser.drop_file(&file).await?;
     browser.expect("main h1", "the bishop").await?;
+    browser.point(&document, 9, 2).await?;
+    check(&browser, ".tooltip", &document, (9, 2)).await?;
+    // What a file does not say is not made up.
+    browser.expect(".facts", "site unknown").await?;
+    browser.expect(".tooltip", "Metric (unknown)").await?;
+    browser.expect(".controls", "Metric (unknown)").await?;
+    let text = browser.text("main").await?;
+    for made_up in ["Logit difference", "TRUE", "nats", "resid_post", "denoising"] {
+        assert!(!text.contains(made_up), "{made_up} is in {text}");
+    }
+
+    // A run that was not finite opens, and says so.
+    let mut sick = serde_json::to_value(&document)?;
+    sick["baselines"]["base"]["logit_diff"] = json!(null);
+    sick["verification"] = json!({ "n_cells": 3, "max_abs_diff": null });
+    let text = sick.to_string().replacen("\"p_top\":", "\"p_top\":NaN,\"was\":", 1);
+    fs::write(&file, text)?;
+    browser.drop_file(&file).await?;
+    browser.expect(".warnings", "the unpatched base run lacks some").await?;
+    browser.expect(".warnings", "Not verified").await?;
+    browser.expect("[aria-label='Baselines']", "–").await?;
     browser.point(&document, 9, 2).await?;
     check(&browser, ".tooltip", &document, (9, 2)).await?;
     browser.stop(&[]).await
@@ -281,7 +307,7 @@ async fn experiments_are_found_picked_and_compared() -> Result<()> {
     browser.expect(".pane:nth-child(3) h2", "Difference").await?;
     browser.point(&first, 15, 3).await?;
     let value = |value: f32| numbers::value(Metric::LogitDiff, Some(value));
-    let at = |document: &Document| document.patching_results[15][3].unwrap();
+    let at = |document: &Document| document.patching_results.get(15, 3).unwrap();
     browser.expect(".pane:nth-child(1) .pane-cell", &value(at(&first))).await?;
     browser.expect(".pane:nth-child(2) .pane-cell", &value(at(&second))).await?;
     let difference = value(at(&second) - at(&first));

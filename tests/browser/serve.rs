@@ -2,6 +2,7 @@
 //! watched, interrupted, deleted.
 #![expect(clippy::print_stdout, reason = "this prints what was seen")]
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -79,7 +80,7 @@ async fn send(
 /// Whether the page says of a cell what the document says.
 async fn check(browser: &Browser, document: &Document, cell: (usize, usize)) -> Result<()> {
     browser.point(document, cell.0, cell.1).await?;
-    let value = document.patching_results[cell.0][cell.1];
+    let value = document.patching_results.get(cell.0, cell.1);
     browser.expect(".tooltip", &numbers::value(Metric::LogitDiff, value)).await?;
     let place = format!("layer {} · position {}", cell.0, document.sentence_start + cell.1);
     browser.expect(".tooltip", &place).await?;
@@ -288,6 +289,35 @@ async fn what_was_deleted_comes_back() -> Result<()> {
     let restore = format!("fetch('api/experiments/{id}/restore', {{ method: 'POST' }})");
     browser.run(&restore, vec![]).await?;
     browser.expect("main h1", "the duchess").await?;
+    browser.stop(&[]).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_result_that_says_more_is_shown_without_a_reload() -> Result<()> {
+    let (_folder, data) = folder()?;
+    let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("../oracle/models/tiny-llama3");
+    let server = Server::start(PROGRAM, &data, &["--model", &model.display().to_string()])?;
+    let browser = Browser::start().await?;
+    browser.open(&server.url).await?;
+    browser.expect(".welcome", "Activation patching").await?;
+    let submit = async |readout: bool| {
+        let body = json!({ "pairs": [{ "entity": "the king", "source": "The king orders it.",
+            "base": "The king watches it." }], "settings": { "readout": readout } });
+        let submitted = send(&browser, "POST", "api/jobs", &body.to_string()).await?;
+        let id = submitted["pairs"][0]["experiment"].as_str().context("no id")?.to_string();
+        Ok::<_, anyhow::Error>(id)
+    };
+    let id = submit(false).await?;
+    let go = "location.hash = arguments[0]";
+    browser.run(go, vec![json!(format!("#/e/{id}"))]).await?;
+    browser.expect_within(60, "#copy-whole", "Copy").await?;
+    let probabilities = ".segments button:nth-child(3):not([disabled])";
+    ensure!(!browser.has(probabilities).await, "there are probabilities");
+    // While the page is open, and while another is.
+    ensure!(submit(true).await? == id, "the readout makes another experiment");
+    browser.expect_within(60, probabilities, "P(").await?;
+    browser.run(go, vec![json!("#/")]).await?;
+    browser.expect(".count", "1 of 1").await?;
     browser.stop(&[]).await
 }
 

@@ -13,6 +13,7 @@ use brotli::enc::BrotliEncoderParams;
 use browser_tests::{Browser, Site, example, examples};
 use shared::document::Token;
 use shared::gallery::{Entry, Gallery};
+use shared::grid::Grid;
 
 /// The most that the WebAssembly may be in bytes, compressed as hosts and browsers agree on.
 const MAX_WASM: usize = 350_000;
@@ -92,12 +93,12 @@ async fn pointing_at_a_large_grid() -> Result<()> {
     (document.source_tokens, document.base_tokens) = (tokens('s'), tokens('t'));
     let grid = |scale: f32| {
         let row = |l| (0..n_columns).map(|c| Some(((l * c) as f32).sin() * scale)).collect();
-        (0..n_layers).map(row).collect::<Vec<_>>()
+        (0..n_layers).map(row).collect::<Grid<f32>>()
     };
     document.patching_results = grid(2.0);
     let readout = document.readout.as_mut().context("the example has a readout")?;
     (readout.p_true, readout.p_false) = (grid(0.5), grid(0.25));
-    readout.top_token = vec![vec![Some(1); n_columns]; n_layers];
+    readout.top_token = vec![vec![Some(1); n_columns]; n_layers].into();
     readout.top_token_labels = [(1, " TRUE".to_string())].into();
     let site = Site::serve(std::slice::from_ref(&document))?;
     let browser = Browser::start().await?;

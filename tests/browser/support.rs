@@ -65,6 +65,13 @@ impl Site {
     pub fn serve(documents: &[Document]) -> Result<Self> {
         let folder = tempfile::tempdir()?;
         compute::site::write_site(folder.path(), documents, None)?;
+        // LOCAL
+        if let Some(dir) = std::env::var_os("PB_LOCAL_VIEWER") {
+            for entry in fs::read_dir(dir)? {
+                let entry = entry?;
+                fs::copy(entry.path(), folder.path().join(entry.file_name()))?;
+            }
+        }
         let server = tiny_http::Server::http("127.0.0.1:0").map_err(anyhow::Error::msg)?;
         let port = server.server_addr().to_ip().context("no port")?.port();
         let files = folder.path().to_path_buf();
@@ -147,6 +154,8 @@ impl Browser {
         capabilities.set_browser_log_level(LoggingPrefsLogLevel::All)?;
         let driver = WebDriver::new(format!("http://127.0.0.1:{port}"), capabilities).await?;
         driver.set_implicit_wait_timeout(Duration::from_secs(10)).await?;
+        // What a script takes on a busy machine is not what is tested.
+        driver.set_script_timeout(Duration::from_secs(300)).await?;
         Ok(Self { driver, chromedriver, _profile: profile })
     }
 
@@ -322,29 +331,84 @@ impl Browser {
         Ok(())
     }
 
+    /// Makes the window the screen of a phone, which is touched.
+    ///
+    /// # Errors
+    /// The browser refused it.
+    pub async fn phone(&self, width: u32, height: u32) -> Result<()> {
+        let screen =
+            json!({ "width": width, "height": height, "deviceScaleFactor": 2.0, "mobile": true });
+        self.command("Emulation.setDeviceMetricsOverride", screen).await?;
+        self.command("Emulation.setTouchEmulationEnabled", json!({ "enabled": true })).await?;
+        Ok(())
+    }
+
+    /// Taps with a finger at a place in the window.
+    ///
+    /// # Errors
+    /// The browser refused it.
+    pub async fn tap(&self, x: f64, y: f64) -> Result<()> {
+        for (kind, points) in [("touchStart", json!([{ "x": x, "y": y }])), ("touchEnd", json!([]))]
+        {
+            let args = json!({ "type": kind, "touchPoints": points });
+            self.command("Input.dispatchTouchEvent", args).await?;
+        }
+        Ok(())
+    }
+
     /// Moves the pointer to a cell of the document's heatmap, as it is drawn by default.
     ///
     /// # Errors
     /// There is no such cell.
     pub async fn point(&self, document: &Document, layer: usize, column: usize) -> Result<()> {
+        let (x, y) = self.place(document, layer, column).await?;
+        Ok(self.driver.action_chain().move_to(x as i64, y as i64).perform().await?)
+    }
+
+    /// Where a cell of the document's heatmap, as it is drawn by default, is in the window. The map
+    /// is scrolled into it.
+    ///
+    /// # Errors
+    /// There is no such cell.
+    pub async fn place(
+        &self,
+        document: &Document,
+        layer: usize,
+        column: usize,
+    ) -> Result<(f64, f64)> {
+        self.driver.find(By::Css(".stage canvas")).await?;
+        let scroll = "document.querySelector('.stage').scrollIntoView(
+            { block: 'nearest', behavior: 'instant' })";
+        self.run(scroll, vec![]).await?;
+        self.place_now(document, layer, column).await
+    }
+
+    /// The same without scrolling.
+    ///
+    /// # Errors
+    /// There is no such cell.
+    pub async fn place_now(
+        &self,
+        document: &Document,
+        layer: usize,
+        column: usize,
+    ) -> Result<(f64, f64)> {
         let figure = Figure::new(document, &FigureOptions::default())?;
         let cell = figure.layout().cell(layer, column).context("no such cell")?;
         let (width, height) = figure.size();
         let part = |from: i32, to: i32, of: u32| f64::from(from + to) / 2.0 / f64::from(of);
         let (x, y) = (part(cell.left, cell.right, width), part(cell.top, cell.bottom, height));
-        self.driver.find(By::Css(".stage canvas")).await?;
         let at = self
             .run(
                 "const [x, y] = arguments;
-                const stage = document.querySelector('.stage');
-                stage.scrollIntoView({ block: 'nearest', behavior: 'instant' });
-                const rect = stage.querySelector('canvas').getBoundingClientRect();
+                const canvas = document.querySelector('.stage canvas');
+                const rect = canvas.getBoundingClientRect();
                 return [rect.left + x * rect.width, rect.top + y * rect.height];",
                 vec![json!(x), json!(y)],
             )
             .await?;
         let [x, y]: [f64; 2] = serde_json::from_value(at)?;
-        Ok(self.driver.action_chain().move_to(x as i64, y as i64).perform().await?)
+        Ok((x, y))
     }
 
     /// Drops a file on the page, as from the system's file manager.

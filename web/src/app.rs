@@ -1,203 +1,25 @@
-//! The whole page: what it knows, how it moves between its parts, and what stands around them.
-
-use std::collections::BTreeMap;
-use std::sync::Arc;
-use std::time::Duration;
+//! The whole page: its parts, and what stands around them.
 
 use leptos::ev;
+use leptos::html;
 use leptos::prelude::*;
-use leptos::task::spawn_local;
-use shared::address::{Address, Page, Source, View};
-use shared::document::Document;
+use shared::address::{Address, Page};
 use shared::draft::Draft;
+use shared::event::Event;
 use shared::figure::Theme;
-use shared::pairs::TableFormat;
-use web_sys::FileList;
 
-use crate::notices::{Notice, Notices};
+use crate::heading::heading;
+use crate::notices::Notices;
 use crate::pages::compare::ComparePage;
 use crate::pages::experiment::ExperimentPage;
 use crate::pages::index::IndexPage;
 use crate::pages::job::JobPage;
-use crate::pages::new::{NewPage, Table};
+use crate::pages::new::NewPage;
 use crate::pages::queue::QueuePage;
 use crate::server::Server;
 use crate::token::TokenDialog;
-use crate::{dom, inputs, source};
-
-/// How long the address bar may lag behind a pin that moves: browsers refuse to be written to at
-/// the rate of a key held down.
-const LAG: Duration = Duration::from_millis(200);
-
-/// What the whole page shares.
-#[derive(Clone, Copy)]
-pub struct Viewer {
-    /// Where the page is.
-    pub address: RwSignal<Address>,
-    /// Documents read so far, by id.
-    pub documents: RwSignal<BTreeMap<String, Arc<Document>>>,
-    /// The ids of those that the reader has opened from files.
-    pub files: RwSignal<Vec<String>>,
-    /// The table that the reader has pasted or dropped.
-    pub table: RwSignal<Table>,
-    /// The server behind the page.
-    pub server: Option<Server>,
-    /// What the reader should be told.
-    pub notices: RwSignal<Vec<Notice>>,
-    /// The colours of page and figures.
-    pub theme: RwSignal<Theme>,
-    /// Whether all there is came with the page.
-    complete: StoredValue<bool>,
-    pending: StoredValue<Option<TimeoutHandle>>,
-}
-
-impl Viewer {
-    fn new() -> Self {
-        let viewer = Self {
-            address: RwSignal::new(Address::parse(&dom::fragment())),
-            documents: RwSignal::default(),
-            files: RwSignal::default(),
-            table: RwSignal::default(),
-            server: Server::find(),
-            notices: RwSignal::default(),
-            theme: RwSignal::new(dom::preferred_theme()),
-            complete: StoredValue::new(false),
-            pending: StoredValue::new(None),
-        };
-        match source::embedded() {
-            None => {}
-            Some(Err(error)) => viewer.tell(error),
-            Some(Ok(documents)) => {
-                viewer.complete.set_value(true);
-                if let [document] = &*documents
-                    && dom::fragment().len() < 3
-                {
-                    let page = Page::Experiment(Source::Id(document.id.clone()));
-                    viewer.address.set(Address::of(page));
-                }
-                documents.into_iter().for_each(|document| viewer.keep(Arc::new(document)));
-            }
-        }
-        viewer
-    }
-
-    /// The viewer of the page.
-    pub fn get() -> Self {
-        expect_context()
-    }
-
-    /// A document read before.
-    pub fn opened(self, id: &str) -> Option<Arc<Document>> {
-        self.documents.with_untracked(|documents| documents.get(id).cloned())
-    }
-
-    /// Keeps a document for later.
-    pub fn keep(self, document: Arc<Document>) {
-        self.documents.update(|documents| {
-            documents.insert(document.id.clone(), document);
-        });
-    }
-
-    /// Whether the page came with its documents and has nowhere to fetch others.
-    pub fn is_complete(self) -> bool {
-        self.complete.get_value()
-    }
-
-    /// Tells the reader something.
-    pub fn tell(self, message: String) {
-        self.notices.update(|notices| notices.push(Notice { text: message, undo: None }));
-    }
-
-    /// Tells the reader what was done, and offers to undo it.
-    pub fn offer(self, text: String, undo: impl Fn() + Send + Sync + 'static) {
-        let undo = Some(Arc::new(undo) as Arc<dyn Fn() + Send + Sync>);
-        self.notices.update(|notices| notices.push(Notice { text, undo }));
-    }
-
-    /// Forgets a document.
-    pub fn forget(self, id: &str) {
-        self.documents.update(|documents| drop(documents.remove(id)));
-    }
-
-    /// Goes to an address, one step on in the history.
-    pub fn go(self, address: Address) {
-        self.settle();
-        dom::write_fragment(&address.fragment(), true);
-        self.address.set(address);
-    }
-
-    /// Changes the address in place.
-    pub fn amend(self, change: impl FnOnce(&mut Address)) {
-        self.address.update(change);
-        if let Some(Some(timer)) = self.pending.try_update_value(Option::take) {
-            timer.clear();
-        }
-        let timer = set_timeout_with_handle(move || self.settle(), LAG);
-        self.pending.set_value(timer.ok());
-    }
-
-    /// Changes how experiments are shown, one step on in the history.
-    pub fn show(self, change: impl FnOnce(&mut View)) {
-        let mut address = self.address.get_untracked();
-        change(&mut address.view);
-        self.go(address);
-    }
-
-    /// Writes what the address bar lags behind.
-    fn settle(self) {
-        if let Some(Some(timer)) = self.pending.try_update_value(Option::take) {
-            timer.clear();
-            dom::write_fragment(&self.address.get_untracked().fragment(), false);
-        }
-    }
-
-    /// Reads files and shows what is in them.
-    pub fn open(self, files: Option<FileList>) {
-        let files: Vec<_> =
-            files.iter().flat_map(|list| (0..list.length()).filter_map(|i| list.get(i))).collect();
-        spawn_local(async move {
-            let mut opened = Vec::new();
-            for file in files {
-                let read = dom::read(&file).await;
-                if let (Some(_), Some(format)) = (self.server, TableFormat::from_name(&file.name()))
-                {
-                    match read.and_then(|bytes| Table::of_file(file.name(), format, &bytes)) {
-                        Ok(table) => self.table.set(table),
-                        Err(error) => {
-                            self.tell(format!("{}: {}", file.name(), source::sentence(&error)));
-                            continue;
-                        }
-                    }
-                    // What the form holds already stays.
-                    let mut draft = match self.address.get_untracked().page {
-                        Page::New(draft) => draft,
-                        _ => Draft::default(),
-                    };
-                    draft.is_table = true;
-                    return self.go(Address::of(Page::New(draft)));
-                }
-                let documents = read
-                    .and_then(|bytes| Document::read(&bytes).map_err(|error| error.to_string()));
-                match documents {
-                    Ok(documents) => opened.extend(documents),
-                    Err(error) => {
-                        self.tell(format!("{}: {}", file.name(), source::sentence(&error)))
-                    }
-                }
-            }
-            let sources: Vec<_> = opened.iter().map(|d| Source::Id(d.id.clone())).collect();
-            for document in opened {
-                self.files.update(|files| files.push(document.id.clone()));
-                self.keep(Arc::new(document));
-            }
-            match &*sources {
-                [] => {}
-                [one] => self.go(Address::of(Page::Experiment(one.clone()))),
-                _ => self.go(Address::default()),
-            }
-        });
-    }
-}
+use crate::viewer::Viewer;
+use crate::{dom, history, inputs};
 
 /// The page.
 #[component]
@@ -206,20 +28,27 @@ pub fn App() -> impl IntoView {
     provide_context(viewer);
     if let Some(server) = viewer.server {
         server.start();
+        server.listen(move |event| {
+            if matches!(event, Event::Snapshot { .. } | Event::Experiments {}) {
+                viewer.forget_stored();
+            }
+        });
     }
     Effect::new(move || dom::set_theme(viewer.theme.get()));
-    let moved = move || {
+    history::watch(move || {
+        viewer.history.moved();
         let address = Address::parse(&dom::fragment());
         if address != viewer.address.get_untracked() {
             viewer.address.set(address);
         }
-    };
-    let _ = window_event_listener(ev::popstate, move |_| moved());
-    let _ = window_event_listener(ev::hashchange, move |_| moved());
+    });
     let dragging = RwSignal::new(false);
+    // A text that is dragged goes into a field, as it does on any page.
     let _ = window_event_listener(ev::dragover, move |event| {
-        event.prevent_default();
-        dragging.set(true);
+        if dom::has_files(&event) {
+            event.prevent_default();
+            dragging.set(true);
+        }
     });
     let _ = window_event_listener(ev::dragleave, move |event| {
         if event.related_target().is_none() {
@@ -227,15 +56,32 @@ pub fn App() -> impl IntoView {
         }
     });
     let _ = window_event_listener(ev::drop, move |event| {
-        event.prevent_default();
         dragging.set(false);
-        viewer.open(event.data_transfer().and_then(|data| data.files()));
+        if dom::has_files(&event) {
+            event.prevent_default();
+            viewer.open(event.data_transfer().and_then(|data| data.files()));
+        }
     });
     // How a page shows its experiment is its own business; here it only matters which page it is.
     let page = Memo::new(move |_| match viewer.address.with(|a| a.page.clone()) {
         Page::Index(_) => Page::default(),
         Page::New(_) => Page::New(Draft::default()),
         page => page,
+    });
+    let main = NodeRef::<html::Main>::new();
+    let to_main = move || {
+        if let Some(main) = main.get_untracked() {
+            dom::focus(&main);
+        }
+    };
+    Effect::new(move |before: Option<()>| {
+        page.track();
+        if before.is_some() {
+            // The page takes the focus until its heading is there.
+            viewer.has_arrived.set_value(true);
+            to_main();
+            viewer.history.restore();
+        }
     });
     let home = move |event: ev::MouseEvent| {
         event.prevent_default();
@@ -246,6 +92,7 @@ pub fn App() -> impl IntoView {
         dom::remember_theme(viewer.theme.get_untracked());
     };
     view! {
+        <button class="skip" on:click=move |_| to_main()>"Skip to the content"</button>
         <header class="bar">
             <a class="brand" href="#/" on:click=home>
                 <span class="brand-mark" aria-hidden="true"></span>
@@ -264,8 +111,8 @@ pub fn App() -> impl IntoView {
             <TokenDialog server />
             <Connection server />
         })}
-        <Notices />
-        <main>
+        <Notices on_close=move |()| to_main() />
+        <main node_ref=main tabindex="-1">
             {move || match page.get() {
                 Page::Index(_) => view! { <IndexPage /> }.into_any(),
                 Page::Experiment(source) => view! { <ExperimentPage source /> }.into_any(),
@@ -371,7 +218,7 @@ pub fn OpenButton() -> impl IntoView {
 pub fn Problem(text: String) -> impl IntoView {
     view! {
         <section class="card page-problem" role="alert">
-            <h1>"This cannot be shown"</h1>
+            {heading("This cannot be shown")}
             <p>{text}</p>
             <p><a href="#/">"All experiments"</a></p>
         </section>

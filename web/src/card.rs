@@ -11,8 +11,8 @@ use shared::numbers;
 use wasm_bindgen::{Clamped, JsCast};
 use web_sys::{CanvasRenderingContext2d, ImageData};
 
-use crate::app::Viewer;
 use crate::server::Server;
+use crate::viewer::Viewer;
 
 /// Changes what is picked.
 pub fn pick(viewer: Viewer, change: impl FnOnce(&mut Vec<Source>)) {
@@ -76,10 +76,10 @@ pub fn Card(
         <li class="card entry">
             <a href=format!("#{}", address.fragment())>
                 <canvas node_ref=canvas aria-hidden="true"></canvas>
-                <strong>{name.to_string()}</strong>
+                <strong dir="auto">{name.to_string()}</strong>
                 <span class="facts">{format!("{} · {}", entry.model, site_name(entry.site))}</span>
-                <span class="sentence">{entry.source_sentence.clone()}</span>
-                <span class="sentence">{entry.base_sentence.clone()}</span>
+                <span class="sentence" dir="auto">{entry.source_sentence.clone()}</span>
+                <span class="sentence" dir="auto">{entry.base_sentence.clone()}</span>
                 <span class="facts">{ends}</span>
             </a>
             <div class="entry-foot">

@@ -70,51 +70,76 @@ impl Places {
     }
 }
 
-/// Draws a profile.
+/// Draws a profile. What changes from cell to cell are attributes: the picture stays.
 #[component]
 pub fn Chart(
     /// What it shows; nothing where no cell is under the pointer.
     #[prop(into)]
     profile: Signal<Option<Profile>>,
 ) -> impl IntoView {
-    let view_box = format!("0 0 {WIDTH} {HEIGHT}");
-    move || {
-        let profile = profile.get()?;
-        let places = Places::of(&profile);
-        let right = WIDTH - RIGHT;
-        let axis = [places.hi, places.lo].map(|v| v as f32).map(|value| {
-            let y = places.y(value);
-            view! {
-                <line class="chart-grid" x1=LEFT x2=right y1=y y2=y />
-                <text class="chart-tick" x=LEFT - 6.0 y=y + 3.5 text-anchor="end">
-                    {numbers::value(profile.metric, Some(value))}
-                </text>
-            }
+    let read = move |f: &dyn Fn(&Profile, &Places) -> Option<String>| {
+        let found = profile.with(|profile| {
+            let profile = profile.as_ref()?;
+            f(profile, &Places::of(profile))
         });
-        let [source, base] = profile.references;
-        let references = [(source, "source"), (base, "base")].map(|(value, name)| {
-            value.map(|value| {
-                let y = places.y(value);
-                view! {
-                    <line class=format!("chart-reference {name}") x1=LEFT x2=right y1=y y2=y />
-                    <text class="chart-name" x=right y=y - 3.0 text-anchor="end">{name}</text>
-                }
+        found.unwrap_or_default()
+    };
+    let right = WIDTH - RIGHT;
+    let axis = [TOP, HEIGHT - BOTTOM].map(|y| {
+        let value = move || {
+            read(&|profile, places| {
+                let value = if y == TOP { places.hi } else { places.lo };
+                Some(numbers::value(profile.metric, Some(value as f32)))
             })
-        });
-        let value = profile.values.get(profile.at).copied().flatten();
-        let x = places.x(profile.at);
-        let ends = profile.ends.clone();
-        Some(view! {
-            <svg class="chart" viewBox=view_box.clone() aria-hidden="true">
-                {axis.into_iter().collect_view()}
-                {references.into_iter().collect_view()}
-                <line class="chart-at" x1=x x2=x y1=TOP y2=HEIGHT - BOTTOM />
-                <path class="chart-line" d=places.path(&profile.values) />
-                {value.map(|v| view! { <circle class="chart-dot" cx=x cy=places.y(v) r="3.5" /> })}
-                <text class="chart-tick" x=LEFT y=HEIGHT - 5.0>{ends.0}</text>
-                <text class="chart-tick" x=right y=HEIGHT - 5.0 text-anchor="end">{ends.1}</text>
-            </svg>
+        };
+        view! {
+            <line class="chart-grid" x1=LEFT x2=right y1=y y2=y />
+            <text class="chart-tick" x=LEFT - 6.0 y=y + 3.5 text-anchor="end">{value}</text>
+        }
+    });
+    let references = ["source", "base"].into_iter().enumerate().map(|(i, name)| {
+        let shift = move || {
+            read(&|profile, places| {
+                Some(format!("translate(0 {:.1})", places.y(profile.references[i]?)))
+            })
+        };
+        let is_there = move || !shift().is_empty();
+        view! {
+            <g transform=shift class:hidden=move || !is_there()>
+                <line class=format!("chart-reference {name}") x1=LEFT x2=right />
+                <text class="chart-name" x=right y="-3" text-anchor="end">{name}</text>
+            </g>
+        }
+    });
+    let at =
+        move || read(&|profile, places| Some(format!("translate({:.1} 0)", places.x(profile.at))));
+    let path = move || read(&|profile, places| Some(places.path(&profile.values)));
+    let dot = move || {
+        read(&|profile, places| {
+            let value = profile.values.get(profile.at).copied().flatten()?;
+            Some(format!("translate({:.1} {:.1})", places.x(profile.at), places.y(value)))
         })
+    };
+    let end = move |is_first: bool| {
+        let ends =
+            move |ends: &(String, String)| if is_first { ends.0.clone() } else { ends.1.clone() };
+        read(&|profile, _| Some(ends(&profile.ends)))
+    };
+    view! {
+        <svg
+            class="chart"
+            class:hidden=move || profile.with(Option::is_none)
+            viewBox=format!("0 0 {WIDTH} {HEIGHT}")
+            aria-hidden="true"
+        >
+            {axis.into_iter().collect_view()}
+            {references.collect_view()}
+            <line class="chart-at" transform=at y1=TOP y2=HEIGHT - BOTTOM />
+            <path class="chart-line" d=path />
+            <circle class="chart-dot" r="3.5" transform=dot class:hidden=move || dot().is_empty() />
+            <text class="chart-tick" x=LEFT y=HEIGHT - 5.0>{move || end(true)}</text>
+            <text class="chart-tick" x=right y=HEIGHT - 5.0 text-anchor="end">{move || end(false)}</text>
+        </svg>
     }
 }
 

@@ -47,7 +47,7 @@ pub fn ColumnMenu(
                     on:change=changed
                 />
                 <span class="position">{position}</span>
-                <span class="tip-token">{text::token(label)}</span>
+                <bdi class="tip-token">{text::token(label)}</bdi>
             </label>
         }
     });

@@ -7,16 +7,18 @@ use shared::colour::{Preset, Range};
 use shared::document::Document;
 use shared::figure::{FigureOptions, LabelStyle, Origin};
 use shared::metric::Metric;
+use shared::numbers;
 use web_sys::HtmlInputElement;
 
-use crate::app::Viewer;
 use crate::columns::ColumnMenu;
 use crate::inputs::{check, choice};
+use crate::viewer::Viewer;
 
-/// The controls above a heatmap.
+/// The controls above one heatmap or several.
 #[component]
 pub fn Controls(
-    document: Arc<Document>,
+    /// The documents that are shown; the first is the one that names the columns.
+    documents: Vec<Arc<Document>>,
     #[prop(into)] options: Signal<FigureOptions>,
     /// The values of the first and last colour.
     #[prop(into)]
@@ -28,7 +30,16 @@ pub fn Controls(
     };
     let metrics: Vec<_> = Metric::ALL
         .iter()
-        .map(|metric| (*metric, metric_name(*metric, &document), metric.grid(&document).is_ok()))
+        .map(|metric| {
+            // What only some of them hold can be shown of these.
+            let n = documents.iter().filter(|document| metric.grid(document).is_ok()).count();
+            let note = match n {
+                0 => "None of the results holds this.".to_string(),
+                n if n == documents.len() => String::new(),
+                n => format!("{n} of the {} results hold this.", documents.len()),
+            };
+            (*metric, metric_name(*metric, &documents), n > 0, note)
+        })
         .collect();
     let is_set = move || options.get().range != Range::Auto;
     let toggle_range = move |_| {
@@ -48,19 +59,19 @@ pub fn Controls(
         }
     };
     let shown = move |is_low: bool| {
-        ends.get()
-            .map(|(lo, hi)| format!("{:.3}", if is_low { lo } else { hi }))
-            .unwrap_or_default()
+        let end = ends.get().map(|(lo, hi)| if is_low { lo } else { hi });
+        end.map(numbers::end).unwrap_or_default()
     };
     let at_bottom = Signal::derive(move || options.get().origin == Origin::Bottom);
     let transposed = Signal::derive(move || options.get().transpose);
     view! {
         <div class="controls" role="group" aria-label="How it is shown">
             <div class="segments" role="group" aria-label="Metric">
-                {metrics.into_iter().map(|(metric, name, is_there)| view! {
+                {metrics.into_iter().map(|(metric, name, is_there, note)| view! {
                     <button
                         aria-pressed=move || (options.get().metric == metric).to_string()
                         disabled=!is_there
+                        title=note
                         on:click=move |_| set(&|o| {
                             o.metric = metric;
                             o.range = Range::Auto;
@@ -81,9 +92,11 @@ pub fn Controls(
                         prop:value=move || shown(false) on:change=move |e| end(e, false) />
                 </span>
             </div>
-            <ColumnMenu document=document.clone() options on_hide=move |hidden| set(&|o| {
-                o.hidden = hidden.clone();
-            }) />
+            {documents.first().cloned().map(|document| view! {
+                <ColumnMenu document options on_hide=move |hidden| set(&|o| {
+                    o.hidden = hidden.clone();
+                }) />
+            })}
             {choice("Labels", LabelStyle::ALL, move || options.get().labels, move |v| set(&|o| o.labels = v))}
             {check("Layer 0 at the bottom", at_bottom, Callback::new(move |bottom| {
                 set(&|o| o.origin = if bottom { Origin::Bottom } else { Origin::Top });
@@ -93,11 +106,24 @@ pub fn Controls(
     }
 }
 
-fn metric_name(metric: Metric, document: &Document) -> String {
-    match metric {
-        Metric::LogitDiff => "Logit difference".into(),
-        Metric::Recovery => "Recovery".into(),
-        Metric::PTrue | Metric::PFalse => metric.title(document),
-        Metric::Change => "Change from base".into(),
-    }
+fn metric_name(metric: Metric, documents: &[Arc<Document>]) -> String {
+    let name = match metric {
+        Metric::LogitDiff if documents.iter().all(|document| document.answers.is_none()) => {
+            "Metric (unknown)"
+        }
+        Metric::LogitDiff => "Logit difference",
+        Metric::Recovery => "Recovery",
+        Metric::Change => "Change from base",
+        Metric::PTrue | Metric::PFalse => {
+            let mut titles = documents.iter().map(|document| metric.title(document));
+            let first = titles.next().unwrap_or_default();
+            // Other answers have other names.
+            match (titles.all(|title| title == first), metric) {
+                (true, _) => return first,
+                (false, Metric::PTrue) => "P(answer for)",
+                (false, _) => "P(answer against)",
+            }
+        }
+    };
+    name.to_string()
 }

@@ -7,7 +7,10 @@ use shared::figure::Theme;
 use wasm_bindgen::prelude::Closure;
 use wasm_bindgen::{JsCast, JsValue};
 use wasm_bindgen_futures::JsFuture;
-use web_sys::{Blob, BlobPropertyBag, HtmlAnchorElement, HtmlElement, ResizeObserver, Url};
+use web_sys::{
+    Blob, BlobPropertyBag, DragEvent, FocusOptions, HtmlAnchorElement, HtmlElement, ResizeObserver,
+    Url,
+};
 
 /// The width of an element in pixels, as it changes; `None` before it is on the page.
 pub fn width_of(element: NodeRef<html::Div>) -> Signal<Option<f64>> {
@@ -42,17 +45,18 @@ pub fn started() {
     set_attribute("data-state", "running");
 }
 
-/// A panic leaves the page dead: say so on it, as well as in the console.
+/// A panic leaves the page dead: the shell says so in its place, and the console too.
 pub fn report_panics() {
     std::panic::set_hook(Box::new(|info| {
-        let message = info.to_string();
-        js_sys::Reflect::get(&window(), &"console".into())
-            .and_then(|console| js_sys::Reflect::get(&console, &"error".into()))
-            .and_then(|f| {
-                f.unchecked_into::<js_sys::Function>().call1(&JsValue::NULL, &message.into())
-            })
-            .ok();
-        set_attribute("data-state", "failed");
+        let message = JsValue::from(info.to_string());
+        let call = |object: &JsValue, name: &str| {
+            let function = js_sys::Reflect::get(object, &name.into()).ok()?;
+            function.dyn_into::<js_sys::Function>().ok()?.call1(object, &message).ok()
+        };
+        if let Ok(console) = js_sys::Reflect::get(&window(), &"console".into()) {
+            call(&console, "error");
+        }
+        call(&window(), "patchboardDefect");
     }));
 }
 
@@ -124,17 +128,58 @@ pub fn link_to(fragment: &str) -> String {
     format!("{}#{fragment}", href.split('#').next().unwrap_or_default())
 }
 
-/// Writes the fragment to the address bar, as a new step of the history or in place of the
-/// present one. Where a page has no address, e.g. in a notebook's frame, nothing happens.
-pub fn write_fragment(fragment: &str, is_new_step: bool) {
-    let Ok(history) = window().history() else { return };
-    let url = format!("#{fragment}");
-    let written = if is_new_step {
-        history.push_state_with_url(&JsValue::NULL, "", Some(&url))
-    } else {
-        history.replace_state_with_url(&JsValue::NULL, "", Some(&url))
+/// The window's width and height in pixels.
+pub fn window_size() -> (f64, f64) {
+    let size = |value: Result<JsValue, JsValue>| value.ok().and_then(|v| v.as_f64());
+    (size(window().inner_width()).unwrap_or(1000.0), size(window().inner_height()).unwrap_or(800.0))
+}
+
+/// Scrolls a box sideways, and the page, until a place in it can be seen: left, top, width and
+/// height in pixels of the window.
+pub fn reveal(scroll: &HtmlElement, [left, top, width, height]: [f64; 4]) {
+    // How far to go for `from..to` to be within `lo..hi`, with as much again around it.
+    let way = |from: f64, to: f64, lo: f64, hi: f64| {
+        let around = to - from;
+        if from - around < lo {
+            from - around - lo
+        } else if to + around > hi {
+            (to + around - hi).min(from - lo)
+        } else {
+            0.0
+        }
     };
-    written.ok();
+    let shown = scroll.get_bounding_client_rect();
+    let x = way(left, left + width, shown.left(), shown.right());
+    let y = way(top, top + height, 0.0, window_size().1);
+    if x != 0.0 {
+        scroll.set_scroll_left(scroll.scroll_left() + x as i32);
+    }
+    if y != 0.0 {
+        window().scroll_by_with_x_and_y(0.0, y);
+    }
+}
+
+/// Gives the page a title, in the tab and for those who listen.
+pub fn set_title(title: &str) {
+    document().set_title(&format!("{title} · Patchboard"));
+}
+
+/// Moves the focus to an element without scrolling.
+pub fn focus(element: &HtmlElement) {
+    let options = FocusOptions::new();
+    options.set_prevent_scroll(true);
+    element.focus_with_options(&options).ok();
+}
+
+/// Whether the focus is on nothing in particular: the page, or the part of it that all pages share.
+pub fn is_focus_free() -> bool {
+    document().active_element().is_none_or(|e| matches!(&*e.tag_name(), "BODY" | "MAIN"))
+}
+
+/// Whether something that is dragged over the page is files, and no text for a field.
+pub fn has_files(event: &DragEvent) -> bool {
+    let types = event.data_transfer().map(|data| data.types());
+    types.is_some_and(|types| types.includes(&"Files".into(), 0))
 }
 
 /// Puts text on the clipboard.

@@ -7,20 +7,25 @@ use leptos::html;
 use leptos::prelude::*;
 use shared::document::Document;
 use shared::figure::FigureOptions;
+use shared::key::{Cell, Key};
+use wasm_bindgen::JsCast;
+use web_sys::{HtmlElement, Node};
 
-use crate::app::Viewer;
-use crate::cells::{self, Cell, Step};
+use crate::cursor::Cursor;
 use crate::dom;
 use crate::plot::{self, Plot};
 use crate::readout::Readout;
+use crate::steps::{self, Step};
+use crate::tooltip::{HIDDEN, Place, style, tooltip};
+use crate::viewer::Viewer;
 
-/// The width of the tooltip with its distance from the cell, in pixels.
-const TOOLTIP_WIDTH: f64 = 270.0;
+/// Left, top, width and height in pixels of the page.
+type Rect = [f64; 4];
 
 /// A heatmap to point at.
 #[component]
 pub fn Heatmap(
-    /// What is shown; may be filled in while it is.
+    /// What is shown; may be filled in while it is, or be replaced by another.
     #[prop(into)]
     document: Signal<Arc<Document>>,
     /// What is subtracted from it.
@@ -29,30 +34,38 @@ pub fn Heatmap(
     /// How it is shown.
     #[prop(into)]
     options: Signal<FigureOptions>,
-    /// The cell under the pointer.
-    #[prop(into)]
-    hover: Signal<Option<Cell>>,
-    /// Called with the cell under the pointer.
-    #[prop(into)]
-    on_hover: Callback<Option<Cell>>,
-    /// The cell that is held.
-    #[prop(into)]
-    pin: Signal<Option<Cell>>,
-    /// Called with the cell to hold.
-    #[prop(into)]
-    on_pin: Callback<Option<Cell>>,
+    /// What is pointed at and held.
+    cursor: Cursor,
 ) -> impl IntoView {
     let outer = NodeRef::<html::Div>::new();
+    let scroll = NodeRef::<html::Div>::new();
+    let stage = NodeRef::<html::Div>::new();
     let canvas = NodeRef::<html::Canvas>::new();
+    let tip = NodeRef::<html::Div>::new();
     let width = dom::width_of(outer);
     // Another screen may have other pixels, and tells of it as a resized window.
     let ratio = RwSignal::new(dom::pixel_ratio());
-    let listener = window_event_listener(ev::resize, move |_| {
+    // Counts up whenever what is on the page may be elsewhere in the window.
+    let moved = RwSignal::new(0_u32);
+    let shifted = move || moved.update(|n| *n = n.wrapping_add(1));
+    let resized = window_event_listener(ev::resize, move |_| {
         if ratio.get_untracked() != dom::pixel_ratio() {
             ratio.set(dom::pixel_ratio());
         }
+        shifted();
     });
-    on_cleanup(move || listener.remove());
+    let scrolled = window_event_listener(ev::scroll, move |_| shifted());
+    // A finger leaves nothing under it, so what it pointed at stays until it taps elsewhere.
+    let is_touch = StoredValue::new(false);
+    let pressed = window_event_listener(ev::pointerdown, move |event| {
+        is_touch.set_value(event.pointer_type() == "touch");
+        let on = event.target().and_then(|target| target.dyn_into::<Node>().ok());
+        let is_here = stage.get_untracked().is_some_and(|stage| stage.contains(on.as_ref()));
+        if is_touch.get_value() && !is_here {
+            cursor.point_at(None);
+        }
+    });
+    on_cleanup(move || [resized, scrolled, pressed].into_iter().for_each(|l| l.remove()));
 
     let viewer = Viewer::get();
     let drawn_less = less.clone();
@@ -65,7 +78,7 @@ pub fn Heatmap(
         },
         |_, _| true,
     );
-    let with_plot = move |f: &dyn Fn(&Plot) -> Option<[f64; 4]>| {
+    let with_plot = move |f: &dyn Fn(&Plot) -> Option<Rect>| {
         plot.with(|plot| match plot.as_deref() {
             Some(Ok(plot)) => f(plot),
             _ => None,
@@ -81,42 +94,78 @@ pub fn Heatmap(
         problem.set(result.err());
     });
 
-    let cell_at = move |x: i32, y: i32| {
+    // Keys become cells of this document, where it has them, and cells of it keys.
+    let cell_of = move |key: Option<Key>| document.with(|document| key?.find(document));
+    let key_of = move |cell: Cell| document.with_untracked(|document| Key::of(document, cell));
+    let key_at = move |x: i32, y: i32| {
         let rect = canvas.get_untracked()?.get_bounding_client_rect();
         let (x, y) = (f64::from(x) - rect.left(), f64::from(y) - rect.top());
         let plot = plot.get_untracked()?;
         let (layer, column) = plot.as_ref().as_ref().ok()?.cell_at(x, y)?;
-        Some(Cell { layer, column })
+        key_of(Cell { layer, column })
     };
     let pointed = move |event: ev::PointerEvent| {
-        let cell = cell_at(event.client_x(), event.client_y());
-        if cell != hover.get_untracked() {
-            on_hover.run(cell);
+        if event.pointer_type() != "touch" {
+            cursor.point_at(key_at(event.client_x(), event.client_y()));
         }
     };
-    let toggle = move |cell: Option<Cell>| {
-        on_pin.run(if cell == pin.get_untracked() { None } else { cell });
+    let left = move |event: ev::PointerEvent| {
+        if event.pointer_type() != "touch" {
+            cursor.point_at(None);
+        }
+    };
+    let clicked = move |event: ev::MouseEvent| {
+        let key = key_at(event.client_x(), event.client_y());
+        if is_touch.get_value() {
+            let is_held = untrack(|| cursor.held()) == key;
+            cursor.point_at(key.filter(|_| !is_held));
+        }
+        cursor.toggle(key);
+    };
+
+    // Everything above the canvas is placed by these; the canvas stays as it is.
+    let area = move |cell: Option<Cell>| {
+        let Cell { layer, column } = cell?;
+        with_plot(&|plot| Some(plot.on_page(plot.figure.layout().cell(layer, column)?)))
+    };
+    let hovered = Memo::new(move |_| cell_of(cursor.hovered()));
+    let held = Memo::new(move |_| cell_of(cursor.held()));
+    let active = Memo::new(move |_| cell_of(cursor.active()));
+    let size = move || {
+        let size = with_plot(&|plot| Some([plot.size().0, plot.size().1, plot.crop, 0.0]));
+        size.unwrap_or_default()
+    };
+    // Where a cell is in the window.
+    let in_window = move |cell: Option<Cell>| {
+        let ([x, y, w, h], canvas) = (area(cell)?, canvas.get()?);
+        let rect = canvas.get_bounding_client_rect();
+        Some([rect.left() + x, rect.top() + size()[2] + y, w, h])
     };
     let key = move |event: ev::KeyboardEvent| {
         if event.alt_key() || event.ctrl_key() || event.meta_key() {
             return;
         }
         match (event.key().as_str(), Step::of_key(&event.key())) {
-            ("Enter" | " ", _) => toggle(hover.get_untracked().or(pin.get_untracked())),
+            ("Enter" | " ", _) => cursor.toggle(untrack(|| cursor.active())),
             ("Escape", _) => {
-                on_hover.run(None);
-                on_pin.run(None);
+                cursor.point_at(None);
+                cursor.hold(None);
             }
             (_, Some(step)) => {
                 let options = options.get_untracked();
                 let document = document.get_untracked();
                 let columns = options.columns(&document);
-                let held = pin.get_untracked();
-                let from = hover.get_untracked().or(held);
-                let to = cells::step(from, step, document.num_layers, &columns, &options);
-                on_hover.run(to);
-                if held.is_some() {
-                    on_pin.run(to);
+                let (from, is_held) = untrack(|| (active.get(), held.get().is_some()));
+                let to = steps::step(from, step, document.num_layers, &columns, &options);
+                let key = to.and_then(key_of);
+                cursor.point_at(key);
+                if is_held {
+                    cursor.hold(key);
+                }
+                if let (Some(scroll), Some(cell)) =
+                    (scroll.get_untracked(), untrack(|| in_window(to)))
+                {
+                    dom::reveal(&scroll, cell);
                 }
             }
             _ => return,
@@ -124,19 +173,13 @@ pub fn Heatmap(
         event.prevent_default();
     };
 
-    // Everything above the canvas is placed by these; the canvas stays as it is.
-    let area = move |cell: Option<Cell>| {
-        let cell = cell?;
-        with_plot(&|plot| Some(plot.on_page(plot.figure.layout().cell(cell.layer, cell.column)?)))
-    };
     let whole = move || with_plot(&|plot| Some(plot.on_page(plot.figure.layout().plot())));
-    let place = move |rect: Option<[f64; 4]>| match rect {
+    let place = move |rect: Option<Rect>| match rect {
         Some([x, y, w, h]) => {
             format!("transform:translate({x}px,{y}px);width:{w}px;height:{h}px")
         }
         None => "display:none".to_string(),
     };
-    let active = Memo::new(move |_| hover.get().or(pin.get()));
     let row = move || {
         let ([_, y, _, h], [x, _, w, _]) = (area(active.get())?, whole()?);
         Some([x, y, w, h])
@@ -144,10 +187,6 @@ pub fn Heatmap(
     let column = move || {
         let ([x, _, w, _], [_, y, _, h]) = (area(active.get())?, whole()?);
         Some([x, y, w, h])
-    };
-    let size = move || {
-        let size = with_plot(&|plot| Some([plot.size().0, plot.size().1, plot.crop, 0.0]));
-        size.unwrap_or_default()
     };
     let stage_style = move || {
         let [width, height, crop, _] = size();
@@ -157,29 +196,30 @@ pub fn Heatmap(
         let [width, height, crop, _] = size();
         format!("width:{width}px;height:{height}px;margin-top:-{crop}px")
     };
-    let tip_style = move || {
-        let (Some([x, y, w, h]), Some(canvas)) = (area(hover.get()), canvas.get()) else {
-            return "display:none".to_string();
-        };
-        let rect = canvas.get_bounding_client_rect();
-        let crop = size()[2];
-        let (left, top) = (rect.left() + x, rect.top() + crop + y + h + 10.0);
-        let inner = window().inner_width().ok().and_then(|w| w.as_f64()).unwrap_or(1000.0);
-        let left = if left + w + TOOLTIP_WIDTH < inner {
-            left + w + 12.0
-        } else {
-            (left - TOOLTIP_WIDTH).max(8.0)
-        };
-        format!("transform:translate({left}px,{top}px)")
-    };
     let readout = Memo::new(move |_| {
-        let cell = active.get()?;
-        Some(match &less {
-            Some(less) => Readout::difference(&document.get(), less, options.get().metric, cell),
-            None => Readout::of(&document.get(), cell),
-        })
+        let key = cursor.active()?;
+        match &less {
+            Some(less) => Readout::difference(&document.get(), less, options.get().metric, key),
+            None => Readout::of(&document.get(), key),
+        }
     });
-    let tip = move || hover.get().and_then(|_| readout.get()).as_ref().map(tooltip);
+    let tip_style = move || {
+        moved.track();
+        let cell = in_window(hovered.get());
+        let (Some(cell), Some(scroll), Some(tip)) = (cell, scroll.get(), tip.get()) else {
+            return HIDDEN.to_string();
+        };
+        let box_ = scroll.get_bounding_client_rect();
+        let tip: &HtmlElement = &tip;
+        let height = f64::from(tip.offset_height());
+        style(Place {
+            cell,
+            shown: (box_.left(), box_.right()),
+            window: dom::window_size(),
+            height,
+        })
+    };
+    let tip_readout = Signal::derive(move || hovered.get().and_then(|_| readout.get()));
     let spoken = move || readout.get().map(|readout| readout.sentence());
     let label = move || {
         document.with(|document| {
@@ -193,44 +233,35 @@ pub fn Heatmap(
     view! {
         <div class="heatmap" node_ref=outer>
             {move || problem.get().map(|text| view! { <p class="problem" role="alert">{text}</p> })}
-            <div class="heatmap-scroll" class:hidden=move || problem.get().is_some()>
+            <div
+                class="heatmap-scroll"
+                class:hidden=move || problem.get().is_some()
+                node_ref=scroll
+                on:scroll=move |_| shifted()
+            >
                 <div
                     class="stage"
                     style=stage_style
                     tabindex="0"
                     role="application"
                     aria-label=label
+                    node_ref=stage
                     on:pointermove=pointed
-                    on:pointerleave=move |_| on_hover.run(None)
-                    on:click=move |event| toggle(cell_at(event.client_x(), event.client_y()))
+                    on:pointerleave=left
+                    on:click=clicked
                     on:keydown=key
                 >
                     <canvas node_ref=canvas style=canvas_style></canvas>
                     <div class="band" style=move || place(row())></div>
                     <div class="band" style=move || place(column())></div>
-                    <div class="cell-pin" style=move || place(area(pin.get()))></div>
-                    <div class="cell-hover" style=move || place(area(hover.get()))></div>
+                    <div class="cell-pin" style=move || place(area(held.get()))></div>
+                    <div class="cell-hover" style=move || place(area(hovered.get()))></div>
                 </div>
             </div>
-            <div class="tooltip" style=tip_style>{tip}</div>
+            <div class="tooltip" node_ref=tip style=tip_style>
+                {move || tip_readout.get().map(tooltip)}
+            </div>
             <p class="spoken" aria-live="polite">{spoken}</p>
         </div>
-    }
-}
-
-/// What the tooltip and the panel beside the map say of a cell.
-pub fn tooltip(readout: &Readout) -> impl IntoView + use<> {
-    let rows = readout.values.iter().map(|(name, value)| {
-        view! { <dt>{name.clone()}</dt><dd>{value.clone()}</dd> }
-    });
-    view! {
-        <p class="tip-head">
-            <span class="tip-token">{readout.token.clone()}</span>
-            {readout.source_token.clone().map(|token| view! {
-                <span class="tip-from">"from "<span class="tip-token source">{token}</span></span>
-            })}
-        </p>
-        <p class="tip-place">{format!("layer {} · position {}", readout.layer, readout.position)}</p>
-        <dl class="tip-values">{rows.collect_view()}</dl>
     }
 }

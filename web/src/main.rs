@@ -47,25 +47,31 @@
 mod api;
 mod app;
 mod card;
-mod cells;
 mod chart;
 mod columns;
 mod controls;
+mod cursor;
 mod dom;
 mod export;
 mod feed;
+mod heading;
 mod heatmap;
+mod history;
 mod inputs;
 mod notices;
 mod pages;
 mod panels;
 mod plot;
+mod profile;
 mod readout;
 mod server;
 mod source;
+mod steps;
 mod strips;
 mod table;
 mod token;
+mod tooltip;
+mod viewer;
 mod words;
 
 fn main() {

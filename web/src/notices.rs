@@ -4,24 +4,45 @@ use std::sync::Arc;
 
 use leptos::prelude::*;
 
-use crate::app::Viewer;
+use crate::viewer::Viewer;
+
+/// Undoes what was done.
+type Undo = Arc<dyn Fn() + Send + Sync>;
 
 /// Something to tell.
 #[derive(Clone)]
 pub struct Notice {
+    /// Which one it is.
+    key: u64,
     /// A sentence.
-    pub text: String,
-    /// Undoes what was done.
-    pub undo: Option<Arc<dyn Fn() + Send + Sync>>,
+    text: String,
+    undo: Option<Undo>,
 }
 
-/// All that was told and not dismissed.
+impl Notice {
+    /// Adds a notice. What the reader has been told and not dismissed is not told again.
+    pub fn add(notices: &mut Vec<Self>, text: String, undo: Option<Undo>) {
+        if undo.is_some() || notices.iter().all(|notice| notice.text != text) {
+            let key = notices.last().map_or(0, |last| last.key + 1);
+            notices.push(Self { key, text, undo });
+        }
+    }
+}
+
+/// All that was told and not dismissed. Each is announced by itself.
 #[component]
-pub fn Notices() -> impl IntoView {
+pub fn Notices(
+    /// Called when one was closed, with what had the focus in it.
+    #[prop(into)]
+    on_close: Callback<()>,
+) -> impl IntoView {
     let viewer = Viewer::get();
-    let notice = move |(i, notice): (usize, Notice)| {
-        let close = move || viewer.notices.update(|notices| drop(notices.remove(i)));
-        let undo = notice.undo.map(|undo| {
+    let notice = move |Notice { key, text, undo }: Notice| {
+        let close = move || {
+            viewer.notices.update(|notices| notices.retain(|notice| notice.key != key));
+            on_close.run(());
+        };
+        let undo = undo.map(|undo| {
             let undo = move |_| {
                 close();
                 undo();
@@ -29,16 +50,32 @@ pub fn Notices() -> impl IntoView {
             view! { <button on:click=undo>"Undo"</button> }
         });
         view! {
-            <p class="notice">
-                <span>{notice.text}</span>
+            <p class="notice" role="alert">
+                <span dir="auto">{text}</span>
                 {undo}
                 <button class="quiet" on:click=move |_| close()>"Dismiss"</button>
             </p>
         }
     };
     view! {
-        <div class="notices" role="alert">
-            {move || viewer.notices.get().into_iter().enumerate().map(notice).collect_view()}
+        <div class="notices">
+            <For each=move || viewer.notices.get() key=|notice| notice.key children=notice />
         </div>
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_told_already_is_not_told_again_but_each_deletion_can_be_undone() {
+        let mut notices = Vec::new();
+        let undo = || Some(Arc::new(|| ()) as Undo);
+        for (text, undo) in [("a", None), ("a", None), ("b", undo()), ("b", undo()), ("c", None)] {
+            Notice::add(&mut notices, text.into(), undo);
+        }
+        let told: Vec<_> = notices.iter().map(|notice| (notice.key, &*notice.text)).collect();
+        assert_eq!(told, [(0, "a"), (1, "b"), (2, "b"), (3, "c")]);
     }
 }

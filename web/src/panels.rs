@@ -9,6 +9,7 @@ use shared::metric::Metric;
 use shared::numbers;
 use shared::vocabulary::{Align, Direction, Site, UNKNOWN};
 
+use crate::readout::measured;
 use crate::source::sentence;
 
 /// The unpatched runs.
@@ -27,7 +28,7 @@ pub fn Baselines(document: Arc<Document>) -> impl IntoView {
     };
     let difference = |run: &Baseline| numbers::value(Metric::LogitDiff, run.logit_diff).into_any();
     let top = |run: &Baseline| match &run.top_token {
-        Some(top) => view! { <span class="tip-token">{text::token(&top.text)}</span> }.into_any(),
+        Some(top) => view! { <bdi class="tip-token">{text::token(&top.text)}</bdi> }.into_any(),
         None => numbers::NO_VALUE.into_any(),
     };
     Some(view! {
@@ -41,7 +42,7 @@ pub fn Baselines(document: Arc<Document>) -> impl IntoView {
                         <th scope="col">"base"</th>
                     </tr></thead>
                     <tbody>
-                        {row("Logit difference".into(), &difference)}
+                        {row(measured(&document).into(), &difference)}
                         {row(Metric::PTrue.title(&document), &|run| {
                             numbers::probability(run.p_true).into_any()
                         })}
@@ -106,7 +107,7 @@ pub fn Provenance(document: Arc<Document>) -> impl IntoView {
         <section class="card" aria-label="Provenance">
             <h2>"Provenance"</h2>
             <dl class="provenance">
-                {rows.map(|(name, value)| view! { <dt>{name}</dt><dd>{value}</dd> }).collect_view()}
+                {rows.map(|(name, value)| view! { <dt>{name}</dt><dd dir="auto">{value}</dd> }).collect_view()}
             </dl>
         </section>
     }

@@ -12,7 +12,7 @@ use shared::live::Board;
 use wasm_bindgen::JsValue;
 use wasm_bindgen_futures::JsFuture;
 
-use crate::app::Viewer;
+use crate::viewer::Viewer;
 use crate::{api, dom, feed};
 
 /// One who wants to hear of events.
@@ -148,7 +148,7 @@ impl Server {
             if let Err(problem) = api::delete(self, &id).await {
                 return viewer.tell(api::told(&problem));
             }
-            viewer.forget(&id);
+            viewer.forget_stored();
             self.changes.update(|n| *n += 1);
             then();
             let undo = move || {

@@ -9,7 +9,7 @@ use shared::document::Document;
 use shared::gallery::{self, Gallery};
 use shared::permalink;
 
-use crate::app::Viewer;
+use crate::viewer::Viewer;
 
 /// The element that holds documents within the page.
 const EMBEDDED: &str = "patchboard-data";
@@ -56,13 +56,18 @@ pub async fn load(viewer: Viewer, source: &Source) -> Result<Arc<Document>, Stri
 /// The list of the site's experiments; `None` where there is none.
 ///
 /// # Errors
-/// A list that this viewer cannot read.
+/// A host that does not answer as one should, or a list that this viewer cannot read.
 pub async fn gallery() -> Result<Option<Gallery>, String> {
-    let Ok(response) = Request::get("data/index.json").send().await else { return Ok(None) };
+    let failed = |why: String| format!("data/index.json could not be loaded: {why}.");
+    let sent = Request::get("data/index.json").send().await;
+    let response = sent.map_err(|error| failed(error.to_string()))?;
     // A host may answer any address with a page of its own.
     let is_json = response.headers().get("content-type").is_none_or(|kind| !kind.contains("html"));
-    if !response.ok() || !is_json {
-        return Ok(None);
+    match response.status() {
+        404 | 410 => return Ok(None),
+        200 if !is_json => return Ok(None),
+        200 => {}
+        status => return Err(failed(format!("the host answered {status}"))),
     }
     let bytes = response.binary().await.map_err(|error| error.to_string())?;
     let value = serde_json::from_slice::<serde_json::Value>(&bytes);

@@ -6,8 +6,6 @@ use leptos::prelude::*;
 use shared::document::{Document, Token};
 use shared::figure::text;
 
-use crate::cells::Cell;
-
 /// One place of the two prompts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Place {
@@ -55,10 +53,12 @@ pub fn places(document: &Document) -> Vec<Place> {
 #[component]
 pub fn Strips(
     document: Arc<Document>,
-    #[prop(into)] active: Signal<Option<Cell>>,
+    /// The column to mark.
+    #[prop(into)]
+    active: Signal<Option<usize>>,
 ) -> impl IntoView {
     let places = places(&document);
-    let marked = Selector::new(move || active.get().map(|cell| cell.column));
+    let marked = Selector::new(move || active.get());
     let has_source = places.iter().any(|place| place.source.is_some());
     let cells = places.into_iter().map(|place| {
         let marked = marked.clone();
@@ -72,9 +72,9 @@ pub fn Strips(
                 class:marked=is_marked
             >
                 {has_source.then(|| view! {
-                    <span class="token source">{place.source.unwrap_or_default()}</span>
+                    <bdi class="token source">{place.source.unwrap_or_default()}</bdi>
                 })}
-                <span class="token base">{place.base.unwrap_or_default()}</span>
+                <bdi class="token base">{place.base.unwrap_or_default()}</bdi>
             </span>
         }
     });

@@ -4,30 +4,29 @@ use std::sync::Arc;
 
 use leptos::prelude::*;
 use shared::document::Document;
-use shared::figure::FigureOptions;
 use shared::figure::text;
+use shared::metric::Metric;
 use shared::numbers;
 
-/// The values of the columns that are shown, a row per layer.
+/// The values of some columns, a row per layer, as spreadsheets and programs read them.
 #[component]
-pub fn Table(document: Arc<Document>, options: FigureOptions) -> impl IntoView {
-    let metric = options.metric;
-    let columns = options.columns(&document);
+pub fn Table(document: Arc<Document>, metric: Metric, columns: Vec<usize>) -> impl IntoView {
     let grid = match metric.grid(&document) {
         Ok(grid) => grid,
         Err(error) => return view! { <p class="problem">{error.to_string()}</p> }.into_any(),
     };
     let start = document.sentence_start;
     let heads = columns.iter().map(|&column| {
+        let label = document.token_labels.get(column).map(|label| text::token(label));
         view! {
             <th scope="col">
-                {text::token(&document.token_labels[column])}
+                <bdi>{label}</bdi>
                 <span class="position">{start.saturating_add(column)}</span>
             </th>
         }
     });
-    let rows = grid.into_iter().enumerate().map(|(layer, row)| {
-        let cells = columns.iter().map(|column| numbers::value(metric, row[*column]));
+    let rows = (0..grid.n_rows()).map(|layer| {
+        let cells = columns.iter().map(|column| numbers::plain(metric, grid.get(layer, *column)));
         let cells = cells.map(|value| view! { <td>{value}</td> });
         view! { <tr><th scope="row">{layer}</th>{cells.collect_view()}</tr> }
     });

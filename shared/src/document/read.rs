@@ -121,13 +121,14 @@ impl Document {
     /// A number too large for `f32` is read as infinity; it is no value either.
     fn drop_non_finite(&mut self) {
         let grids = self.readout.iter_mut().flat_map(|r| [&mut r.p_true, &mut r.p_false]);
-        let grids = grids.chain([&mut self.patching_results]);
-        let cells = grids.flatten().flatten();
+        for grid in grids.chain([&mut self.patching_results]) {
+            *grid = grid.map(|value| Some(value).filter(|value| value.is_finite()));
+        }
         let runs = self.baselines.iter_mut().flat_map(|b| [&mut b.source, &mut b.base]);
         let runs =
             runs.flat_map(|r| [&mut r.logit_diff, &mut r.p_true, &mut r.p_false, &mut r.p_top]);
         let verified = self.verification.iter_mut().map(|v| &mut v.max_abs_diff);
-        for value in cells.chain(runs).chain(verified) {
+        for value in runs.chain(verified) {
             *value = value.filter(|v| v.is_finite());
         }
     }
@@ -182,14 +183,14 @@ fn schema_version(schema: &str) -> Option<u32> {
     schema.strip_prefix("patchboard/")?.parse().ok()
 }
 
-fn check_grid<T>(name: &str, grid: &Grid<T>, shape: (usize, usize)) -> Result<(), String> {
-    if grid.len() != shape.0 {
-        return Err(format!("`{name}` has {} rows for {} layers", grid.len(), shape.0));
+fn check_grid<T: Copy>(name: &str, grid: &Grid<T>, shape: (usize, usize)) -> Result<(), String> {
+    if grid.n_rows() != shape.0 {
+        return Err(format!("`{name}` has {} rows for {} layers", grid.n_rows(), shape.0));
     }
-    match grid.iter().position(|row| row.len() != shape.1) {
-        Some(row) => Err(format!(
+    match grid.rows().enumerate().find(|(_, values)| values.len() != shape.1) {
+        Some((row, values)) => Err(format!(
             "`{name}` has {} values in row {row} for {} columns",
-            grid[row].len(),
+            values.len(),
             shape.1
         )),
         None => Ok(()),

@@ -17,7 +17,8 @@ fn read_one(text: &str) -> Result<Document, String> {
 fn reads_the_notebooks_file_and_writes_a_superset_of_it() {
     let document = read_one(NOTEBOOK).unwrap();
     assert_eq!(document.entity, "the \"NaN\" band");
-    assert_eq!(document.patching_results, [[Some(0.5), None], [Some(-1.25), None]]);
+    let grid = vec![vec![Some(0.5), None], vec![Some(-1.25), None]];
+    assert_eq!(document.patching_results, Grid::from(grid));
     assert_eq!((document.site, document.align, document.direction), (None, None, None));
     assert_eq!(document.id.len(), 20);
     assert_eq!(read_one(&document.to_json()).unwrap(), document);
@@ -38,7 +39,7 @@ fn reads_a_list_of_results_each_once() {
 
     let document = fixture::document(&[&[Some(1.0)]]);
     let mut changed = document.clone();
-    changed.patching_results[0][0] = Some(2.0);
+    changed.patching_results.set(0, 0, Some(2.0));
     let list = serde_json::to_string(&[&document, &document, &changed]).unwrap();
     let error = Document::read(list.as_bytes()).unwrap_err().to_string();
     assert_eq!(
@@ -113,7 +114,7 @@ fn what_is_no_finite_number_is_null_and_opens_again() {
     document.baselines = Some(baselines);
     document.verification = Some(Verification { n_cells: 2, max_abs_diff: Some(f32::NAN) });
     let opened = read_one(&document.to_json()).unwrap();
-    assert_eq!(opened.patching_results, [[None, Some(1.0)]]);
+    assert_eq!(opened.patching_results, Grid::from(vec![vec![None, Some(1.0)]]));
     let Baselines { source, base } = opened.baselines.clone().unwrap();
     assert_eq!((source.logit_diff, source.p_true), (None, Some(0.25)));
     assert_eq!((base.logit_diff, base.p_top, base.top_token), (Some(1.0), None, None));
@@ -134,7 +135,7 @@ fn what_is_no_finite_number_is_null_and_opens_again() {
 #[test]
 fn a_number_too_large_for_a_cell_is_no_number() {
     let document = read_one(&NOTEBOOK.replace("0.5, NaN", "1e39, -1e300")).unwrap();
-    assert_eq!(document.patching_results[0], [None, None]);
+    assert_eq!(document.patching_results.rows().next(), Some(&[None, None][..]));
 }
 
 #[test]

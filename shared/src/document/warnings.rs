@@ -19,7 +19,7 @@ impl Document {
 
     /// Cells without a number, which are rarely so for a good reason.
     fn missing_warning(&self) -> Option<String> {
-        let n_missing = |grid: &Grid<f32>| grid.iter().flatten().filter(|v| v.is_none()).count();
+        let n_missing = |grid: &Grid<f32>| grid.cells().filter(Option::is_none).count();
         let readout = self.readout.iter().flat_map(|r| [&r.p_true, &r.p_false]);
         let n = readout.chain([&self.patching_results]).map(n_missing).max().unwrap_or(0);
         let n_all = self.num_layers * self.token_labels.len();

@@ -66,7 +66,7 @@ pub(super) fn token_labels(
     palette: &Palette,
 ) -> Labels {
     let texts = columns.iter().map(|&column| {
-        let text = &document.token_labels[column];
+        let text = document.token_labels.get(column).map_or("", String::as_str);
         let index = match style {
             LabelStyle::Token => String::new(),
             LabelStyle::TokenIndex => {
@@ -100,7 +100,7 @@ pub(super) fn note(
     if columns.iter().any(|column| reads_the_same(document, *column)) {
         notes.push("Grey tokens are the same in source and base.".to_string());
     }
-    let values = || grid.iter().flat_map(|row| columns.iter().map(|column| row[*column]));
+    let values = || grid.of_columns(columns);
     if values().any(|value| value.is_none()) {
         notes.push("Hatched cells have no value.".into());
     }

@@ -5,7 +5,7 @@
 
 use super::axis::{cell_extent, label_step};
 use super::labels::{Bar, Labels, layer_labels, note, token_labels};
-use super::text::{printable, wrap};
+use super::text::{printable, sentence, wrap};
 use super::theme::Palette;
 use super::values::Values;
 use super::{FigureOptions, Origin};
@@ -257,10 +257,10 @@ impl Layout {
         what.retain(|part| !part.is_empty());
         let Palette { ink, quiet, .. } = self.palette;
         let parts = [
-            (printable(title(&document.entity)), TITLE_EM, ink),
+            (sentence(title(&document.entity)), TITLE_EM, ink),
             (printable(&what.join(" · ")), EM, quiet),
-            (printable(&format!("Source: {}", document.source_sentence)), SMALL_EM, quiet),
-            (printable(&format!("Base: {}", document.base_sentence)), SMALL_EM, quiet),
+            (sentence(&format!("Source: {}", document.source_sentence)), SMALL_EM, quiet),
+            (sentence(&format!("Base: {}", document.base_sentence)), SMALL_EM, quiet),
         ];
         // The capitals of the title begin at the margin.
         let mut baseline = MARGIN + TITLE_EM * (CAP_HEIGHT - LEADING);

@@ -44,7 +44,7 @@ fn fills(svg: &str, points: &[(i32, i32)]) -> Vec<String> {
 fn every_cell_has_its_colour_at_its_place_up_to_its_edges() {
     let (n_layers, n_columns) = (5, 4);
     let mut document = ramp(n_layers, n_columns);
-    document.patching_results[2][1] = None;
+    document.patching_results.set(2, 1, None);
     let plain = FigureOptions::default();
     let cases = [
         plain.clone(),
@@ -56,7 +56,7 @@ fn every_cell_has_its_colour_at_its_place_up_to_its_edges() {
             scale: Some(1.37),
             ..plain.clone()
         },
-        FigureOptions { range: Range::Set(1.0, 3.0), preset: Preset::RdBu, ..plain.clone() },
+        FigureOptions { range: Range::Set(-3.0, 3.0), preset: Preset::RdBu, ..plain.clone() },
     ];
     for options in cases {
         let figure = Figure::new(&document, &options).unwrap();
@@ -64,13 +64,14 @@ fn every_cell_has_its_colour_at_its_place_up_to_its_edges() {
         let (lo, hi) = match options.range {
             Range::Auto => (0.0, 0.25 * (n_layers * n_columns - 1) as f32),
             Range::Set(lo, hi) => (lo, hi),
+            Range::Around(half) => (-half, half),
         };
         let plot = figure.layout().plot();
         let (n_x, n_y) =
             if options.transpose { (n_layers, n_columns) } else { (n_columns, n_layers) };
         for layer in 0..n_layers {
             for column in 0..n_columns {
-                let value = document.patching_results[layer][column];
+                let value = document.patching_results.get(layer, column);
                 let expected = value.map_or(MISSING, |v| {
                     colour_at(options.preset, ((v - lo) / (hi - lo)).clamp(0.0, 1.0))
                 });
@@ -185,15 +186,57 @@ fn differences_are_subtracted_where_the_grids_match() {
     let first = document(&[&[Some(1.0), Some(2.0), None]]);
     let second = document(&[&[Some(3.0), None, Some(1.0)]]);
     let figure = Figure::difference(&second, &first, &options).unwrap();
-    assert_eq!(figure.grid(), &[[Some(2.0), None, None]]);
+    assert_eq!(figure.grid(), &Grid::from(vec![vec![Some(2.0), None, None]]));
     let colours = figure.colours().unwrap();
     assert_eq!((colours.lo, colours.hi), (-2.0, 2.0));
-    let error = Figure::difference(&ramp(1, 2), &first, &options).unwrap_err().to_string();
-    assert_eq!(error, "the grids do not match: 1 layers by 2 tokens, and 1 by 3");
+    // Of unequal lengths the ends correspond.
+    let longer = document(&[&[Some(9.0), Some(9.0), Some(5.0), Some(6.0), Some(7.0)]]);
+    for (a, b, expected) in [
+        (&longer, &first, vec![None, None, Some(4.0), Some(4.0), None]),
+        (&first, &longer, vec![Some(-4.0), Some(-4.0), None]),
+    ] {
+        let figure = Figure::difference(a, b, &options).unwrap();
+        assert_eq!(figure.grid(), &Grid::from(vec![expected]));
+    }
+    let error = Figure::difference(&ramp(2, 3), &first, &options).unwrap_err().to_string();
+    assert_eq!(error, "the grids do not match: 2 layers and 1");
     let recovery = FigureOptions { metric: Metric::Recovery, ..options.clone() };
     let error = Figure::difference(&second, &first, &recovery).unwrap_err().to_string();
     assert!(error.starts_with("the result has no baselines"), "{error}");
-    assert_eq!(common_range([&first, &second], &FigureOptions::default()), Range::Set(1.0, 3.0));
+}
+
+#[test]
+fn figures_are_compared_in_one_range_and_a_diverging_one_keeps_its_middle() {
+    let [mut first, mut second] =
+        [&[Some(1.0), Some(2.0)], &[Some(-3.0), Some(9.0)]].map(|row| document(&[row]));
+    first.baselines = Some(baselines(5.0, 1.0));
+    second.baselines = Some(baselines(5.0, 4.0));
+    let range = |preset, range| {
+        let options = FigureOptions { preset, range, ..FigureOptions::default() };
+        common_range([&first, &second].map(|document| (document, options.clone())))
+    };
+    let cases = [
+        (Preset::Blues, Range::Auto, Range::Set(-3.0, 9.0), (-3.0, 9.0)),
+        // From the base's 4 it is 7 to the furthest value.
+        (Preset::RdBu, Range::Auto, Range::Around(7.0), (-3.0, 11.0)),
+        (Preset::RdBu, Range::Set(0.0, 1.0), Range::Set(0.0, 1.0), (0.0, 1.0)),
+    ];
+    for (preset, set, expected, ends) in cases {
+        assert_eq!(range(preset, set), Some((expected, ends)), "{preset} {set:?}");
+    }
+    let options = FigureOptions {
+        preset: Preset::RdBu,
+        range: Range::Around(7.0),
+        ..FigureOptions::default()
+    };
+    for (document, base) in [(&first, 1.0), (&second, 4.0)] {
+        let figure = Figure::new(document, &options).unwrap();
+        let colours = figure.colours().unwrap();
+        assert_eq!(colours.colour(Some(base)).to_string(), "#f7f7f7");
+        assert_eq!((colours.lo, colours.hi), (base as f64 - 7.0, base as f64 + 7.0));
+    }
+    let empty = document(&[&[None]]);
+    assert_eq!(common_range([(&empty, FigureOptions::default())]), None);
 }
 
 #[test]
@@ -242,7 +285,7 @@ fn notes_tell_what_the_picture_alone_does_not() {
     };
     assert_eq!(note(&ramp(2, 3), Range::Auto), [false, false, false]);
     assert_eq!(note(&document, Range::Auto), [true, false, false]);
-    document.patching_results[0][0] = None;
+    document.patching_results.set(0, 0, None);
     assert_eq!(note(&document, Range::Auto), [true, true, false]);
     assert_eq!(note(&document, Range::Set(0.0, 1.0)), [true, true, true]);
 }

@@ -43,6 +43,32 @@ pub fn token(text: &str) -> String {
     }
 }
 
+/// The joiners of characters: Persian and the scripts of India are written with them, and so are
+/// families of emoji.
+const JOINERS: [char; 2] = ['\u{200c}', '\u{200d}'];
+
+/// A sentence as people read it: [`printable`], but with the joiners that stand between characters
+/// and belong to how they are written.
+pub fn sentence(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find(JOINERS) {
+        let (before, from) = rest.split_at(at);
+        out += &printable(before);
+        let mut chars = from.chars();
+        let joiner = chars.next().unwrap_or_default();
+        // Between letters of ASCII it joins nothing, and hides in the text.
+        let is_script = |c: Option<char>| c.is_some_and(|c| !c.is_ascii() && !JOINERS.contains(&c));
+        if is_script(before.chars().last()) && is_script(chars.clone().next()) {
+            out.push(joiner);
+        } else {
+            out += &printable(joiner.encode_utf8(&mut [0; 4]));
+        }
+        rest = chars.as_str();
+    }
+    out + &printable(rest)
+}
+
 /// Text without what a figure cannot show or XML cannot hold: line breaks and tabs become signs,
 /// other control, invisible and direction-changing characters their code, like `<U+200B>`.
 pub fn printable(text: &str) -> String {
@@ -91,23 +117,42 @@ pub fn wrap(text: &str, em: f64, max_width: f64, max_lines: usize) -> Vec<String
             end = rest[..end].rfind(' ').unwrap_or(end);
         }
         // A line takes at least one character, however narrow.
-        let end = end.max(rest.chars().next().map_or(0, char::len_utf8));
+        let whole = rest.char_indices().skip(1).find(|(_, c)| !continues(*c));
+        let end = end.max(whole.map_or(rest.len(), |(at, _)| at));
         lines.push(rest[..end].trim_end().to_string());
         rest = rest[end..].trim_start();
     }
     lines
 }
 
-/// How many bytes of `text` fit `max_width` pixels.
+/// How many bytes of `text` fit `max_width` pixels. What is written as one sign stays whole.
 fn fitting(text: &str, em: f64, max_width: f64) -> usize {
-    let mut used = 0.0;
+    let (mut used, mut sign) = (0.0, 0);
+    let mut joined = false;
     for (at, c) in text.char_indices() {
+        if !joined && !continues(c) {
+            sign = at;
+        }
+        joined = JOINERS.contains(&c);
         used += advance(c) * em;
         if used > max_width {
-            return at;
+            return sign;
         }
     }
     text.len()
+}
+
+/// Whether a character is part of the sign before it: combining marks of the larger scripts, joiners,
+/// variants and skin tones.
+fn continues(c: char) -> bool {
+    matches!(u32::from(c),
+        0x300..=0x36f | 0x483..=0x489 | 0x591..=0x5bd | 0x5bf..=0x5c7 | 0x610..=0x61a
+        | 0x64b..=0x65f | 0x670 | 0x6d6..=0x6dc | 0x900..=0x903 | 0x93a..=0x93c | 0x93e..=0x94f
+        | 0x981..=0x983 | 0x9bc..=0x9cd | 0xa3c..=0xa4d | 0xabc..=0xacd | 0xb3c..=0xb4d
+        | 0xbbe..=0xbcd | 0xc3c..=0xc4d | 0xcbc..=0xccd | 0xd3b..=0xd4d | 0xe31 | 0xe34..=0xe3a
+        | 0xe47..=0xe4e | 0x102b..=0x103e | 0x1ab0..=0x1aff | 0x1dc0..=0x1dff | 0x200c..=0x200d
+        | 0x20d0..=0x20ff | 0x3099..=0x309a | 0xfe00..=0xfe0f | 0xfe20..=0xfe2f
+        | 0x1f3fb..=0x1f3ff | 0xe0020..=0xe007f | 0xe0100..=0xe01ef)
 }
 
 #[cfg(test)]
@@ -135,12 +180,31 @@ mod tests {
     }
 
     #[test]
+    fn sentences_keep_the_joiners_of_their_script() {
+        let cases = [
+            ("می\u{200c}خواهم", "می\u{200c}خواهم"),
+            ("👨\u{200d}👩\u{200d}👧 came", "👨\u{200d}👩\u{200d}👧 came"),
+            ("क्\u{200d}ष\n", "क्\u{200d}ष↵"),
+            ("a\u{200d}b", "a<U+200D>b"),
+            ("é\u{200d}", "é<U+200D>"),
+            ("\u{200c}\u{200d}é", "<U+200C><U+200D>é"),
+            ("x\u{202e}", "x<U+202E>"),
+            ("", ""),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(sentence(text), expected, "{text:?}");
+        }
+        // A token is shown for what it is.
+        assert_eq!(token("\u{200d}"), "<U+200D>");
+    }
+
+    #[test]
     fn text_is_shortened_and_wrapped_within_its_width() {
         // A digit is 0.636 em wide, so ten of them at 10 pixels take 63.6.
         assert_eq!(shorten("0123456789", 10.0, 64.0), "0123456789");
         assert_eq!(shorten("0123456789", 10.0, 63.0), "01234567…");
         assert_eq!(shorten("0123456789", 10.0, 0.0), "…");
-        let cases: [(&str, f64, usize, &[&str]); 7] = [
+        let cases: [(&str, f64, usize, &[&str]); 10] = [
             ("aa bb cc", 100.0, 2, &["aa bb cc"]),
             ("aa bb cc", 34.0, 3, &["aa bb", "cc"]),
             ("aa bb cc dddd", 34.0, 2, &["aa bb", "cc d…"]),
@@ -148,6 +212,10 @@ mod tests {
             ("aaa", 1.0, 5, &["a", "a", "a"]),
             ("  ", 10.0, 2, &[]),
             ("é é", 8.0, 2, &["é", "é"]),
+            // Two letters with their accents, a family, and a flag's variant stay whole.
+            ("e\u{301}e\u{301}", 14.0, 3, &["e\u{301}", "e\u{301}"]),
+            ("e\u{301}e\u{301}", 1.0, 3, &["e\u{301}", "e\u{301}"]),
+            ("👨\u{200d}👩👧", 33.0, 3, &["👨\u{200d}👩", "👧"]),
         ];
         for (text, max_width, max_lines, expected) in cases {
             assert_eq!(wrap(text, 10.0, max_width, max_lines), expected, "{text} in {max_width}");

@@ -2,6 +2,7 @@
 
 use super::FigureError;
 use crate::document::{Document, Grid};
+use crate::key::{Cell, Key};
 use crate::metric::{Metric, MetricError};
 
 /// Numbers to draw.
@@ -31,14 +32,19 @@ impl Values {
         less: &Document,
         metric: Metric,
     ) -> Result<Self, FigureError> {
-        let shapes = [document, less].map(|d| (d.num_layers, d.token_labels.len()));
-        if shapes[0] != shapes[1] {
-            return Err(FigureError::Shapes(shapes));
+        let n_layers = [document, less].map(|document| document.num_layers);
+        if n_layers[0] != n_layers[1] {
+            return Err(FigureError::Layers(n_layers));
         }
-        let rows = metric.grid(document)?.into_iter().zip(metric.grid(less)?);
-        let grid = rows.map(|(row, less)| {
-            row.into_iter().zip(less).map(|(value, less)| Some(value? - less?)).collect()
-        });
+        let (mut grid, subtracted) = (metric.grid(document)?, metric.grid(less)?);
+        for layer in 0..document.num_layers {
+            for column in 0..document.token_labels.len() {
+                let there = Key::of(document, Cell { layer, column }).and_then(|k| k.find(less));
+                let less = there.and_then(|cell| subtracted.get(cell.layer, cell.column));
+                let value = grid.get(layer, column).zip(less).map(|(value, less)| value - less);
+                grid.set(layer, column, value);
+            }
+        }
         let titles = [document, less].map(|d| metric.title(d));
         let title = if titles[0] == titles[1] {
             format!("Difference of {}", titles[0])
@@ -47,7 +53,7 @@ impl Values {
         };
         // Where one of them does not say, the difference has no unit that is known.
         let unit = metric.unit(document).and(metric.unit(less));
-        Ok(Self { grid: grid.collect(), centre: 0.0, title: with_unit(title, unit) })
+        Ok(Self { grid, centre: 0.0, title: with_unit(title, unit) })
     }
 }
 

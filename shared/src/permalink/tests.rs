@@ -10,25 +10,24 @@ fn full() -> Document {
     full.token_labels = full.base_tokens[3..].iter().map(|t| t.text.clone()).collect();
     full.baselines = Some(baselines(4.0, 2.0));
     let mut cells = readout(&full);
-    for (layer, row) in full.patching_results.iter().enumerate() {
-        for (column, value) in row.iter().enumerate() {
-            let odds = value.unwrap_or(0.0).exp();
-            cells.p_true[layer][column] = Some(0.3 * odds / (1.0 + odds));
-            cells.p_false[layer][column] = Some(0.3 / (1.0 + odds));
-        }
-    }
+    let odds = full.patching_results.map(|value: f32| Some(value.exp()));
+    cells.p_true = odds.map(|odds| Some(0.3 * odds / (1.0 + odds)));
+    cells.p_false = odds.map(|odds| Some(0.3 / (1.0 + odds)));
     full.readout = Some(cells);
     full
 }
 
-/// What a reader sees of every cell.
+/// What a reader sees of every cell; of probabilities what a link promises.
 fn shown(document: &Document) -> Vec<String> {
+    let text = |metric, value: Option<f32>| match (metric, value) {
+        (Metric::PTrue | Metric::PFalse, Some(value)) => format!("{value:.0$}", DECIMALS as usize),
+        _ => numbers::value(metric, value),
+    };
     let grids = Metric::ALL.iter().filter_map(|m| Some((*m, m.grid(document).ok()?)));
-    grids
-        .flat_map(|(metric, grid)| {
-            grid.into_iter().flatten().map(move |v| numbers::value(metric, v))
-        })
-        .collect()
+    let texts = |(metric, grid): (Metric, Grid<f32>)| {
+        grid.cells().map(|value| text(metric, value)).collect::<Vec<_>>()
+    };
+    grids.flat_map(texts).collect()
 }
 
 #[test]
@@ -103,8 +102,8 @@ proptest! {
         let mut document = with_tokens(document, &[0]);
         document.readout = Some(readout(&document));
         let readout = document.readout.as_mut().unwrap();
-        for p in readout.p_true.iter_mut().chain(&mut readout.p_false).flatten() {
-            *p = p.map(|p| p.clamp(0.0, 1.0));
+        for grid in [&mut readout.p_true, &mut readout.p_false] {
+            *grid = grid.map(|p| Some(p.clamp(0.0, 1.0)));
         }
         let back = decode(&encode(&document)).unwrap();
         prop_assert_eq!(&back.patching_results, &document.patching_results);

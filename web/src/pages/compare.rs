@@ -5,72 +5,78 @@ use std::sync::Arc;
 use leptos::prelude::*;
 use shared::address::{Address, Filter, Page, Source};
 use shared::colour::{Preset, Range};
-use shared::document::Document;
+use shared::document::{Document, title};
 use shared::figure::{self, FigureOptions};
+use shared::key;
 
-use crate::app::{Problem, Viewer};
-use crate::cells::{self, Cell};
 use crate::controls::Controls;
-use crate::heatmap::{Heatmap, tooltip};
+use crate::cursor::Cursor;
+use crate::heading::heading;
+use crate::heatmap::Heatmap;
 use crate::pages::experiment::load;
 use crate::readout::Readout;
+use crate::tooltip::tooltip;
+use crate::viewer::Viewer;
 
 /// The page that compares the experiments of `sources`.
+///
+/// The pin and the hidden columns of its address are positions of the reference: the document with
+/// the most columns, of several the first. All others take part in them by [`key::Key`].
 #[component]
 pub fn ComparePage(sources: Vec<Source>) -> impl IntoView {
     let viewer = Viewer::get();
     let loaded: Vec<_> = sources.iter().map(|s| load(viewer, s.clone())).collect();
-    // The cell under the pointer, and whose it is.
-    let hover = RwSignal::new(None::<(Cell, Arc<Document>)>);
     let ready = loaded.clone();
     let documents = Memo::new(move |_| {
         ready.iter().filter_map(|loaded| loaded.get()?.ok()).collect::<Vec<_>>()
     });
-    // Colours mean the same in all panes.
-    let options = Memo::new(move |_| {
-        let mut options = viewer.address.with(|a| a.view.figure.clone());
-        if options.range == Range::Auto {
-            options.range = documents.with(|documents| {
-                figure::common_range(documents.iter().map(Arc::as_ref), &options)
-            });
+    let reference = Memo::new(move |_| {
+        documents.with(|documents| {
+            let longest = documents.iter().rev().max_by_key(|d| d.token_labels.len());
+            longest.cloned()
+        })
+    });
+    let cursor = Cursor::new(reference.into());
+    let chosen = Memo::new(move |_| viewer.address.with(|a| a.view.figure.clone()));
+    let own_options = move |document: &Document| {
+        let mut options = chosen.get();
+        if let Some(reference) = reference.get() {
+            options.hidden = key::corresponding(&options.hidden, &reference, document);
         }
         options
-    });
-    let chosen = Memo::new(move |_| viewer.address.with(|a| a.view.figure.clone()));
-    let ends = move || match options.get().range {
-        Range::Set(lo, hi) => Some((lo, hi)),
-        Range::Auto => None,
     };
+    // Colours mean the same in all panes.
+    let range = Memo::new(move |_| {
+        let documents = documents.get();
+        figure::common_range(documents.iter().map(|d| (&**d, own_options(d))))
+    });
+    let options = move |document: &Document| {
+        let mut options = own_options(document);
+        if let Some((range, _)) = range.get() {
+            options.range = range;
+        }
+        options
+    };
+    let ends = Signal::derive(move || range.get().map(|(_, ends)| ends));
     let controls = move || {
-        let document = documents.with(|documents| documents.first().cloned())?;
-        Some(view! { <Controls document options=chosen ends=Signal::derive(ends) /> })
+        let reference = reference.get()?;
+        let mut documents = documents.get();
+        documents.retain(|document| !Arc::ptr_eq(document, &reference));
+        documents.insert(0, reference);
+        Some(view! { <Controls documents options=chosen ends /> })
     };
     let difference = move || {
         let documents = documents.get();
         let [first, second] = &*documents else { return None };
         let (document, less) = (second.clone(), first.clone());
+        let own = document.clone();
         let options =
-            move || FigureOptions { preset: Preset::RdBu, range: Range::Auto, ..options.get() };
-        let (own, of_hover) = (document.clone(), document.clone());
-        let cell = Memo::new(move |_| {
-            let (cell, of) = hover.get()?;
-            cells::counterpart(cell, &of, &own)
-        });
-        let on_hover = move |cell: Option<Cell>| hover.set(cell.map(|c| (c, of_hover.clone())));
-        let ignore = |_: Option<Cell>| {};
+            move || FigureOptions { preset: Preset::RdBu, range: Range::Auto, ..own_options(&own) };
         Some(view! {
             <section class="card pane">
                 <h2>"Difference"</h2>
                 <p class="facts">"The second less the first, in the metric that is shown"</p>
-                <Heatmap
-                    document
-                    less
-                    options=Signal::derive(options)
-                    hover=cell
-                    on_hover
-                    pin=Signal::derive(|| None)
-                    on_pin=ignore
-                />
+                <Heatmap document less options=Signal::derive(options) cursor />
             </section>
         })
     };
@@ -82,35 +88,27 @@ pub fn ComparePage(sources: Vec<Source>) -> impl IntoView {
     let panes = loaded.into_iter().zip(sources).map(|(loaded, source)| {
         move || match loaded.get() {
             None => view! { <p class="loading" role="status">"Loading…"</p> }.into_any(),
-            Some(Err(text)) => view! { <Problem text /> }.into_any(),
+            Some(Err(text)) => view! {
+                <section class="card pane">
+                    <h2>"This cannot be shown"</h2>
+                    <p class="problem" role="alert">{text}</p>
+                </section>
+            }
+            .into_any(),
             Some(Ok(document)) => {
                 let page = Address::of(Page::Experiment(source.clone()));
                 let href = format!("#{}", page.fragment());
-                let (own, of_hover, of_pin, read) =
-                    (document.clone(), document.clone(), document.clone(), document.clone());
-                let cell = Memo::new(move |_| {
-                    let (cell, of) = hover.get()?;
-                    cells::counterpart(cell, &of, &own)
-                });
-                let on_hover =
-                    move |cell: Option<Cell>| hover.set(cell.map(|c| (c, of_hover.clone())));
-                let pinned = document.clone();
-                let pin =
-                    Memo::new(move |_| viewer.address.with(|a| cells::pinned(&pinned, &a.view)));
-                let on_pin = move |cell: Option<Cell>| {
-                    let pin = cell.map(|cell| cells::pin_of(&of_pin, cell));
-                    viewer.amend(|address| address.view.pin = pin);
-                };
+                let (own, read) = (document.clone(), document.clone());
                 let shown = move || {
-                    let cell = cell.get().or(pin.get())?;
-                    Some(tooltip(&Readout::of(&read, cell)))
+                    let readout = Readout::of(&read, cursor.active()?)?;
+                    Some(tooltip(readout))
                 };
                 view! {
                     <section class="card pane">
-                        <h2><a href=href>{document.entity.clone()}</a></h2>
+                        <h2 dir="auto"><a href=href>{title(&document.entity).to_string()}</a></h2>
                         <p class="facts">{format!("{} · {}", document.model, document.site_name())}</p>
-                        <p class="facts">{document.source_sentence.clone()}</p>
-                        <Heatmap document options hover=cell on_hover pin on_pin />
+                        <p class="facts" dir="auto">{document.source_sentence.clone()}</p>
+                        <Heatmap document options=Signal::derive(move || options(&own)) cursor />
                         <div class="pane-cell">{shown}</div>
                     </section>
                 }
@@ -121,7 +119,7 @@ pub fn ComparePage(sources: Vec<Source>) -> impl IntoView {
     view! {
         <article>
             <div class="title-row">
-                <h1>"Compare"</h1>
+                {heading("Compare")}
                 <button on:click=add>"Add or remove…"</button>
             </div>
             {controls}

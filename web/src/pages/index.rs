@@ -1,18 +1,19 @@
-//! All experiments, and a welcome where there are none.
+//! All experiments: of a site and of opened files, or of a server.
 
-use std::iter;
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use leptos::prelude::*;
 use leptos::task::spawn_local;
-use shared::address::{Address, Filter, Page, Sort, Source};
+use shared::address::{Filter, Page};
 use shared::gallery::{Entry, Gallery};
-use shared::listing::{Facet, Facets};
+use shared::listing::Facets;
 
-use crate::app::{OpenButton, Viewer};
-use crate::card::{Card, pick};
-use crate::inputs::{choice, select};
+use crate::app::Problem;
+use crate::card::Card;
+use crate::pages::listing::Listing;
 use crate::server::Server;
+use crate::viewer::Viewer;
 use crate::{api, dom, source};
 
 /// How many experiments are put on the page at a time.
@@ -24,6 +25,23 @@ const TYPING: Duration = Duration::from_millis(150);
 /// How often a list is asked for again while experiments come.
 const AGAIN: Duration = Duration::from_millis(500);
 
+/// The list as it was left: whoever comes back to it finds it so, and at the same place.
+#[derive(Debug, Clone, Default)]
+pub struct Listed {
+    filter: Filter,
+    n_shown: usize,
+    /// What a server has told, and how many pass the filter, of how many.
+    entries: Vec<Entry>,
+    n_chosen: usize,
+    total: Option<usize>,
+    facets: Option<Facets>,
+}
+
+/// What decides which experiments are listed.
+fn without_picked(filter: Filter) -> Filter {
+    Filter { picked: Vec::new(), ..filter }
+}
+
 /// The page of all experiments.
 #[component]
 pub fn IndexPage() -> impl IntoView {
@@ -33,11 +51,11 @@ pub fn IndexPage() -> impl IntoView {
     }
 }
 
-/// The filter in the address.
+/// The filter in the address; where the reader leaves the list it stays as it was.
 fn filter(viewer: Viewer) -> Memo<Filter> {
-    Memo::new(move |_| match viewer.address.with(|a| a.page.clone()) {
+    Memo::new(move |before: Option<&Filter>| match viewer.address.with(|a| a.page.clone()) {
         Page::Index(filter) => filter,
-        _ => Filter::default(),
+        _ => before.cloned().unwrap_or_default(),
     })
 }
 
@@ -45,23 +63,24 @@ fn filter(viewer: Viewer) -> Memo<Filter> {
 #[component]
 fn Local() -> impl IntoView {
     let viewer = Viewer::get();
-    let listed = RwSignal::new(None::<Gallery>);
+    let failed = RwSignal::new(None::<String>);
     spawn_local(async move {
         let gallery = if viewer.is_complete() { Ok(None) } else { source::gallery().await };
-        let gallery = gallery.unwrap_or_else(|error| {
-            viewer.tell(source::sentence(&error));
-            None
-        });
-        listed.try_set(Some(gallery.unwrap_or_else(|| Gallery::of([]))));
+        let gallery = gallery.map(|found| found.unwrap_or_else(|| Gallery::of([])));
+        match gallery {
+            Ok(gallery) => viewer.gallery.set(Some(gallery)),
+            // What was there before is still shown.
+            Err(error) => drop(failed.try_set(Some(source::sentence(&error)))),
+        }
     });
     let gallery = Memo::new(move |_| {
-        let mut gallery = listed.get()?;
+        let mut gallery = viewer.gallery.get()?;
         viewer.documents.with(|documents| {
-            for document in documents.values() {
-                if gallery.experiments.iter().all(|entry| entry.id != document.id) {
-                    gallery.experiments.push(Entry::of(document));
-                }
-            }
+            let mut listed = BTreeSet::new();
+            listed.extend(gallery.experiments.iter().map(|entry| entry.id.clone()));
+            let others = documents.values().filter(|document| !listed.contains(&document.id));
+            let others: Vec<_> = others.map(|document| Entry::of(document)).collect();
+            gallery.experiments.extend(others);
         });
         Some(gallery)
     });
@@ -70,10 +89,19 @@ fn Local() -> impl IntoView {
         let select = |gallery: &Gallery| gallery.select(&filter.get(), dom::lower_case);
         gallery.with(|gallery| gallery.as_ref().map(select)).unwrap_or_default()
     });
-    let n_shown = RwSignal::new(BATCH);
-    Effect::new(move || {
-        filter.track();
-        n_shown.set(BATCH);
+    let query = Memo::new(move |_| without_picked(filter.get()));
+    let left = viewer.listed.get_value();
+    let is_same = left.filter == query.get_untracked();
+    let n_shown = RwSignal::new(if is_same { left.n_shown.max(BATCH) } else { BATCH });
+    Effect::new(move |before: Option<()>| {
+        query.track();
+        if before.is_some() {
+            n_shown.set(BATCH);
+        }
+    });
+    on_cleanup(move || {
+        let (filter, n_shown) = (query.get_untracked(), n_shown.get_untracked());
+        viewer.listed.set_value(Listed { filter, n_shown, ..Listed::default() });
     });
     let shown = Memo::new(move |_| {
         gallery.with(|gallery| {
@@ -89,15 +117,20 @@ fn Local() -> impl IntoView {
         gallery.with(|g| g.as_ref().map(|g| Facets::of(&g.experiments))).unwrap_or_default()
     });
     let total = move || gallery.with(|g| g.as_ref().map(|g| g.experiments.len()));
-    view! {
-        <Listing
-            total=Signal::derive(total)
-            n_chosen=Signal::derive(move || chosen.with(Vec::len))
-            shown
-            facets
-            filter
-            on_more=move |()| n_shown.update(|n| *n += 4 * BATCH)
-        />
+    let problem = Memo::new(move |_| failed.get().filter(|_| gallery.with(Option::is_none)));
+    move || match problem.get() {
+        Some(text) => view! { <Problem text /> }.into_any(),
+        None => view! {
+            <Listing
+                total=Signal::derive(total)
+                n_chosen=Signal::derive(move || chosen.with(Vec::len))
+                shown
+                facets
+                filter
+                on_more=move |()| n_shown.update(|n| *n += 4 * BATCH)
+            />
+        }
+        .into_any(),
     }
 }
 
@@ -106,13 +139,26 @@ fn Local() -> impl IntoView {
 fn Remote(server: Server) -> impl IntoView {
     let viewer = Viewer::get();
     let filter = filter(viewer);
-    let query = Memo::new(move |_| Filter { picked: Vec::new(), ..filter.get() });
-    let facets = RwSignal::new(None::<Facets>);
-    let n_chosen = RwSignal::new(0);
-    let shown = RwSignal::new(Vec::<Entry>::new());
+    let query = Memo::new(move |_| without_picked(filter.get()));
+    let left = viewer.listed.get_value();
+    let left = if left.filter == query.get_untracked() { left } else { Listed::default() };
+    let facets = RwSignal::new(left.facets);
+    let total = RwSignal::new(left.total);
+    let n_chosen = RwSignal::new(left.n_chosen);
     // How many are wanted, and which of the lists that were asked for is the latest.
-    let wanted = StoredValue::new(BATCH);
+    let wanted = StoredValue::new(left.entries.len().max(BATCH));
+    let shown = RwSignal::new(left.entries);
     let latest = StoredValue::new(0_u64);
+    on_cleanup(move || {
+        viewer.listed.set_value(Listed {
+            filter: query.get_untracked(),
+            n_shown: 0,
+            entries: shown.get_untracked(),
+            n_chosen: n_chosen.get_untracked(),
+            total: total.get_untracked(),
+            facets: facets.get_untracked(),
+        });
+    });
     let ask = move |from: usize| {
         let Some(ticket) = latest.try_update_value(|latest| {
             *latest += 1;
@@ -125,6 +171,8 @@ fn Remote(server: Server) -> impl IntoView {
         spawn_local(async move {
             let mut entries: Vec<Entry> =
                 shown.with_untracked(|shown| shown.iter().take(from).cloned().collect());
+            let mut ids = BTreeSet::new();
+            ids.extend(entries.iter().map(|entry| entry.id.clone()));
             loop {
                 let offset = entries.len();
                 let page = api::experiments(&filter, offset, (n - offset).min(N_PAGE)).await;
@@ -135,13 +183,9 @@ fn Remote(server: Server) -> impl IntoView {
                     Ok(page) => page,
                     Err(problem) => return viewer.tell(api::told(&problem)),
                 };
-                let n_before = entries.len();
-                for entry in page.experiments {
-                    if entries.iter().all(|other| other.id != entry.id) {
-                        entries.push(entry);
-                    }
-                }
-                let is_all = entries.len() >= n.min(page.total) || entries.len() == n_before;
+                let new = page.experiments.into_iter().filter(|e| ids.insert(e.id.clone()));
+                entries.extend(new);
+                let is_all = entries.len() >= n.min(page.total) || entries.len() == offset;
                 n_chosen.set(page.total);
                 if is_all {
                     break shown.set(entries);
@@ -149,15 +193,21 @@ fn Remote(server: Server) -> impl IntoView {
             }
         });
     };
-    let ask_facets = move || {
+    // What there is altogether, which the filter does not tell.
+    let ask_all = move || {
         spawn_local(async move {
-            match api::facets().await {
-                Ok(found) => drop(facets.try_set(Some(found))),
-                Err(problem) if facets.try_get_untracked() == Some(None) => {
+            let is_first = total.try_get_untracked() == Some(None);
+            let everything = Filter::default();
+            match (api::facets().await, api::experiments(&everything, 0, 1).await) {
+                (Ok(found), Ok(page)) => {
+                    facets.try_set(Some(found));
+                    total.try_set(Some(page.total));
+                }
+                (Err(problem), _) | (_, Err(problem)) if is_first => {
                     viewer.tell(api::told(&problem));
                 }
                 // What is there is still shown.
-                Err(_) => {}
+                _ => {}
             }
         });
     };
@@ -165,7 +215,7 @@ fn Remote(server: Server) -> impl IntoView {
     Effect::new(move |before: Option<()>| {
         query.track();
         if before.is_none() {
-            ask_facets();
+            ask_all();
             return ask(0);
         }
         wanted.set_value(BATCH);
@@ -182,11 +232,13 @@ fn Remote(server: Server) -> impl IntoView {
             let again = move || {
                 // The reader may have left the page meanwhile.
                 if is_due.try_set_value(false).is_none() {
-                    ask_facets();
+                    ask_all();
                     ask(0);
                 }
             };
-            set_timeout(again, AGAIN);
+            // A long list takes many requests, and is asked for the less often.
+            let n_pages = wanted.get_value().div_ceil(N_PAGE).max(1);
+            set_timeout(again, AGAIN * n_pages as u32);
         }
     });
     let more = move |()| {
@@ -212,161 +264,12 @@ fn Remote(server: Server) -> impl IntoView {
             </section>
         })}
         <Listing
-            total=Signal::derive(move || facets.with(|f| f.as_ref().map(Facets::n_all)))
+            total
             n_chosen
             shown
             facets=Signal::derive(move || facets.get().unwrap_or_default())
             filter
             on_more=more
         />
-    }
-}
-
-/// A list of experiments and what it can be filtered by.
-#[component]
-fn Listing(
-    /// How many there are altogether; `None` until that is known.
-    #[prop(into)]
-    total: Signal<Option<usize>>,
-    /// How many pass the filter.
-    #[prop(into)]
-    n_chosen: Signal<usize>,
-    /// The first of these.
-    #[prop(into)]
-    shown: Signal<Vec<Entry>>,
-    #[prop(into)] facets: Signal<Facets>,
-    #[prop(into)] filter: Signal<Filter>,
-    /// Called for more of them.
-    #[prop(into)]
-    on_more: Callback<()>,
-) -> impl IntoView {
-    let is_stored = Viewer::get().server.is_some();
-    let picked = Memo::new(move |_| filter.get().picked);
-    // The page stays as it is while experiments come.
-    let is_empty = Memo::new(move |_| total.get().map(|total| total == 0));
-    move || {
-        match is_empty.get() {
-        None => view! { <p class="loading" role="status">"Loading…"</p> }.into_any(),
-        Some(true) => view! { <Welcome /> }.into_any(),
-        Some(false) => view! {
-            <article>
-                <div class="title-row">
-                    <h1>"Experiments"</h1>
-                    <p class="count" role="status">
-                        {move || format!("{} of {}", n_chosen.get(), total.get().unwrap_or(0))}
-                    </p>
-                </div>
-                <Filters facets filter />
-                <ul class="cards">
-                    <For each=move || shown.get() key=|entry| entry.id.clone() children=move |entry| {
-                        view! { <Card entry picked is_stored /> }
-                    } />
-                </ul>
-                <button
-                    class="more"
-                    class:hidden=move || n_chosen.get() <= shown.with(Vec::len)
-                    on:click=move |_| on_more.run(())
-                >"Show more"</button>
-                <PickedBar picked />
-            </article>
-        }
-        .into_any(),
-    }
-    }
-}
-
-/// What becomes of the experiments that were picked.
-#[component]
-fn PickedBar(#[prop(into)] picked: Signal<Vec<Source>>) -> impl IntoView {
-    let viewer = Viewer::get();
-    let n = move || picked.with(Vec::len);
-    let compare = move |_| viewer.go(Address::of(Page::Compare(picked.get_untracked())));
-    let clear = move |_| pick(viewer, Vec::clear);
-    view! {
-        <div class="picked-bar card" class:hidden=move || n() == 0>
-            <span role="status">{move || match n() {
-                1 => "1 picked: pick another to compare".to_string(),
-                n => format!("{n} picked"),
-            }}</span>
-            <button class="primary" disabled=move || n() < 2 on:click=compare>"Compare"</button>
-            <button class="quiet" on:click=clear>"Clear"</button>
-        </div>
-    }
-}
-
-#[component]
-fn Filters(
-    #[prop(into)] facets: Signal<Facets>,
-    #[prop(into)] filter: Signal<Filter>,
-) -> impl IntoView {
-    let viewer = Viewer::get();
-    let change = move |change: &dyn Fn(&mut Filter)| {
-        viewer.amend(|address| {
-            if let Page::Index(filter) = &mut address.page {
-                change(filter);
-            }
-        });
-    };
-    let facet = move |name: &'static str,
-                      of: fn(Facets) -> Vec<Facet>,
-                      field: fn(&mut Filter) -> &mut String| {
-        let now = Memo::new(move |_| field(&mut filter.get()).clone());
-        let options = Signal::derive(move || {
-            let found = of(facets.get()).into_iter().map(|facet| facet.value);
-            let mut values: Vec<_> = iter::once(String::new()).chain(found).collect();
-            // One that comes with a link may be rare.
-            let now = now.get();
-            if !values.contains(&now) {
-                values.push(now);
-            }
-            let named = |value: String| match &*value {
-                "" => (value, "All".to_string()),
-                name => (name.to_string(), value),
-            };
-            values.into_iter().map(named).collect()
-        });
-        let choose = Callback::new(move |value: String| change(&|f| *field(f) = value.clone()));
-        select(name, "field", options, now.into(), choose)
-    };
-    view! {
-        <div class="controls" role="search">
-            <label class="field wide">
-                <span>"Search"</span>
-                <input
-                    type="search"
-                    id="search"
-                    prop:value=move || filter.get().text
-                    on:input=move |e| change(&|f| f.text = event_target_value(&e))
-                />
-            </label>
-            {facet("Model", |f| f.models, |f| &mut f.model)}
-            {facet("Entity", |f| f.entities, |f| &mut f.entity)}
-            {facet("Site", |f| f.sites, |f| &mut f.site)}
-            {choice("Order", Sort::ALL, move || filter.get().sort, move |sort| {
-                change(&|f| f.sort = sort);
-            })}
-        </div>
-    }
-}
-
-#[component]
-fn Welcome() -> impl IntoView {
-    let server = Viewer::get().server;
-    let can_sweep = move || server.is_some_and(|server| server.can_change());
-    view! {
-        <section class="card welcome">
-            <h1>"Activation patching, cell by cell"</h1>
-            <p>
-                "Open a result document, or drop one here: Patchboard’s own, or the notebook’s "
-                <code>"patching_results.json"</code>
-                ". It is read in this page and sent nowhere."
-            </p>
-            <div class="actions">
-                {move || can_sweep().then(|| view! {
-                    <a class="button primary" href="#/new">"New experiment"</a>
-                })}
-                <OpenButton />
-            </div>
-        </section>
     }
 }

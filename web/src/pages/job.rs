@@ -6,9 +6,11 @@ use shared::address::{Address, Page, Source};
 use shared::event::Event;
 use shared::job::{Job, JobDetail, JobPair, State};
 
-use crate::app::{Problem, Viewer};
+use crate::app::Problem;
+use crate::heading::heading;
 use crate::pages::live::{CancelButton, LiveGrid};
 use crate::server::Server;
+use crate::viewer::Viewer;
 use crate::{api, source, words};
 
 /// How many pairs are put on the page at a time.
@@ -20,15 +22,22 @@ pub fn JobPage(server: Server, id: String) -> impl IntoView {
     let viewer = Viewer::get();
     let detail = RwSignal::new(None::<Result<JobDetail, String>>);
     let wanted = id.clone();
+    // Of answers that come out of order only the last one counts.
+    let latest = StoredValue::new(0_u64);
     let ask = move || {
         let id = wanted.clone();
+        let ticket = latest.get_value() + 1;
+        latest.set_value(ticket);
         spawn_local(async move {
-            match api::job(&id).await {
+            let found = api::job(&id).await;
+            if latest.try_get_value() != Some(ticket) {
+                return;
+            }
+            match found {
                 Ok(JobDetail { job, pairs }) if job.n_pairs == 1 && pairs.len() == 1 => {
-                    if detail.try_get_untracked().is_some() {
-                        let page = Page::Experiment(Source::Id(pairs[0].experiment.clone()));
-                        viewer.amend(|address| address.page = page);
-                    }
+                    let experiment = pairs.into_iter().next().map(|pair| pair.experiment);
+                    let page = Page::Experiment(Source::Id(experiment.unwrap_or_default()));
+                    viewer.amend(|address| address.page = page);
                 }
                 Ok(found) => drop(detail.try_set(Some(Ok(found)))),
                 Err(problem) => {
@@ -77,12 +86,11 @@ fn Pairs(
     id: String,
     detail: RwSignal<Option<Result<JobDetail, String>>>,
 ) -> impl IntoView {
-    let pairs = Memo::new(move |_| {
-        detail.with(|detail| match detail {
-            Some(Ok(detail)) => detail.pairs.clone(),
-            _ => Vec::new(),
-        })
-    });
+    let count = move |detail: &Option<Result<JobDetail, String>>| match detail {
+        Some(Ok(detail)) => detail.pairs.len(),
+        _ => 0,
+    };
+    let n_pairs = Memo::new(move |_| detail.with(count));
     let first = detail.with_untracked(|detail| match detail {
         Some(Ok(detail)) => Some(detail.job.clone()),
         _ => None,
@@ -98,13 +106,19 @@ fn Pairs(
         })
     });
     let n_shown = RwSignal::new(BATCH);
-    let rows =
-        move || pairs.with(|pairs| pairs.iter().take(n_shown.get()).map(row).collect::<Vec<_>>());
+    // A row stays where it is, with the focus in it, while its pair changes.
+    let shown = move || 0..n_pairs.get().min(n_shown.get());
+    let row = move |i: usize| {
+        let pair = Memo::new(move |_| {
+            detail.with(|detail| detail.as_ref()?.as_ref().ok()?.pairs.get(i).cloned())
+        });
+        view! { <Row pair /> }
+    };
     Some(view! {
         <article>
             <div class="title-row">
                 <div>
-                    <h1>{title}</h1>
+                    {heading(title)}
                     <p class="facts">{format!("{model} · {site}")}</p>
                 </div>
                 <div class="actions"><CancelButton server job /></div>
@@ -119,12 +133,12 @@ fn Pairs(
                             <th scope="col">"Pair"</th>
                             <th scope="col">"State"</th>
                         </tr></thead>
-                        <tbody>{rows}</tbody>
+                        <tbody><For each=shown key=|i| *i children=row /></tbody>
                     </table>
                 </div>
                 <button
                     class="more"
-                    class:hidden=move || pairs.with(Vec::len) <= n_shown.get()
+                    class:hidden=move || n_pairs.get() <= n_shown.get()
                     on:click=move |_| n_shown.update(|n| *n += 10 * BATCH)
                 >"Show more"</button>
             </section>
@@ -132,19 +146,37 @@ fn Pairs(
     })
 }
 
-fn row(pair: &JobPair) -> impl IntoView + use<> {
-    let page = Page::Experiment(Source::Id(pair.experiment.clone()));
-    let href = format!("#{}", Address::of(page).fragment());
-    let line = if pair.line == 0 { pair.index as u64 + 1 } else { pair.line };
-    let name = if pair.entity.is_empty() { pair.source.clone() } else { pair.entity.clone() };
-    let why = pair.error.as_deref().map(source::sentence);
+#[component]
+fn Row(pair: Memo<Option<JobPair>>) -> impl IntoView {
+    let read = move |f: fn(&JobPair) -> String| {
+        move || pair.with(|pair| pair.as_ref().map(f).unwrap_or_default())
+    };
+    let href = read(|pair| {
+        let page = Page::Experiment(Source::Id(pair.experiment.clone()));
+        format!("#{}", Address::of(page).fragment())
+    });
+    let line = read(|pair| match pair.line {
+        0 => (pair.index + 1).to_string(),
+        line => line.to_string(),
+    });
+    let name = read(|pair| match &*pair.entity {
+        "" => pair.source.clone(),
+        entity => entity.to_string(),
+    });
+    let source = read(|pair| pair.source.clone());
+    let state = read(|pair| pair.state.to_string());
+    let class = move || format!("state {}", state());
+    let why = read(|pair| pair.error.as_deref().map(source::sentence).unwrap_or_default());
     view! {
         <tr>
             <th scope="row">{line}</th>
-            <td><a href=href>{name}</a><span class="facts pair-text">{pair.source.clone()}</span></td>
             <td>
-                <span class=format!("state {}", pair.state)>{pair.state.name()}</span>
-                {why.map(|why| view! { <span class="job-error">{why}</span> })}
+                <a href=href dir="auto">{name}</a>
+                <span class="facts pair-text" dir="auto">{source}</span>
+            </td>
+            <td>
+                <span class=class>{state}</span>
+                <span class="job-error">{why}</span>
             </td>
         </tr>
     }

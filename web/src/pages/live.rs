@@ -12,10 +12,11 @@ use shared::job::{Job, JobPair, State};
 use shared::metric::Metric;
 use shared::numbers;
 
-use crate::app::Viewer;
-use crate::cells::{self, Cell};
+use crate::cursor::Cursor;
+use crate::heading::heading;
 use crate::heatmap::Heatmap;
 use crate::server::Server;
+use crate::viewer::Viewer;
 use crate::{api, source, words};
 
 /// The page of an experiment that waits or is being swept.
@@ -38,7 +39,7 @@ pub fn Pending(server: Server, job: Job, pair: JobPair) -> impl IntoView {
         <article>
             <div class="title-row">
                 <div>
-                    <h1>{title}</h1>
+                    {heading(title)}
                     <p class="facts">{format!("{} · {}", job.model, job.settings.site)}</p>
                 </div>
                 <div class="actions">
@@ -51,11 +52,34 @@ pub fn Pending(server: Server, job: Job, pair: JobPair) -> impl IntoView {
             <section class="card" aria-label="Sentences">
                 <h2>"Sentences"</h2>
                 <dl class="provenance">
-                    <dt>"source"</dt><dd>{pair.source.clone()}</dd>
-                    <dt>"base"</dt><dd>{pair.base.clone()}</dd>
+                    <dt>"source"</dt><dd dir="auto">{pair.source.clone()}</dd>
+                    <dt>"base"</dt><dd dir="auto">{pair.base.clone()}</dd>
                 </dl>
             </section>
         </article>
+    }
+}
+
+/// What is said of an experiment that has a result and is computed again.
+#[component]
+pub fn Again(server: Server, job: Job, pair: JobPair) -> impl IntoView {
+    let href = format!("#{}", Address::of(Page::Job(job.id.clone())).fragment());
+    let (id, known) = (job.id.clone(), job);
+    let job = Memo::new(move |_| server.job(&id).unwrap_or_else(|| known.clone()));
+    let share = Memo::new(move |_| {
+        server.board.with(|board| {
+            let live = board.live.as_ref();
+            live.filter(|live| live.experiment == pair.experiment).map(|live| live.share)
+        })
+    });
+    let state = move || match share.get() {
+        Some(share) => format!("It is being computed again: {:.0} %.", 100.0 * share),
+        None => format!("It will be computed again: {}.", words::place(&job.get())),
+    };
+    view! {
+        <p class="note again" role="status">
+            {state}" "<a href=href>"The whole job"</a>
+        </p>
     }
 }
 
@@ -86,14 +110,15 @@ pub fn LiveGrid(server: Server, #[prop(into)] experiment: Signal<String>) -> imp
         metric: Metric::LogitDiff,
         ..viewer.address.with(|a| a.view.figure.clone())
     });
-    let hover = RwSignal::new(None::<Cell>);
-    let pin = Memo::new(move |_| {
-        viewer.address.with(|a| document.with(|document| cells::pinned(document, &a.view)))
+    let cursor = Cursor::new(Signal::derive(move || Some(document.get())));
+    // The pointer rests while one sweep follows another, and points at nothing of the next.
+    let shown = Memo::new(move |_| document.with(|document| document.id.clone()));
+    Effect::new(move |before: Option<()>| {
+        shown.track();
+        if before.is_some() {
+            cursor.point_at(None);
+        }
     });
-    let on_pin = move |cell: Option<Cell>| {
-        let pin = cell.map(|cell| document.with_untracked(|d| cells::pin_of(d, cell)));
-        viewer.amend(|address| address.view.pin = pin);
-    };
     let share = move || live(&|live| Some(live.share));
     let left = move || match live(&|live| live.left_secs) {
         Some(secs) => format!(" · {} left", words::duration(secs)),
@@ -120,14 +145,7 @@ pub fn LiveGrid(server: Server, #[prop(into)] experiment: Signal<String>) -> imp
                         {baseline("base", |live| live.baselines?.base)}
                     </span>
                 </div>
-                <Heatmap
-                    document
-                    options
-                    hover
-                    on_hover=move |cell| hover.set(cell)
-                    pin
-                    on_pin
-                />
+                <Heatmap document options cursor />
             </section>
         })
     }
@@ -168,7 +186,7 @@ pub fn Ended(job: Job, pair: JobPair) -> impl IntoView {
     let again = format!("#{}", Address::of(Page::New(draft)).fragment());
     view! {
         <section class="card page-problem" role="alert">
-            <h1>"There is no result"</h1>
+            {heading("There is no result")}
             <p>{why}</p>
             <div class="actions">
                 <a class="button primary" href=again>"Change and submit again"</a>

@@ -16,8 +16,9 @@ use shared::problem::Problem;
 
 use self::fields::Fields;
 use self::preview::Outcome;
-use crate::app::Viewer;
+use crate::heading::heading;
 use crate::server::Server;
+use crate::viewer::Viewer;
 use crate::{api, words};
 
 /// How long to wait for the next letter before a preview is asked for.
@@ -150,7 +151,7 @@ pub fn NewPage(server: Server) -> impl IntoView {
     let refused = move || server.info.with(|info| info.is_some()) && !server.can_change();
     view! {
         <article>
-            <h1>"New experiment"</h1>
+            {heading("New experiment")}
             {move || refused().then(|| view! {
                 <p class="problem" role="alert">
                     "This server only shows results: nothing can be computed here."

@@ -5,9 +5,10 @@ use leptos::task::spawn_local;
 use shared::address::{Address, Page};
 use shared::job::{Job, State};
 
-use crate::app::Viewer;
+use crate::heading::heading;
 use crate::pages::live::CancelButton;
 use crate::server::Server;
+use crate::viewer::Viewer;
 use crate::{api, source, words};
 
 /// The page of all jobs.
@@ -22,7 +23,7 @@ pub fn QueuePage(server: Server) -> impl IntoView {
     view! {
         <article>
             <div class="title-row">
-                <h1>"Queue"</h1>
+                {heading("Queue")}
                 <p class="count" role="status">{summary}</p>
             </div>
             <p class="hint" class:hidden=move || !jobs.with(Vec::is_empty)>

@@ -12,8 +12,8 @@ use shared::pairs::{self, TableFormat};
 use shared::template::NO_TEMPLATE;
 use shared::vocabulary::{Align, Direction, Site};
 
-use crate::app::Viewer;
 use crate::inputs::{self, choice, select};
+use crate::viewer::Viewer;
 
 /// The word of the select that stands for a template of the reader's own.
 const OWN: &str = "own";

@@ -1,17 +1,7 @@
-//! Cells of a grid, and how keys move between those that are shown.
+//! How keys move between the cells that are shown.
 
-use shared::address::{Pin, View};
-use shared::document::Document;
 use shared::figure::{FigureOptions, Origin};
-
-/// A cell of a document's grids.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Cell {
-    /// The row.
-    pub layer: usize,
-    /// The column, from 0.
-    pub column: usize,
-}
+use shared::key::Cell;
 
 /// A step on the page.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,19 +31,6 @@ impl Step {
     }
 }
 
-/// The cell of a pin; `None` where the document has no such cell.
-pub fn pinned(document: &Document, view: &View) -> Option<Cell> {
-    let Pin { layer, position } = view.pin?;
-    let column = position.checked_sub(document.sentence_start)?;
-    let exists = layer < document.num_layers && column < document.token_labels.len();
-    exists.then_some(Cell { layer, column })
-}
-
-/// What to write into the address for a cell.
-pub fn pin_of(document: &Document, cell: Cell) -> Pin {
-    Pin { layer: cell.layer, position: document.sentence_start.saturating_add(cell.column) }
-}
-
 /// The cell one step from `from` on the page; the first key shows the cell at the top left.
 /// `columns` are those shown, of `n_layers` layers. At the edge the cell stays. `None` where there
 /// is no cell.
@@ -74,7 +51,7 @@ pub fn step(
         Origin::Top => row,
         Origin::Bottom => n_rows - 1 - row,
     };
-    let at = from.and_then(|cell| {
+    let at = from.filter(|cell| cell.layer < n_layers).and_then(|cell| {
         let column = columns.iter().position(|&c| c == cell.column)?;
         let (row, col) =
             if options.transpose { (column, cell.layer) } else { (cell.layer, column) };
@@ -91,15 +68,7 @@ pub fn step(
     };
     let row = flip(row);
     let (layer, column) = if options.transpose { (col, row) } else { (row, col) };
-    Some(Cell { layer, column: columns[column] })
-}
-
-/// The same cell in another grid: the same layer, and the same token counted from the end, where
-/// prompts are aligned. `None` where the other has no such cell.
-pub fn counterpart(cell: Cell, of: &Document, within: &Document) -> Option<Cell> {
-    let from_end = of.token_labels.len().checked_sub(cell.column)?;
-    let column = within.token_labels.len().checked_sub(from_end)?;
-    (cell.layer < within.num_layers).then_some(Cell { layer: cell.layer, column })
+    Some(Cell { layer, column: *columns.get(column)? })
 }
 
 #[cfg(test)]
@@ -129,6 +98,9 @@ mod tests {
             (&plain, Some((1, 0)), Step::End, (1, 3)),
             (&plain, Some((1, 3)), Step::Home, (1, 0)),
             (&plain, Some((1, 1)), Step::Left, (0, 0)),
+            // Of a grid that was larger.
+            (&bottom, Some((7, 2)), Step::Up, (1, 0)),
+            (&both, Some((7, 3)), Step::Up, (0, 3)),
         ];
         for (options, from, key, (layer, column)) in cases {
             let cell = |(layer, column)| Cell { layer, column };

@@ -1,0 +1,84 @@
+//! What can be done with an experiment.
+
+use std::sync::Arc;
+
+use leptos::prelude::*;
+use leptos::task::spawn_local;
+use shared::address::{Address, Filter, Page, Source};
+use shared::document::{Document, title};
+use shared::figure::FigureOptions;
+use shared::permalink;
+
+use crate::export::{self, Kind};
+use crate::server::Server;
+use crate::viewer::Viewer;
+use crate::{dom, source, words};
+
+/// What can be done with an experiment.
+#[component]
+pub fn Actions(
+    document: Arc<Document>,
+    #[prop(into)] options: Signal<FigureOptions>,
+    source: Source,
+) -> impl IntoView {
+    let viewer = Viewer::get();
+    let done = RwSignal::new(String::new());
+    let copy = move |link: String, what: &'static str| {
+        spawn_local(async move {
+            let n = link.len();
+            done.set(match dom::copy(&link).await {
+                Ok(()) => format!("{what} copied, {}.", words::count(n, "character", "characters")),
+                Err(error) => format!("{error}. The link: {link}"),
+            });
+        });
+    };
+    let packed = document.clone();
+    let whole = move |_| {
+        let view = viewer.address.with_untracked(|a| a.view.clone());
+        let page = Page::Experiment(Source::Link(permalink::encode(&packed)));
+        copy(dom::link_to(&Address { page, view }.fragment()), "Self-contained link");
+    };
+    let here = move |_| {
+        copy(dom::link_to(&viewer.address.get_untracked().fragment()), "Link");
+    };
+    // What was opened from a file is not the server's.
+    let stored = match &source {
+        Source::Id(id) if viewer.files.with_untracked(|files| !files.contains(id)) => viewer.server,
+        _ => None,
+    };
+    let name = title(&document.entity).to_string();
+    let id = document.id.clone();
+    let delete = move |server: Server| {
+        let (id, name) = (id.clone(), name.clone());
+        let delete = move |_| {
+            let home = move || viewer.go(Address::default());
+            server.delete(viewer, id.clone(), name.clone(), home);
+        };
+        view! {
+            <button class:hidden=move || !server.can_change() on:click=delete>"Delete"</button>
+        }
+    };
+    let compare = move |_| {
+        let filter = Filter { picked: vec![source.clone()], ..Filter::default() };
+        viewer.go(Address::of(Page::Index(filter)));
+    };
+    let saves = Kind::ALL.map(|(kind, name)| {
+        let document = document.clone();
+        let save = move |_| {
+            if let Err(error) = export::save(&document, &options.get_untracked(), kind) {
+                viewer.tell(source::sentence(&error));
+            }
+        };
+        view! { <button class="quiet" on:click=save aria-label=format!("Download {name}")>{name}</button> }
+    });
+    view! {
+        <div class="actions">
+            <button on:click=here>"Copy link"</button>
+            <button on:click=whole id="copy-whole">"Copy self-contained link"</button>
+            <button on:click=compare>"Compare with…"</button>
+            {stored.map(delete)}
+            <span class="downloads">"Download" {saves.into_iter().collect_view()}</span>
+            <p class="done" role="status">{move || done.get()}</p>
+        </div>
+    }
+}

@@ -1,0 +1,237 @@
+//! What all parts of the page share: where it is, what it has read, and how it moves.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use leptos::prelude::*;
+use leptos::task::spawn_local;
+use shared::address::{Address, Page, Source, View};
+use shared::document::{Document, title};
+use shared::draft::Draft;
+use shared::figure::Theme;
+use shared::gallery::Gallery;
+use shared::pairs::TableFormat;
+use web_sys::FileList;
+
+use crate::history::History;
+use crate::notices::Notice;
+use crate::pages::index::Listed;
+use crate::pages::new::Table;
+use crate::server::Server;
+use crate::{dom, source};
+
+/// How long the address bar may lag behind a pin that moves: browsers refuse to be written to at
+/// the rate of a key held down.
+const LAG: Duration = Duration::from_millis(200);
+
+/// What the whole page shares.
+#[derive(Clone, Copy)]
+pub struct Viewer {
+    /// Where the page is.
+    pub address: RwSignal<Address>,
+    /// Documents read so far, by id.
+    pub documents: RwSignal<BTreeMap<String, Arc<Document>>>,
+    /// The ids of those that the reader has opened from files.
+    pub files: RwSignal<Vec<String>>,
+    /// The table that the reader has pasted or dropped.
+    pub table: RwSignal<Table>,
+    /// The server behind the page.
+    pub server: Option<Server>,
+    /// What the reader should be told.
+    pub notices: RwSignal<Vec<Notice>>,
+    /// The colours of page and figures.
+    pub theme: RwSignal<Theme>,
+    /// The list of the site, as it was seen last.
+    pub gallery: RwSignal<Option<Gallery>>,
+    /// The list of experiments as it was left.
+    pub listed: StoredValue<Listed>,
+    /// Whether the reader has come from another page, and is to begin at the heading.
+    pub has_arrived: StoredValue<bool>,
+    /// The browser's history.
+    pub history: History,
+    /// Whether all there is came with the page.
+    complete: StoredValue<bool>,
+    pending: StoredValue<Option<TimeoutHandle>>,
+}
+
+impl Viewer {
+    /// The viewer of a page that begins.
+    pub fn new() -> Self {
+        let viewer = Self {
+            address: RwSignal::new(Address::parse(&dom::fragment())),
+            documents: RwSignal::default(),
+            files: RwSignal::default(),
+            table: RwSignal::default(),
+            server: Server::find(),
+            notices: RwSignal::default(),
+            theme: RwSignal::new(dom::preferred_theme()),
+            gallery: RwSignal::new(None),
+            listed: StoredValue::default(),
+            has_arrived: StoredValue::new(false),
+            history: History::new(),
+            complete: StoredValue::new(false),
+            pending: StoredValue::new(None),
+        };
+        match source::embedded() {
+            None => {}
+            Some(Err(error)) => viewer.tell(error),
+            Some(Ok(documents)) => {
+                viewer.complete.set_value(true);
+                if let [document] = &*documents
+                    && dom::fragment().len() < 3
+                {
+                    let page = Page::Experiment(Source::Id(document.id.clone()));
+                    viewer.address.set(Address::of(page));
+                }
+                documents.into_iter().for_each(|document| viewer.keep(Arc::new(document)));
+            }
+        }
+        viewer
+    }
+
+    /// The viewer of the page.
+    pub fn get() -> Self {
+        expect_context()
+    }
+
+    /// A document read before.
+    pub fn opened(self, id: &str) -> Option<Arc<Document>> {
+        self.documents.with_untracked(|documents| documents.get(id).cloned())
+    }
+
+    /// Keeps a document for later.
+    pub fn keep(self, document: Arc<Document>) {
+        self.documents.update(|documents| {
+            documents.insert(document.id.clone(), document);
+        });
+    }
+
+    /// Whether the page came with its documents and has nowhere to fetch others.
+    pub fn is_complete(self) -> bool {
+        self.complete.get_value()
+    }
+
+    /// Tells the reader something.
+    pub fn tell(self, message: String) {
+        self.notices.update(|notices| Notice::add(notices, message, None));
+    }
+
+    /// Tells the reader what was done, and offers to undo it.
+    pub fn offer(self, text: String, undo: impl Fn() + Send + Sync + 'static) {
+        self.notices.update(|notices| Notice::add(notices, text, Some(Arc::new(undo))));
+    }
+
+    /// Forgets the documents that the reader has not opened from files: the server may have others
+    /// by now.
+    pub fn forget_stored(self) {
+        let files = self.files.get_untracked();
+        self.documents.update(|documents| documents.retain(|id, _| files.contains(id)));
+    }
+
+    /// Goes to an address, one step on in the history.
+    pub fn go(self, address: Address) {
+        self.settle();
+        self.history.write(&address.fragment(), true);
+        self.address.set(address);
+    }
+
+    /// Changes the address in place.
+    pub fn amend(self, change: impl FnOnce(&mut Address)) {
+        self.address.update(change);
+        if let Some(Some(timer)) = self.pending.try_update_value(Option::take) {
+            timer.clear();
+        }
+        let timer = set_timeout_with_handle(move || self.settle(), LAG);
+        self.pending.set_value(timer.ok());
+    }
+
+    /// Changes how experiments are shown, one step on in the history.
+    pub fn show(self, change: impl FnOnce(&mut View)) {
+        let mut address = self.address.get_untracked();
+        change(&mut address.view);
+        self.go(address);
+    }
+
+    /// Writes what the address bar lags behind.
+    fn settle(self) {
+        if let Some(Some(timer)) = self.pending.try_update_value(Option::take) {
+            timer.clear();
+            self.history.write(&self.address.get_untracked().fragment(), false);
+        }
+    }
+
+    /// Reads files and shows what is in them: the documents, or the form for a table.
+    pub fn open(self, files: Option<FileList>) {
+        let files: Vec<_> =
+            files.iter().flat_map(|list| (0..list.length()).filter_map(|i| list.get(i))).collect();
+        spawn_local(async move {
+            let (mut opened, mut has_table) = (Vec::new(), false);
+            for file in files {
+                let name = file.name();
+                let failed =
+                    |error: String| self.tell(format!("{name}: {}", source::sentence(&error)));
+                let bytes = match dom::read(&file).await {
+                    Ok(bytes) => bytes,
+                    Err(error) => {
+                        failed(error);
+                        continue;
+                    }
+                };
+                if let (Some(_), Some(format)) = (self.server, TableFormat::from_name(&name)) {
+                    match Table::of_file(name.clone(), format, &bytes) {
+                        Ok(_) if has_table => {
+                            failed("only one table can be swept at a time".into())
+                        }
+                        Ok(table) => {
+                            self.table.set(table);
+                            has_table = true;
+                        }
+                        Err(error) => failed(error),
+                    }
+                    continue;
+                }
+                match Document::read(&bytes) {
+                    Ok(documents) => opened.extend(documents),
+                    Err(error) => failed(error.to_string()),
+                }
+            }
+            let mut sources = Vec::new();
+            for document in opened {
+                let source = Source::Id(document.id.clone());
+                if !sources.contains(&source) {
+                    sources.push(source);
+                }
+                self.keep_file(document);
+            }
+            if has_table {
+                // What the form holds already stays.
+                let mut draft = match self.address.get_untracked().page {
+                    Page::New(draft) => draft,
+                    _ => Draft::default(),
+                };
+                draft.is_table = true;
+                return self.go(Address::of(Page::New(draft)));
+            }
+            match &*sources {
+                [] => {}
+                [one] => self.go(Address::of(Page::Experiment(one.clone()))),
+                _ => self.go(Address::default()),
+            }
+        });
+    }
+
+    /// Keeps a document from a file. Opened again it is the same one.
+    fn keep_file(self, document: Document) {
+        let id = document.id.clone();
+        if !self.files.with_untracked(|files| files.contains(&id)) {
+            self.files.update(|files| files.push(id));
+        } else if self.opened(&id).is_some_and(|before| *before != document) {
+            self.tell(format!(
+                "“{}” has the same id as a result that was opened before, and takes its place.",
+                title(&document.entity)
+            ));
+        }
+        self.keep(Arc::new(document));
+    }
+}
