@@ -156,7 +156,7 @@ fn sweep_writes_documents_and_figures_and_does_not_run_twice() {
     let numbers = || Document::read(&fs::read(&wrong).unwrap()).unwrap().remove(0).patching_results;
     let right = Document::read(&before).unwrap().remove(0).patching_results;
     assert!(succeed(&args).contains("0 swept, 2 already there"));
-    assert_eq!(numbers()[0][0], Some(1234.5));
+    assert_eq!(numbers().get(0, 0), Some(1234.5));
     let again = [&args[..], &["--again"]].concat();
     assert!(succeed(&again).contains("2 swept: "));
     assert_eq!(numbers(), right);

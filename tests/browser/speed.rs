@@ -15,8 +15,9 @@ use shared::document::Token;
 use shared::gallery::{Entry, Gallery};
 use shared::grid::Grid;
 
-/// The most that the WebAssembly may be in bytes, compressed as hosts and browsers agree on.
-const MAX_WASM: usize = 350_000;
+/// The most that the WebAssembly may be in bytes, compressed as hosts and browsers agree on. Reading
+/// files that leave things out, focus, place and touch took it from 342 KB to 370.
+const MAX_WASM: usize = 380_000;
 
 #[test]
 fn the_viewer_is_small_over_a_network() -> Result<()> {
