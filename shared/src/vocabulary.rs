@@ -23,7 +23,9 @@ pub struct UnknownWord {
 macro_rules! named {
     ($(#[$meta:meta])* $type:ident, $setting:literal { $($(#[$doc:meta])* $variant:ident = $name:literal,)+ }) => {
         $(#[$meta])*
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+        #[derive(
+            Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
+        )]
         #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
         pub enum $type {
             $($(#[$doc])* #[serde(rename = $name)] $variant,)+
@@ -63,10 +65,19 @@ pub(crate) use named;
 named! {
     /// The place in a decoder block whose activation is replaced, as TransformerLens defines it:
     /// what a sub-block adds to the residual stream counts after the norm that follows it, where
-    /// there is one (Gemma 2, Gemma 3, OLMo 2).
+    /// there is one (Gemma 2, Gemma 3, OLMo 2). In the order in which a block computes them.
     Site, "site" {
         /// The residual stream before block `l`; at layer 0, the embedding.
         ResidPre = "resid_pre",
+        /// The queries of block `l` by query head, as projected: before their norm, where there is
+        /// one, and before they are rotated.
+        Query = "q",
+        /// The keys by key head, likewise.
+        Key = "k",
+        /// The values by key head.
+        Value = "v",
+        /// What each query head mixes of the values, before the output projection.
+        Z = "z",
         /// What attention adds to the residual stream in block `l`.
         AttnOut = "attn_out",
         /// The residual stream between attention and MLP of block `l`. It does not exist where both
@@ -104,6 +115,17 @@ named! {
     }
 }
 
+impl Site {
+    /// The sites of the residual stream and of what is added to it: vectors of `d_model` numbers.
+    pub const STREAM: &[Self] =
+        &[Self::ResidPre, Self::AttnOut, Self::ResidMid, Self::MlpOut, Self::ResidPost];
+
+    /// Whether it divides into heads.
+    pub fn has_heads(self) -> bool {
+        matches!(self, Self::Query | Self::Key | Self::Value | Self::Z)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -117,7 +139,8 @@ mod tests {
         let error = "resid".parse::<Site>().unwrap_err().to_string();
         assert_eq!(
             error,
-            "`resid` is no site: expected one of resid_pre, attn_out, resid_mid, mlp_out, resid_post"
+            "`resid` is no site: expected one of resid_pre, q, k, v, z, attn_out, resid_mid, \
+             mlp_out, resid_post"
         );
     }
 }

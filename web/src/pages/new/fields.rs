@@ -74,7 +74,7 @@ pub fn Fields(draft: Memo<Draft>, info: ServerInfo) -> impl IntoView {
         <fieldset>
             <legend>"Sweep"</legend>
             <div class="row">
-                {choice("Site", Site::ALL, move || draft.get().site, move |v| {
+                {choice("Site", Site::STREAM, move || draft.get().site, move |v| {
                     set(viewer, |d| d.site = v);
                 })}
                 {choice("Alignment", Align::ALL, move || draft.get().align, move |v| {
