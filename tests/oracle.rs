@@ -5,13 +5,14 @@
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use compute::experiment::{Experiment, Settings};
+use compute::experiment::Experiment;
 use compute::model::{DEFAULT_MODEL, Model};
 use compute::sweep::{Plan, naive};
 use serde::Deserialize;
 use shared::document::Document;
 use shared::pairs::Pair;
-use shared::template::Template;
+use shared::settings::{AnswerPair, Settings};
+use shared::template::NO_TEMPLATE;
 use shared::vocabulary::{Align, Site};
 
 /// The largest difference allowed between f32 here and f32 there, in nats or in probability.
@@ -82,16 +83,16 @@ struct Sweep {
 impl Sweep {
     fn run(&self) -> Document {
         let model = model(&self.model);
-        let word = |which: &str| Template::parse(self.answers[which]["word"].as_str().unwrap());
+        let word = |which: &str| self.answers[which]["word"].as_str().unwrap().to_string();
         let settings = Settings {
-            template: self.template.as_deref().map(|text| Template::prompt(text).unwrap()),
-            answers: Some([word("true").unwrap(), word("false").unwrap()]),
-            site: self.site,
+            template: self.template.clone().unwrap_or(NO_TEMPLATE.into()),
+            answers: Some(AnswerPair([word("true"), word("false")])),
+            sites: self.site.into(),
             align: self.align,
-            readout: true,
-            n_verified: 3,
+            verify: 3,
             ..Settings::default()
         };
+        let settings = settings.check().unwrap();
         let pair = Pair {
             line: 2,
             entity: self.entity.clone().unwrap_or_default(),

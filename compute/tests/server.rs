@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use axum::Router;
 use axum::body::Body;
 use axum::http::{Method, Request, StatusCode};
-use compute::experiment::{Experiment, Settings};
+use compute::experiment::Experiment;
 use compute::jobs::{Queue, QueueSettings};
 use compute::model::{Model, Placement};
 use compute::server::security::{Guard, Token};
@@ -19,7 +19,7 @@ use compute::sweep::{Plan, SweepError};
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
 use shared::pairs::Pair;
-use shared::template::Template;
+use shared::settings::{AnswerPair, Settings};
 use tokio::sync::watch;
 use tower::ServiceExt;
 
@@ -467,16 +467,16 @@ async fn a_failed_pair_leaves_the_others_and_a_cancelled_job_stops() {
     let long = "the guards and ".repeat(6);
     let texts = [("A rules.", "A waits."), (&format!("{long} rule"), &format!("{long} wait"))];
     let models = [Model::open(&model("tiny-llama3")).unwrap()];
-    let answer = |text| Template::parse(text).unwrap();
     let needed = texts.map(|(source, base)| {
         let (entity, source, base) = ("A".into(), source.into(), base.into());
         let pair = Pair { line: 0, entity, source, base, cells: Default::default() };
         let settings = Settings {
-            answers: Some([answer(" the"), answer(" a")]),
+            template: "none".into(),
+            answers: Some(AnswerPair([" the".into(), " a".into()])),
             exact_answers: true,
-            readout: true,
             ..Settings::default()
         };
+        let settings = settings.check().unwrap();
         let request = Experiment::prepare(&models[0], &pair, &settings).unwrap().request;
         match Plan::new(&models[0].network.config, &request, 0) {
             Err(SweepError::Memory { needed, .. }) => needed,

@@ -43,7 +43,7 @@ pub struct Address {
 }
 
 /// What is shown.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Page {
     /// The experiments that pass the filter.
     Index(Filter),
@@ -336,7 +336,8 @@ mod tests {
     use crate::colour::Preset;
     use crate::figure::{LabelStyle, Origin};
     use crate::metric::Metric;
-    use crate::vocabulary::{Align, Direction, Site};
+    use crate::settings::{AnswerPair, List, Settings};
+    use crate::vocabulary::{Align, Directions, Site};
 
     #[test]
     fn an_address_is_read_back() {
@@ -360,21 +361,26 @@ mod tests {
             ("/j/00112233445566778899", Address::of(Page::Job("00112233445566778899".into()))),
             ("/new", Address::of(Page::New(Draft::default()))),
             (
-                "/new?table=1&model=m%2Fx&entity=Ann&source=A+rules.&base=A+%26+B&template=none\
-                 &true=yes&false=no&exact=1&site=mlp_out&align=right&direction=noising&readout=0",
+                "/new?table=1&model=m%2Fx&entity=Ann&source=A+rules.&base=A+%26+B\
+                 &align=right&answers=yes%2Cno&direction=noising&exact_answers=true&readout=false\
+                 &site=z%2Cmlp_out&template=none&window=3",
                 Address::of(Page::New(Draft {
                     is_table: true,
                     model: "m/x".into(),
                     entity: "Ann".into(),
                     source: "A rules.".into(),
                     base: "A & B".into(),
-                    template: "none".into(),
-                    answers: ["yes".into(), "no".into()],
-                    exact_answers: true,
-                    site: Site::MlpOut,
-                    align: Align::Right,
-                    direction: Direction::Noising,
-                    readout: false,
+                    settings: Settings {
+                        template: "none".into(),
+                        answers: Some(AnswerPair(["yes".into(), "no".into()])),
+                        exact_answers: true,
+                        sites: List::new(vec![Site::Z, Site::MlpOut]).unwrap(),
+                        window: 3,
+                        align: Align::Right,
+                        direction: Directions::Noising,
+                        readout: false,
+                        ..Settings::default()
+                    },
                 })),
             ),
             (
@@ -414,6 +420,15 @@ mod tests {
             assert_eq!(address.fragment(), fragment);
             assert_eq!(Address::parse(&format!("#{fragment}")), address, "{fragment}");
         }
+    }
+
+    #[test]
+    fn links_of_every_age_open_the_form() {
+        let old = "/new?template=none&true=yes&false=no&exact=1&site=mlp_out&align=right\
+                   &direction=noising&readout=0&window=wide&sight=x";
+        let new = "/new?align=right&answers=yes%2Cno&direction=noising&exact_answers=true\
+                   &readout=false&site=mlp_out&template=none";
+        assert_eq!(Address::parse(old).fragment(), new);
     }
 
     #[test]

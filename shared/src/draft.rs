@@ -1,17 +1,16 @@
 //! An experiment that is being thought up: what the viewer's form holds, as it stands in the
 //! address and as it is sent to a server.
 
-use std::str::FromStr;
-
 use form_urlencoded::Serializer;
 
 use crate::document::{Answer, Document};
-use crate::job::{Job, JobPair, PairInput, Submission, SweepSettings, TableInput};
+use crate::job::{Job, JobPair, PairInput, Submission, TableInput};
+use crate::settings::{AnswerPair, Settings};
 use crate::template::{NO_TEMPLATE, SHIPPED, Template};
-use crate::vocabulary::{Align, Direction, Site, UnknownWord};
+use crate::vocabulary::{Direction, Directions};
 
 /// What the form holds. A pasted table is too long for an address and stays on the page.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct Draft {
     /// Whether the pairs come from a table.
     pub is_table: bool,
@@ -23,59 +22,21 @@ pub struct Draft {
     pub source: String,
     /// The sentence that receives them.
     pub base: String,
-    /// As in [`SweepSettings`].
-    pub template: String,
-    /// The answers that count for and against; both empty for TRUE and FALSE.
-    pub answers: [String; 2],
-    /// As in [`SweepSettings`].
-    pub exact_answers: bool,
-    /// What is patched.
-    pub site: Site,
-    /// How prompts of unequal length are aligned.
-    pub align: Align,
-    /// Which prompt supplies.
-    pub direction: Direction,
-    /// Whether the whole vocabulary is read at every cell.
-    pub readout: bool,
-}
-
-impl Default for Draft {
-    fn default() -> Self {
-        let settings = SweepSettings::default();
-        Self {
-            is_table: false,
-            model: String::new(),
-            entity: String::new(),
-            source: String::new(),
-            base: String::new(),
-            template: settings.template,
-            answers: Default::default(),
-            exact_answers: settings.exact_answers,
-            site: settings.site,
-            align: settings.align,
-            direction: settings.direction,
-            readout: settings.readout,
-        }
-    }
+    /// What is asked of the pairs.
+    pub settings: Settings,
 }
 
 impl Draft {
     /// What was submitted as a pair of a job, to be changed and submitted again.
     pub fn of(job: &Job, pair: &JobPair) -> Self {
-        let settings = job.settings.clone();
         Self {
             is_table: false,
             model: job.model.clone(),
             entity: pair.entity.clone(),
             source: pair.source.clone(),
             base: pair.base.clone(),
-            template: settings.template,
-            answers: settings.answers.unwrap_or_default(),
-            exact_answers: settings.exact_answers,
-            site: settings.site,
-            align: settings.align,
-            direction: settings.direction,
-            readout: settings.readout,
+            // Whoever wants cells verified says so anew.
+            settings: Settings { verify: 0, ..job.settings.clone() },
         }
     }
 
@@ -92,29 +53,38 @@ impl Draft {
         let is_exact = |answer: &&Answer| {
             answer.dropped.is_empty() && matches!(&*answer.kept, [one] if one.text == answer.word)
         };
+        let asked = match &document.settings {
+            Some(settings) => settings.clone(),
+            None => Settings {
+                sites: document.site?.into(),
+                align: document.align?,
+                direction: match direction {
+                    Direction::Denoising => Directions::Denoising,
+                    Direction::Noising => Directions::Noising,
+                },
+                exact_answers: answers.iter().all(is_exact),
+                readout: document.readout.is_some(),
+                ..Settings::default()
+            },
+        };
         Some(Self {
             is_table: false,
             model: document.model.clone(),
             entity: document.entity.clone(),
             source: source.clone(),
             base: base.clone(),
-            template: template(document)?,
-            answers: answers.map(|answer| literal(&answer.word)),
-            exact_answers: answers.iter().all(is_exact),
-            site: document.site?,
-            align: document.align?,
-            direction,
-            readout: document.readout.is_some(),
+            settings: Settings {
+                // What the table's columns gave is in the texts.
+                template: template(document)?,
+                answers: Some(AnswerPair(answers.map(|answer| literal(&answer.word)))),
+                verify: 0,
+                ..asked
+            },
         })
     }
 
-    /// Reads the query of an address.
+    /// Reads the query of an address. What is not understood is left out.
     pub fn parse(query: &str) -> Self {
-        fn read<T: FromStr<Err = UnknownWord>>(setting: &mut T, word: &str) {
-            if let Ok(value) = word.parse() {
-                *setting = value;
-            }
-        }
         let mut draft = Self::default();
         for (key, value) in form_urlencoded::parse(query.as_bytes()) {
             match &*key {
@@ -123,15 +93,7 @@ impl Draft {
                 "entity" => draft.entity = value.into_owned(),
                 "source" => draft.source = value.into_owned(),
                 "base" => draft.base = value.into_owned(),
-                "template" => draft.template = value.into_owned(),
-                "true" => draft.answers[0] = value.into_owned(),
-                "false" => draft.answers[1] = value.into_owned(),
-                "exact" => draft.exact_answers = value == "1",
-                "site" => read(&mut draft.site, &value),
-                "align" => read(&mut draft.align, &value),
-                "direction" => read(&mut draft.direction, &value),
-                "readout" => draft.readout = value != "0",
-                _ => {}
+                name => drop(draft.settings.set(name, &value)),
             }
         }
         draft
@@ -139,24 +101,15 @@ impl Draft {
 
     /// Writes the query of an address: whatever is not as by default.
     pub fn write(&self, query: &mut Serializer<'_, String>) {
-        let plain = Self::default();
-        let word = |is_default: bool, word: &'static str| if is_default { "" } else { word };
         let texts = [
-            ("table", word(!self.is_table, "1")),
+            ("table", if self.is_table { "1" } else { "" }),
             ("model", &*self.model),
             ("entity", &self.entity),
             ("source", &self.source),
             ("base", &self.base),
-            ("template", if self.template == plain.template { "" } else { &self.template }),
-            ("true", &self.answers[0]),
-            ("false", &self.answers[1]),
-            ("exact", word(!self.exact_answers, "1")),
-            ("site", word(self.site == plain.site, self.site.name())),
-            ("align", word(self.align == plain.align, self.align.name())),
-            ("direction", word(self.direction == plain.direction, self.direction.name())),
-            ("readout", word(self.readout, "0")),
         ];
         query.extend_pairs(texts.iter().filter(|(_, value)| !value.is_empty()));
+        query.extend_pairs(self.settings.texts());
     }
 
     /// What is sent to the server; `None` while there is too little of it. With
@@ -179,23 +132,23 @@ impl Draft {
             let name: String = name.chars().take(60).collect();
             (vec![pair], None, name)
         };
-        let given = self.answers.iter().any(|answer| !answer.is_empty());
         Some(Submission {
             model: Some(self.model.clone()).filter(|model| !model.is_empty()),
             name: Some(name).filter(|name| !name.is_empty()),
             pairs,
             table,
-            settings: SweepSettings {
-                template: self.template.clone(),
-                answers: given.then(|| self.answers.clone()),
-                exact_answers: self.exact_answers,
-                site: self.site,
-                align: self.align,
-                direction: self.direction,
-                readout: self.readout,
-                verify: 0,
-            },
+            settings: self.settings.clone(),
         })
+    }
+
+    /// The answers that count for and against; both empty where none are given.
+    pub fn answers(&self) -> AnswerPair {
+        self.settings.answers.clone().unwrap_or_default()
+    }
+
+    /// Sets the answers; both empty for none.
+    pub fn set_answers(&mut self, answers: AnswerPair) {
+        self.settings.answers = Some(answers).filter(|answers| *answers != AnswerPair::default());
     }
 }
 
@@ -230,6 +183,7 @@ fn template(document: &Document) -> Option<String> {
 mod tests {
     use super::*;
     use crate::fixture;
+    use crate::vocabulary::{Align, Site};
 
     #[test]
     fn a_result_becomes_what_was_asked_for() {
@@ -241,8 +195,23 @@ mod tests {
         assert_eq!(Draft::of_result(&document), None, "nor the answers");
         document.answers = Some(fixture::answers("{a}", "no"));
         let draft = Draft::of_result(&document).unwrap();
-        assert_eq!((&*draft.template, draft.answers), ("none", ["{{a}}".into(), "no".into()]));
-        assert_eq!((draft.site, draft.align), (Site::MlpOut, Align::Right));
+        let asked = &draft.settings;
+        let answers = AnswerPair(["{{a}}".into(), "no".into()]);
+        assert_eq!((&*asked.template, asked.answers.as_ref()), ("none", Some(&answers)));
+        assert_eq!((asked.sites.only(), asked.align), (Some(Site::MlpOut), Align::Right));
+        assert_eq!(asked.direction, Directions::Noising);
+        // What says all that it was asked is asked so again, but for what only a table has.
+        let mut full = document.clone();
+        full.settings = Some(Settings {
+            template: "{rank} {sentence}".into(),
+            window: 3,
+            verify: 2,
+            direction: Directions::Both,
+            ..Settings::default()
+        });
+        let again = Draft::of_result(&full).unwrap().settings;
+        assert_eq!((&*again.template, again.window, again.verify), ("none", 3, 0));
+        assert_eq!(again.direction, Directions::Both);
         assert_eq!(
             (&*draft.source, &*draft.base),
             ("The council met them.", "The council fined them.")
@@ -256,7 +225,7 @@ mod tests {
                 base_prompt: prompt(&document.base_sentence),
                 ..document.clone()
             };
-            Draft::of_result(&document).map(|draft| draft.template)
+            Draft::of_result(&document).map(|draft| draft.settings.template)
         };
         let shipped = SHIPPED[1];
         let cases = [
@@ -277,10 +246,13 @@ mod tests {
         draft.base = "A waits.".into();
         let submission = draft.submission(None).unwrap();
         assert_eq!(submission.name.as_deref(), Some("A rules."));
-        assert_eq!(submission.settings, SweepSettings::default());
-        draft.answers[0] = "yes".into();
+        assert_eq!(submission.settings, Settings::default());
+        let half = AnswerPair(["yes".into(), String::new()]);
+        draft.set_answers(half.clone());
         let answers = draft.submission(None).unwrap().settings.answers;
-        assert_eq!(answers, Some(["yes".to_string(), String::new()]), "the server says what lacks");
+        assert_eq!(answers, Some(half), "the server says what lacks");
+        draft.set_answers(AnswerPair::default());
+        assert_eq!(draft.submission(None).unwrap().settings.answers, None);
 
         draft.is_table = true;
         assert_eq!(draft.submission(None), None);

@@ -12,7 +12,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::document::{Answers, Baselines, Token};
 use crate::pairs::TableFormat;
-use crate::vocabulary::{Align, Direction, Site, UnknownWord, named};
+use crate::settings::Settings;
+use crate::vocabulary::{UnknownWord, named};
 
 /// What to sweep: `pairs` or a `table`, not both.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -33,7 +34,7 @@ pub struct Submission {
     pub table: Option<TableInput>,
     /// What is the same for all pairs.
     #[serde(default)]
-    pub settings: SweepSettings,
+    pub settings: Settings,
 }
 
 /// One pair of sentences.
@@ -82,46 +83,6 @@ pub struct TableColumns {
     /// The base sentence's column.
     #[serde(default)]
     pub base: Option<String>,
-}
-
-/// What is the same for all pairs of a job.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-#[serde(deny_unknown_fields, default)]
-pub struct SweepSettings {
-    /// The prompt: a shipped template's name, a text with `{sentence}`, or `none` if the sentences
-    /// are full prompts.
-    pub template: String,
-    /// The two answers; `null` takes the columns `true_answer` and `false_answer` where a row has
-    /// them, and else TRUE and FALSE. May hold `{entity}` or any column.
-    pub answers: Option<[String; 2]>,
-    /// Take the answers as written instead of every variant in case and leading space.
-    pub exact_answers: bool,
-    /// What is patched.
-    pub site: Site,
-    /// How prompts of unequal length are aligned.
-    pub align: Align,
-    /// Which prompt supplies.
-    pub direction: Direction,
-    /// Whether to read the whole vocabulary at every cell.
-    pub readout: bool,
-    /// How many random cells the naive engine runs again.
-    pub verify: usize,
-}
-
-impl Default for SweepSettings {
-    fn default() -> Self {
-        Self {
-            template: "notebook".into(),
-            answers: None,
-            exact_answers: false,
-            site: Site::default(),
-            align: Align::default(),
-            direction: Direction::default(),
-            readout: true,
-            verify: 0,
-        }
-    }
 }
 
 /// What a submission would do, before it is submitted.
@@ -216,7 +177,7 @@ pub struct Job {
     /// The model's name.
     pub model: String,
     /// What is the same for all pairs.
-    pub settings: SweepSettings,
+    pub settings: Settings,
     /// How far it is.
     pub state: State,
     /// All pairs.
@@ -297,7 +258,7 @@ mod tests {
     fn a_submission_needs_no_more_than_its_pair() {
         let text = r#"{"pairs": [{"source": "a", "base": "b"}]}"#;
         let submission: Submission = serde_json::from_str(text).unwrap();
-        assert_eq!(submission.settings, SweepSettings::default());
+        assert_eq!(submission.settings, Settings::default());
         assert_eq!(submission.pairs[0].source, "a");
         let unknown = serde_json::from_str::<Submission>(r#"{"settings": {"sight": "x"}}"#);
         assert!(unknown.unwrap_err().to_string().contains("unknown field `sight`"));

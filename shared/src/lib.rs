@@ -25,6 +25,7 @@ pub mod pairs;
 pub mod permalink;
 pub mod positions;
 pub mod problem;
+pub mod settings;
 pub mod specification;
 pub mod stats;
 pub mod template;

@@ -203,8 +203,9 @@ mod tests {
     use super::*;
     use crate::event::{Column, LiveBaselines};
     use crate::fixture::answers;
-    use crate::job::{JobPair, State, SweepSettings};
+    use crate::job::{JobPair, State};
     use crate::metric::Metric;
+    use crate::settings::Settings;
     use crate::vocabulary::Site;
 
     fn live() -> Live {
@@ -231,7 +232,7 @@ mod tests {
             id: id.into(),
             name: String::new(),
             model: "m".into(),
-            settings: SweepSettings::default(),
+            settings: Settings::default(),
             state,
             n_pairs: 1,
             n_done: 0,

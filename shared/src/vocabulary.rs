@@ -115,6 +115,71 @@ named! {
     }
 }
 
+named! {
+    /// The directions that an experiment has.
+    Directions, "direction" {
+        /// The source into the base.
+        #[default]
+        Denoising = "denoising",
+        /// The base into the source.
+        Noising = "noising",
+        /// Both, a grid each.
+        Both = "both",
+    }
+}
+
+impl Directions {
+    /// One by one.
+    pub fn each(self) -> &'static [Direction] {
+        match self {
+            Self::Denoising => &[Direction::Denoising],
+            Self::Noising => &[Direction::Noising],
+            Self::Both => Direction::ALL,
+        }
+    }
+}
+
+named! {
+    /// What the cells of a head site are.
+    By, "way to divide a head site" {
+        /// One head at all swept positions together: `[layer][head]`.
+        #[default]
+        Head = "head",
+        /// One head at one position: `[layer][head][position]`.
+        Position = "position",
+    }
+}
+
+named! {
+    /// Which positions of a prompt are patched together.
+    Span, "set of positions" {
+        /// Every swept position by itself.
+        #[default]
+        Each = "each",
+        /// Those of the entity, wherever the prompt names it.
+        Entity = "entity",
+        /// Those at which the two prompts have different tokens.
+        Differing = "differing",
+        /// From the first token of either sentence to the last of it.
+        Sentence = "sentence",
+        /// All that are swept.
+        All = "all",
+    }
+}
+
+named! {
+    /// What a patch writes.
+    Written, "kind of patch" {
+        /// The other prompt's activation.
+        #[default]
+        Source = "source",
+        /// Zeros.
+        Zero = "zero",
+        /// The mean of the activation over the swept positions of all prompts of the table.
+        Mean = "mean",
+    }
+}
+
 impl Site {
     /// The sites of the residual stream and of what is added to it: vectors of `d_model` numbers.
     pub const STREAM: &[Self] =

@@ -10,13 +10,14 @@ use anyhow::{Context, Result};
 use clap::Args;
 use serde::Serialize;
 use shared::pairs::Pair;
+use shared::settings::{Checked, Settings};
 use shared::template::{NOTEBOOK, Template};
 
 use super::memory::MemoryArgs;
 use super::opening::OpenArgs;
 use super::report::passes;
 use super::{interrupt, output};
-use crate::experiment::{Experiment, Settings};
+use crate::experiment::Experiment;
 use crate::sweep::{Plan, naive, plan, speed, verify, wavefront};
 
 /// What to measure.
@@ -98,7 +99,7 @@ pub fn run(args: BenchArgs) -> Result<()> {
     let model = args.opening.open(args.model.as_deref(), args.json, limit)?;
     let config = &model.network.config;
     let (pair, template) = pair(args.pair)?;
-    let settings = Settings { template, readout: true, ..Settings::default() };
+    let settings = Checked { template, ..Settings::default().check()? };
     let experiment = Experiment::prepare(&model, &pair, &settings)?;
     let request = &experiment.request;
     let plan = Plan::new(config, request, model.n_sweep_bytes(limit))?;

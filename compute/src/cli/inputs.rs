@@ -1,4 +1,4 @@
-//! What is swept: the table or the pair, the template, the answers, the model.
+//! What is swept: the table or the pair.
 
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -29,11 +29,6 @@ pub struct PairArgs {
     /// `name`, `power` and `no_power`, or else `name`, `source` and `base`.
     #[arg(long, value_name = "ROLE=COLUMN,...", conflicts_with = "pair")]
     columns: Option<ColumnNames>,
-
-    /// The prompt: a shipped template's name, or a text with `{sentence}` and, if wanted,
-    /// `{entity}` or any column of the table, or `none` if the sentences are full prompts.
-    #[arg(long, value_name = "NAME|TEXT|none")]
-    template: Option<String>,
 
     /// Take only the pairs about this entity; can be given several times.
     #[arg(long, value_name = "ENTITY", conflicts_with = "pair")]
@@ -72,22 +67,21 @@ impl FromStr for ColumnNames {
     }
 }
 
-/// The pairs and how to make prompts of them.
+/// The pairs.
 pub struct Pairs {
     /// The pairs, in the table's order.
     pub pairs: Vec<Pair>,
-    /// The template; `None` if the sentences are full prompts.
-    pub template: Option<Template>,
     /// The table's file, for messages; `None` for a pair from the command line.
     pub file: Option<String>,
 }
 
 impl PairArgs {
-    /// Reads and checks everything that needs no model.
+    /// Reads and checks everything that needs no model, for prompts that `template` makes; `None` if
+    /// the sentences are full prompts.
     ///
     /// # Errors
-    /// A table, column or template that is not as it should be.
-    pub fn read(&self) -> Result<Pairs> {
+    /// A table or column that is not as it should be.
+    pub fn read(&self, template: Option<&Template>) -> Result<Pairs> {
         if let (Some(texts), None) = (&self.pair, &self.table) {
             let pair = Pair {
                 line: 0,
@@ -96,17 +90,14 @@ impl PairArgs {
                 base: texts[1].clone(),
                 cells: Default::default(),
             };
-            let default = if self.entity.is_some() { "notebook" } else { "none" };
-            let template = Template::named(self.template.as_deref().unwrap_or(default))?;
-            return Ok(Pairs { pairs: vec![pair], template, file: None });
+            return Ok(Pairs { pairs: vec![pair], file: None });
         }
         let path = self.table.as_deref().context("a table or `--pair` is needed")?;
-        let template = Template::named(self.template.as_deref().unwrap_or("notebook"))?;
         let file = path.display().to_string();
         let format = TableFormat::from_name(&file)
             .ok_or(anyhow!("expected a table that ends in .tsv, .csv or .jsonl, found {file}"))?;
         let bytes = std::fs::read(path).with_context(|| format!("cannot read the table {file}"))?;
-        let uses_entity = template.iter().any(|t| t.columns().any(|column| column == "entity"));
+        let uses_entity = template.is_some_and(|t| t.columns().any(|column| column == "entity"));
         let named = self.columns.clone().unwrap_or_default().0;
         let columns = Columns::guess(&bytes, &named, uses_entity);
         let mut pairs = pairs::read(&file, &bytes, format, &columns)?;
@@ -117,26 +108,6 @@ impl PairArgs {
         }
         pairs.retain(|pair| self.only.is_empty() || self.only.contains(&pair.entity));
         pairs.truncate(self.limit.unwrap_or(usize::MAX));
-        Ok(Pairs { pairs, template, file: Some(file) })
-    }
-}
-
-/// Two answers, `TRUE,FALSE`.
-#[derive(Debug, Clone)]
-pub struct AnswerWords(pub [Template; 2]);
-
-impl FromStr for AnswerWords {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let words: Vec<_> = text.split(',').collect();
-        let [true_answer, false_answer] = words[..] else {
-            return Err(format!("expected two answers, e.g. `TRUE,FALSE`, found {}", words.len()));
-        };
-        if true_answer.trim().is_empty() || false_answer.trim().is_empty() {
-            return Err("an answer is empty".into());
-        }
-        let parse = |word| Template::parse(word).map_err(|e| e.to_string());
-        Ok(Self([parse(true_answer)?, parse(false_answer)?]))
+        Ok(Pairs { pairs, file: Some(file) })
     }
 }

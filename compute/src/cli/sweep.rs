@@ -8,15 +8,15 @@ use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use shared::document::Document;
 use shared::figure::FigureOptions;
-use shared::vocabulary::{Align, Direction, Site};
+use shared::settings::{Checked, Settings};
 
 use super::files::Folder;
-use super::inputs::{AnswerWords, PairArgs, Pairs};
+use super::inputs::{PairArgs, Pairs};
 use super::memory::MemoryArgs;
 use super::opening::{self, OpenArgs};
 use super::report::counted;
 use super::{interrupt, output, report};
-use crate::experiment::{Experiment, Settings};
+use crate::experiment::Experiment;
 use crate::export::Format;
 use crate::model::Model;
 use crate::sweep::wavefront::Progress;
@@ -28,15 +28,8 @@ pub struct SweepArgs {
     #[command(flatten)]
     pairs: PairArgs,
 
-    /// The two answers that are compared, e.g. `TRUE,FALSE` or `{entity},{other}` with columns of
-    /// the table. Default: the columns `true_answer` and `false_answer` where the table has them,
-    /// or else TRUE,FALSE.
-    #[arg(long, value_name = "TRUE,FALSE")]
-    answers: Option<AnswerWords>,
-
-    /// Take the answers as written instead of every variant in case and leading space.
-    #[arg(long)]
-    exact_answers: bool,
+    #[command(flatten)]
+    settings: Settings,
 
     /// The model: a folder in Hugging Face's layout, a .gguf file, or a model of the Hugging Face hub,
     /// `org/name` or `org/name@revision`, which is taken from the local cache or downloaded into it.
@@ -47,32 +40,8 @@ pub struct SweepArgs {
     #[command(flatten)]
     opening: OpenArgs,
 
-    /// What is patched: resid_pre, attn_out, resid_mid, mlp_out or resid_post.
-    #[arg(long, default_value_t)]
-    site: Site,
-
-    /// How prompts of unequal length are aligned: pad (on the left, attended to, as in the
-    /// notebook) or right (unpadded, by the distance from the end).
-    #[arg(long, default_value_t)]
-    align: Align,
-
-    /// Which prompt supplies: denoising patches the source into the base, noising the base into
-    /// the source.
-    #[arg(long, default_value_t)]
-    direction: Direction,
-
-    /// Do not read the whole vocabulary at every cell: no probabilities and top tokens, a little
-    /// faster.
-    #[arg(long)]
-    no_readout: bool,
-
     #[command(flatten)]
     memory: MemoryArgs,
-
-    /// Run N random cells of each sweep again by the naive engine, and write the largest
-    /// difference into the result.
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    verify: usize,
 
     /// The folder for results. What is already there is not run again.
     #[arg(long, value_name = "DIR", default_value = "results")]
@@ -110,7 +79,8 @@ enum Outcome {
 /// # Errors
 /// Bad input, a model that cannot be had, a folder that cannot be written to, or an interruption.
 pub fn run(args: &SweepArgs) -> Result<()> {
-    let pairs = args.pairs.read()?;
+    let settings = args.settings.clone().check()?;
+    let pairs = args.pairs.read(settings.template.as_ref())?;
     let folder = if args.dry_run { None } else { Some(Folder::open(&args.out)?) };
     let says = !args.quiet && !args.json;
     // Before the model is fetched, so that an interruption there cleans up behind itself.
@@ -132,16 +102,6 @@ pub fn run(args: &SweepArgs) -> Result<()> {
             begin.elapsed().as_secs_f64()
         ))?;
     }
-    let settings = Settings {
-        template: pairs.template.clone(),
-        answers: args.answers.as_ref().map(|words| words.0.clone()),
-        exact_answers: args.exact_answers,
-        site: args.site,
-        align: args.align,
-        direction: args.direction,
-        readout: !args.no_readout,
-        n_verified: args.verify,
-    };
     let allowed = model.n_sweep_bytes(limit);
     let prepared = prepare(&model, &pairs, &settings, allowed)?;
     let Some(folder) = folder else { return dry_run(args, &model, &prepared) };
@@ -210,7 +170,7 @@ pub fn run(args: &SweepArgs) -> Result<()> {
 fn prepare(
     model: &Model,
     pairs: &Pairs,
-    settings: &Settings,
+    settings: &Checked,
     allowed: usize,
 ) -> Result<Vec<(Experiment, Plan)>> {
     let (mut prepared, mut problems) = (Vec::with_capacity(pairs.pairs.len()), Vec::new());
@@ -263,7 +223,8 @@ fn there(
     let id = experiment.id(model)?;
     let there = folder.find(&experiment.entity, &id).filter(|document| {
         let n_verified = document.verification.as_ref().map_or(0, |v| v.n_cells);
-        document.readout.is_some() >= !args.no_readout && (args.verify == 0 || n_verified > 0)
+        let Settings { readout, verify, .. } = args.settings;
+        document.readout.is_some() >= readout && (verify == 0 || n_verified > 0)
     });
     let Some(document) = there else { return Ok(None) };
     let missing: Vec<_> = formats(args)

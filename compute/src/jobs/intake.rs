@@ -5,13 +5,13 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use shared::document::Document;
-use shared::job::{PairPreview, Preview, Submission, SweepSettings};
+use shared::job::{PairPreview, Preview, Submission};
 use shared::pairs::{self, Columns, Pair, TableError};
 use shared::problem::RowProblem;
-use shared::template::{Template, TemplateError};
+use shared::settings::{Checked, SettingsError};
 
 use super::Queue;
-use crate::experiment::{Experiment, PrepareError, Settings};
+use crate::experiment::{Experiment, PrepareError};
 use crate::model::Model;
 use crate::store::{NewPair, StoreError};
 use crate::sweep::{Plan, SweepError, plan, speed};
@@ -38,9 +38,9 @@ pub enum IntakeError {
     /// A server without models.
     #[error("this server has no model: it only shows what is there")]
     NoModel,
-    /// The template or the answers.
+    /// Settings that cannot be followed.
     #[error(transparent)]
-    Template(#[from] TemplateError),
+    Settings(#[from] SettingsError),
     /// More pairs, or more of something else, than one submission may hold.
     #[error("found {found} {what}, and {limit} are allowed in one submission: split it")]
     TooMany {
@@ -81,27 +81,6 @@ pub enum IntakeError {
 
 fn first(rows: &[RowProblem]) -> String {
     rows.first().map_or(String::new(), |row| format!("line {}: {}", row.line, row.message))
-}
-
-/// The engine's settings of what was asked for.
-///
-/// # Errors
-/// A template or an answer that is none.
-pub fn settings(asked: &SweepSettings) -> Result<Settings, TemplateError> {
-    let answers = match &asked.answers {
-        Some([yes, no]) => Some([Template::parse(yes)?, Template::parse(no)?]),
-        None => None,
-    };
-    Ok(Settings {
-        template: Template::named(&asked.template)?,
-        answers,
-        exact_answers: asked.exact_answers,
-        site: asked.site,
-        align: asked.align,
-        direction: asked.direction,
-        readout: asked.readout,
-        n_verified: asked.verify,
-    })
 }
 
 /// The pairs of a submission, their model, and what is wrong with any.
@@ -228,12 +207,12 @@ fn prepared(
         false => Ok(()),
     };
     too_many("cells to verify", submission.settings.verify, limits.n_verified)?;
-    let texts = submission.settings.answers.iter().flatten();
+    let texts = submission.settings.answers.iter().flat_map(|pair| &pair.0);
     let longest = texts.chain([&submission.settings.template]).map(String::len).max();
     too_many("bytes of template or answer", longest.unwrap_or(0), limits.n_cell_bytes)?;
     let name_len = submission.name.as_deref().map_or(0, str::len);
     too_many("bytes of name", name_len, MAX_NAME_BYTES)?;
-    let settings = settings(&submission.settings)?;
+    let settings = submission.settings.clone().check()?;
     let pairs = pairs(submission, &settings)?;
     too_many("pairs", pairs.len(), limits.n_pairs)?;
 
@@ -263,7 +242,7 @@ fn prepared(
 /// The most bytes of a job's name.
 const MAX_NAME_BYTES: usize = 200;
 
-fn pairs(submission: &Submission, settings: &Settings) -> Result<Vec<Pair>, IntakeError> {
+fn pairs(submission: &Submission, settings: &Checked) -> Result<Vec<Pair>, IntakeError> {
     match &submission.table {
         Some(_) if !submission.pairs.is_empty() => Err(IntakeError::PairsOrTable("both")),
         None if submission.pairs.is_empty() => Err(IntakeError::PairsOrTable("neither")),
@@ -302,7 +281,7 @@ pub fn rows(error: TableError) -> IntakeError {
 fn prepare(
     model: &Model,
     pair: &Pair,
-    settings: &Settings,
+    settings: &Checked,
     limits: &shared::listing::Limits,
 ) -> Result<Experiment, String> {
     // Before the tokenizer, which takes its time for a very long text.

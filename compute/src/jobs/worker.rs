@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use shared::document::Document;
 use shared::event::{Column, Event, Live, LiveBaselines};
 
-use super::{Queue, Running, fair, intake, now};
+use super::{Queue, Running, fair, now};
 use crate::experiment::Experiment;
 use crate::model::Model;
 use crate::store::{Claim, Outcome, StoreError};
@@ -187,7 +187,7 @@ impl Queue {
         let model = self.model(Some(&claim.model)).ok_or_else(|| {
             Failure::Reason(format!("the model `{}` is not offered any more", claim.model))
         })?;
-        let settings = intake::settings(&claim.settings).map_err(|e| reason(&e))?;
+        let settings = claim.settings.clone().check().map_err(|e| reason(&e))?;
         let experiment =
             Experiment::prepare(model, &claim.pair, &settings).map_err(|e| reason(&e))?;
         if experiment.id(model).map_err(|e| reason(&e))? != claim.experiment {

@@ -1,5 +1,6 @@
 //! Previews, submissions, jobs.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
@@ -9,12 +10,11 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode, header};
 use serde::Deserialize;
 use shared::job::{
-    JobDetail, JobList, Preview, State as JobState, Submission, SweepSettings, TableColumns,
-    TableInput,
+    JobDetail, JobList, Preview, State as JobState, Submission, TableColumns, TableInput,
 };
 use shared::pairs::{self, Columns, TableFormat};
 use shared::problem::Problem;
-use shared::vocabulary::{Align, Direction, Site};
+use shared::settings::Settings;
 use utoipa::IntoParams;
 
 use super::extract::{Json as Body, Limited, Path, Query};
@@ -93,14 +93,13 @@ pub async fn submit(
     Ok((StatusCode::CREATED, [(header::LOCATION, location)], Json(detail)))
 }
 
-/// How to read a table and what to do with its pairs.
-#[derive(Debug, Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
+/// How to read a table. The rest of the query are [`Settings`].
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields, default)]
 #[into_params(parameter_in = Query)]
 pub struct TableQuery {
     /// How the table is written: `tsv` (default), `csv` or `jsonl`.
-    #[serde(default)]
-    #[param(inline)]
+    #[param(inline, required = false)]
     format: TableFormat,
     /// One of the server's models.
     model: Option<String>,
@@ -112,39 +111,34 @@ pub struct TableQuery {
     source: Option<String>,
     /// The base sentence's column.
     base: Option<String>,
-    /// A shipped template's name, a text with `{sentence}`, or `none`.
-    template: Option<String>,
-    /// The true answer; goes with `false_answer`.
-    true_answer: Option<String>,
-    /// The false answer.
-    false_answer: Option<String>,
-    /// Take the answers as written.
-    #[serde(default)]
-    #[param(required = false)]
-    exact_answers: bool,
-    /// What is patched.
-    #[serde(default)]
-    #[param(inline, required = false)]
-    site: Site,
-    /// How prompts of unequal length are aligned.
-    #[serde(default)]
-    #[param(inline, required = false)]
-    align: Align,
-    /// Which prompt supplies.
-    #[serde(default)]
-    #[param(inline, required = false)]
-    direction: Direction,
-    /// Whether to read the whole vocabulary; `true` by default.
-    readout: Option<bool>,
-    /// How many cells the naive engine runs again.
-    #[serde(default)]
-    #[param(required = false)]
-    verify: usize,
+}
+
+/// Takes a query apart.
+fn table_query(texts: Vec<(String, String)>) -> Result<(TableQuery, Settings), ApiError> {
+    const TABLE: [&str; 6] = ["format", "model", "name", "entity", "source", "base"];
+    let (mut table, mut asked) = (serde_json::Map::new(), BTreeMap::<_, String>::new());
+    for (name, text) in texts {
+        match TABLE.contains(&&*name) {
+            true => drop(table.insert(name, text.into())),
+            // A list may be given as one text or item by item.
+            false => {
+                let list = asked.entry(name).and_modify(|list| list.push(','));
+                list.or_default().push_str(&text);
+            }
+        }
+    }
+    let bad = |error: &dyn std::fmt::Display| ApiError::bad_request(error.to_string());
+    let table = serde_json::from_value(table.into()).map_err(|error| bad(&error))?;
+    let mut settings = Settings::default();
+    for (name, text) in asked {
+        settings.set(&name, &text).map_err(|error| bad(&error))?;
+    }
+    Ok((table, settings))
 }
 
 /// Submits a table as it is in its file.
 #[utoipa::path(
-    post, path = "/api/jobs/table", tag = "jobs", params(TableQuery),
+    post, path = "/api/jobs/table", tag = "jobs", params(TableQuery, Settings),
     request_body(content = String, content_type = "text/plain"),
     responses((status = 201, body = JobDetail),
         (status = "4XX", body = Problem, content_type = "application/problem+json"),
@@ -153,9 +147,10 @@ pub struct TableQuery {
 pub async fn submit_table(
     State(app): State<Arc<App>>,
     Client(client): Client,
-    Query(query): Query<TableQuery>,
+    Query(query): Query<Vec<(String, String)>>,
     Limited(bytes): Limited<N_BODY_BYTES>,
 ) -> Result<(StatusCode, [(header::HeaderName, String); 1], Json<JobDetail>), ApiError> {
+    let (query, settings) = table_query(query)?;
     let text = match std::str::from_utf8(&bytes) {
         Ok(text) => text.trim_start_matches('\u{feff}').to_string(),
         Err(_) => {
@@ -168,16 +163,6 @@ pub async fn submit_table(
             ));
         }
     };
-    let answers = match (query.true_answer, query.false_answer) {
-        (Some(yes), Some(no)) => Some([yes, no]),
-        (None, None) => None,
-        _ => {
-            return Err(ApiError::unusable(
-                "`true_answer` and `false_answer` go together, found one of them",
-            ));
-        }
-    };
-    let defaults = SweepSettings::default();
     let submission = Submission {
         model: query.model,
         name: query.name,
@@ -187,16 +172,7 @@ pub async fn submit_table(
             format: query.format,
             columns: TableColumns { entity: query.entity, source: query.source, base: query.base },
         }),
-        settings: SweepSettings {
-            template: query.template.unwrap_or(defaults.template),
-            answers,
-            exact_answers: query.exact_answers,
-            site: query.site,
-            align: query.align,
-            direction: query.direction,
-            readout: query.readout.unwrap_or(defaults.readout),
-            verify: query.verify,
-        },
+        settings,
     };
     let detail = app.heavy(move |queue| Ok(queue.submit(submission, &client)?)).await?;
     let location = format!("/api/jobs/{}", detail.job.id);

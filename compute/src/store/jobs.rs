@@ -2,8 +2,9 @@
 
 use rusqlite::{Connection, OptionalExtension, Row, ToSql, Transaction, params};
 use shared::document::{Document, content_id};
-use shared::job::{Job, JobDetail, JobPair, Standing, State, SweepSettings};
+use shared::job::{Job, JobDetail, JobPair, Standing, State};
 use shared::pairs::Pair;
+use shared::settings::Settings;
 
 use super::{Result, Store, experiments};
 
@@ -17,7 +18,7 @@ pub struct NewJob {
     /// The model's name.
     pub model: String,
     /// What is the same for all pairs.
-    pub settings: SweepSettings,
+    pub settings: Settings,
     /// When, in UTC.
     pub now: String,
     /// Its pairs.
@@ -56,7 +57,7 @@ pub struct Claim {
     /// The model's name.
     pub model: String,
     /// What is the same for all pairs of the job.
-    pub settings: SweepSettings,
+    pub settings: Settings,
     /// Which of the job's pairs, from 0.
     pub index: usize,
     /// The row of the table.

@@ -1,7 +1,8 @@
 use shared::address::{Filter, Sort};
 use shared::document::{Document, content_id};
-use shared::job::{State, SweepSettings};
+use shared::job::State;
 use shared::pairs::Pair;
+use shared::settings::Settings;
 
 use super::*;
 
@@ -43,7 +44,7 @@ fn job(n_pairs: usize, client: &str) -> NewJob {
         client: client.into(),
         name: "pairs.tsv".into(),
         model: "m".into(),
-        settings: SweepSettings { readout: false, ..Default::default() },
+        settings: Settings { readout: false, ..Default::default() },
         now: NOW.into(),
         pairs: (0..n_pairs)
             .map(|i| NewPair { pair: pair(i), experiment: document(i).id })

@@ -96,7 +96,7 @@ fn Pairs(
         _ => None,
     })?;
     let (title, model) = (words::job_name(&first), first.model.clone());
-    let site = first.settings.site;
+    let site = first.settings.sites.clone();
     let running = id.clone();
     let job: Memo<Job> = Memo::new(move |_| server.job(&id).unwrap_or_else(|| first.clone()));
     let experiment = Memo::new(move |_| {

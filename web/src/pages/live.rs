@@ -40,7 +40,7 @@ pub fn Pending(server: Server, job: Job, pair: JobPair) -> impl IntoView {
             <div class="title-row">
                 <div>
                     {heading(title)}
-                    <p class="facts">{format!("{} · {}", job.model, job.settings.site)}</p>
+                    <p class="facts">{format!("{} · {}", job.model, job.settings.sites)}</p>
                 </div>
                 <div class="actions">
                     <a class="button" href=href>"The whole job"</a>

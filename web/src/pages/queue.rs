@@ -53,7 +53,7 @@ fn JobRow(server: Server, job: Signal<Job>) -> impl IntoView {
         let job = job.get();
         let pairs = words::count(job.n_pairs, "pair", "pairs");
         let at = job.submitted_at.replace('T', " ");
-        format!("{} · {} · {pairs} · {}", job.model, job.settings.site, at.trim_end_matches('Z'))
+        format!("{} · {} · {pairs} · {}", job.model, job.settings.sites, at.trim_end_matches('Z'))
     };
     let is = move |state: State| job.with(|job| job.state == state);
     let running = id.clone();

@@ -10,7 +10,7 @@ use shared::job::TableColumns;
 use shared::listing::ServerInfo;
 use shared::pairs::{self, TableFormat};
 use shared::template::NO_TEMPLATE;
-use shared::vocabulary::{Align, Direction, Site};
+use shared::vocabulary::{Align, Directions, Site};
 
 use crate::inputs::{self, choice, select};
 use crate::viewer::Viewer;
@@ -64,27 +64,29 @@ pub fn Fields(draft: Memo<Draft>, info: ServerInfo) -> impl IntoView {
         <fieldset>
             <legend>"Answers"</legend>
             <div class="row">
-                {text(draft, "For", "TRUE", false, |d| &mut d.answers[0])}
-                {text(draft, "Against", "FALSE", false, |d| &mut d.answers[1])}
+                {answer(draft, "For", "TRUE", 0)}
+                {answer(draft, "Against", "FALSE", 1)}
             </div>
             {check(draft, "Only as written, not in other case or without the space", |d| {
-                &mut d.exact_answers
+                &mut d.settings.exact_answers
             })}
         </fieldset>
         <fieldset>
             <legend>"Sweep"</legend>
             <div class="row">
-                {choice("Site", Site::STREAM, move || draft.get().site, move |v| {
-                    set(viewer, |d| d.site = v);
+                {choice("Site", Site::STREAM, move || draft.get().settings.sites.first(), move |v| {
+                    set(viewer, |d| d.settings.sites = v.into());
                 })}
-                {choice("Alignment", Align::ALL, move || draft.get().align, move |v| {
-                    set(viewer, |d| d.align = v);
+                {choice("Alignment", Align::ALL, move || draft.get().settings.align, move |v| {
+                    set(viewer, |d| d.settings.align = v);
                 })}
-                {choice("Direction", Direction::ALL, move || draft.get().direction, move |v| {
-                    set(viewer, |d| d.direction = v);
+                {choice("Direction", Directions::ALL, move || draft.get().settings.direction, move |v| {
+                    set(viewer, |d| d.settings.direction = v);
                 })}
             </div>
-            {check(draft, "Read probabilities and the top token at every cell", |d| &mut d.readout)}
+            {check(draft, "Read probabilities and the top token at every cell", |d| {
+                &mut d.settings.readout
+            })}
         </fieldset>
     }
 }
@@ -108,7 +110,7 @@ fn TemplateField(draft: Memo<Draft>, info: ServerInfo) -> impl IntoView {
         shipped.with_value(|all| all.iter().find(|t| t.name == name).map(|t| t.text.clone()))
     };
     let word = Memo::new(move |_| {
-        draft.with(|draft| match &*draft.template {
+        draft.with(|draft| match &*draft.settings.template {
             NO_TEMPLATE => NO_TEMPLATE.to_string(),
             name if text_of(name).is_some() => name.to_string(),
             _ => OWN.to_string(),
@@ -116,9 +118,11 @@ fn TemplateField(draft: Memo<Draft>, info: ServerInfo) -> impl IntoView {
     });
     let choose = Callback::new(move |value: String| {
         set(viewer, |draft| {
-            draft.template = match &*value {
+            draft.settings.template = match &*value {
                 // One's own begins with what was there.
-                OWN => text_of(&draft.template).unwrap_or_else(|| "{sentence}".to_string()),
+                OWN => {
+                    text_of(&draft.settings.template).unwrap_or_else(|| "{sentence}".to_string())
+                }
                 name => name.to_string(),
             };
         });
@@ -133,7 +137,7 @@ fn TemplateField(draft: Memo<Draft>, info: ServerInfo) -> impl IntoView {
         {select("Template", "stack", Signal::stored(words), word.into(), choose)}
         {move || if is_own.get() {
             let hint = "with {sentence}, and {entity} or any column";
-            text(draft, "Template’s text", hint, true, |d| &mut d.template)
+            text(draft, "Template’s text", hint, true, |d| &mut d.settings.template)
         } else {
             view! { <p class="hint template">{text_of(&word.get())}</p> }.into_any()
         }}
@@ -232,6 +236,25 @@ fn text(
     let now = Signal::derive(move || field(&mut draft.get()).clone());
     let typed = Callback::new(move |text| set(viewer, |d| *field(d) = text));
     inputs::text(name, placeholder, is_long, now, typed)
+}
+
+/// One of the two answers.
+fn answer(
+    draft: Memo<Draft>,
+    name: &'static str,
+    placeholder: &'static str,
+    which: usize,
+) -> AnyView {
+    let viewer = Viewer::get();
+    let now = Signal::derive(move || draft.get().answers().0[which].clone());
+    let typed = Callback::new(move |text| {
+        set(viewer, |draft| {
+            let mut answers = draft.answers();
+            answers.0[which] = text;
+            draft.set_answers(answers);
+        });
+    });
+    inputs::text(name, placeholder, false, now, typed)
 }
 
 fn check(draft: Memo<Draft>, name: &'static str, field: fn(&mut Draft) -> &mut bool) -> AnyView {

@@ -5,8 +5,13 @@
 //! the notebook's experiment, windows of layers, head patching, ablations and causal tracing
 //! differ in nothing but their edits.
 
+mod construct;
+mod digest;
+
 use std::ops::Range;
 use std::sync::Arc;
+
+pub use construct::{AnswerIds, Dimensions, SpanPositions, Subject, window};
 
 use crate::vocabulary::{Direction, Site};
 
