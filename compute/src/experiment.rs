@@ -400,6 +400,10 @@ impl Experiment {
             baselines: baselines(model, sweep),
             readout: readout(model, sweep),
             verification,
+            grids: Vec::new(),
+            spans: Vec::new(),
+            token_texts: Default::default(),
+            settings: None,
             extra: Map::new(),
             provenance: Some(Provenance {
                 engine: format!("patchboard {VERSION}"),
@@ -484,7 +488,7 @@ fn answer(model: &Model, word: String, exact: bool) -> Result<Answer, PrepareErr
         let tried = dropped.iter().map(|variant| format!("{variant:?}")).collect();
         return Err(PrepareError::NoSingleToken { word, tried });
     }
-    Ok(Answer { word, kept, dropped })
+    Ok(Answer { word, kept, dropped, continued: Vec::new() })
 }
 
 fn finite(value: f32) -> Option<f32> {

@@ -5,6 +5,7 @@
 //! reads the other's files. A value that is not finite or was not run is `null`, never NaN; what a
 //! file does not say is unknown, never the default.
 
+mod grids;
 mod read;
 mod warnings;
 
@@ -14,7 +15,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
+pub use self::grids::{AxisKeys, CellGrid, DocumentSpan, Place, TokenTexts, TopToken};
 pub use self::read::DocumentError;
+use crate::settings::Settings;
 use crate::vocabulary::{Align, Direction, Site};
 
 /// The schema this version writes. It opens every older one and refuses newer ones.
@@ -91,6 +94,20 @@ pub struct Document {
     /// The full-vocabulary readout of every cell; `null` where it was switched off.
     #[serde(default)]
     pub readout: Option<Readout>,
+    /// Everything that was measured, a grid each site and direction; empty in the notebook's files
+    /// and those of earlier versions. The first whose cells are layers and positions is what the
+    /// fields above hold; where there is none, their cells are `null`.
+    #[serde(default)]
+    pub grids: Vec<CellGrid>,
+    /// The named sets of positions that the grids have.
+    #[serde(default)]
+    pub spans: Vec<DocumentSpan>,
+    /// The texts of all tokens that [`Self::grids`] name.
+    #[serde(default)]
+    pub token_texts: TokenTexts,
+    /// What was asked for; `null` where unknown, or asked in a way that this version does not know.
+    #[serde(default, deserialize_with = "read::known_settings")]
+    pub settings: Option<Settings>,
     /// What a re-run of some cells by the naive engine showed; `null` where none was asked for.
     #[serde(default)]
     pub verification: Option<Verification>,
@@ -135,6 +152,10 @@ pub struct Answer {
     pub kept: Vec<Token>,
     /// The variants that are more than one token, which cannot count.
     pub dropped: Vec<String>,
+    /// The answer as several tokens that the model is made to read one after the other, where it is
+    /// measured so: its probability is the product of theirs. Then there are no [`Self::kept`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub continued: Vec<Token>,
 }
 
 /// The metric on both unpatched runs.

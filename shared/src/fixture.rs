@@ -44,7 +44,8 @@ pub fn with_tokens(mut document: Document, differing: &[usize]) -> Document {
 
 /// Answers of these words.
 pub fn answers(yes: &str, no: &str) -> Answers {
-    let answer = |word: &str| Answer { word: word.into(), kept: vec![], dropped: vec![] };
+    let answer =
+        |word: &str| Answer { word: word.into(), kept: vec![], dropped: vec![], continued: vec![] };
     Answers { true_answer: answer(yes), false_answer: answer(no) }
 }
 

@@ -19,7 +19,7 @@ use miniz_oxide::inflate::{TINFLStatus, decompress_to_vec_zlib_with_limit};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::document::{Document, Grid, Readout, SCHEMA, Token};
+use crate::document::{Document, Grid, Readout, SCHEMA, Token, TokenTexts};
 use crate::numbers::PROBABILITY_DECIMALS as DECIMALS;
 
 /// The version this program writes; it reads this one and every older one.
@@ -186,8 +186,8 @@ fn unpack(body: &[u8]) -> Result<Document, PermalinkError> {
     Ok(document)
 }
 
-/// The document's fields but those that are packed elsewhere, empty or `null`, and those that this
-/// version does not know, which might be of any size.
+/// The document's fields but those that are packed elsewhere, empty or `null`, and those that might
+/// be of any size: the grids beyond the first, and what this version does not know.
 fn stripped(document: &Document) -> Map<String, Value> {
     let swept = document.base_tokens.iter().skip(document.sentence_start).map(|t| &t.text);
     let labels_are_known = swept.eq(&document.token_labels);
@@ -197,6 +197,10 @@ fn stripped(document: &Document) -> Map<String, Value> {
         source_tokens: vec![],
         base_tokens: vec![],
         readout: None,
+        grids: vec![],
+        spans: vec![],
+        token_texts: TokenTexts::new(),
+        settings: None,
         extra: Map::new(),
         token_labels: if labels_are_known { vec![] } else { document.token_labels.clone() },
         ..document.clone()
@@ -205,6 +209,7 @@ fn stripped(document: &Document) -> Map<String, Value> {
     fields.retain(|_, value| match value {
         Value::Null => false,
         Value::Array(values) => !values.is_empty(),
+        Value::Object(fields) => !fields.is_empty(),
         Value::String(text) => !text.is_empty(),
         _ => true,
     });

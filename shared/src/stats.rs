@@ -16,7 +16,8 @@ pub const LOW_ANSWER_MASS: f32 = 0.1;
 pub fn recovery(patched: Option<f32>, base: Option<f32>, source: Option<f32>) -> Option<f32> {
     let (base, source) = base.zip(source)?;
     let contrast = source - base;
-    let value = (patched? - base) / contrast;
+    // Zero has no sign.
+    let value = (patched? - base) / contrast + 0.0;
     let is_defined = contrast.is_finite() && contrast.abs() >= MIN_CONTRAST_FOR_RECOVERY;
     (is_defined && value.is_finite()).then_some(value)
 }

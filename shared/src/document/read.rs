@@ -3,9 +3,11 @@
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
+use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 
-use super::{Document, Grid, SCHEMA, content_id, is_id};
+use super::{CellGrid, Document, Grid, SCHEMA, content_id, is_id};
+use crate::settings::Settings;
 
 /// A file that holds no result, or one that this version cannot read.
 #[derive(Debug, thiserror::Error)]
@@ -131,6 +133,7 @@ impl Document {
         for value in runs.chain(verified) {
             *value = value.filter(|v| v.is_finite());
         }
+        self.grids.iter_mut().for_each(CellGrid::drop_non_finite);
     }
 
     /// The id must be fit for file names and pages, and the grid's shape what the labels say, or a
@@ -153,6 +156,9 @@ impl Document {
             check_grid("readout.p_false", &readout.p_false, shape)?;
             check_grid("readout.top_token", &readout.top_token, shape)?;
         }
+        for (i, grid) in self.grids.iter().enumerate() {
+            grid.check(self.num_layers).map_err(|why| format!("`grids[{i}]`: {why}"))?;
+        }
         let n_base = self.base_tokens.len();
         if n_base > 0 && self.sentence_start.checked_add(shape.1) != Some(n_base) {
             return Err(format!(
@@ -162,6 +168,13 @@ impl Document {
         }
         Ok(())
     }
+}
+
+/// Settings, as far as this version knows them.
+pub(super) fn known_settings<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<Settings>, D::Error> {
+    Ok(serde_json::from_value(Value::deserialize(deserializer)?).ok())
 }
 
 /// Gives a file an id by its content.

@@ -1,6 +1,8 @@
 use super::read::without_non_finite;
+
 use super::*;
 use crate::fixture;
+use crate::vocabulary::{Direction, Written};
 
 const NOTEBOOK: &str = r#"{"model": "meta-llama/Llama-3.1-8B", "entity": "the \"NaN\" band",
     "source_prompt": "S a b", "base_prompt": "S a c", "source_sentence": "a b",
@@ -160,6 +162,7 @@ fn warns_of_weak_contrast_low_mass_and_dropped_variants() {
         word: word.into(),
         kept: vec![Token { id: 7, text: format!(" {word}") }],
         dropped: dropped.iter().map(ToString::to_string).collect(),
+        continued: vec![],
     };
     let mut document = fixture::document(&[&[Some(1.0)]]);
     assert!(document.warnings().is_empty());
@@ -191,4 +194,52 @@ fn warns_of_weak_contrast_low_mass_and_dropped_variants() {
         let expected = format!("unequal lengths: the source has 1 tokens and the base 3; {how}");
         assert_eq!(document.warnings()[2], expected);
     }
+}
+
+#[test]
+fn grids_are_read_back_and_held_to_their_axes() {
+    let mut document = fixture::ramp(2, 2);
+    let grid = CellGrid {
+        site: Site::Z,
+        direction: Direction::Noising,
+        window: 3,
+        write: Written::Mean,
+        axes: vec![
+            AxisKeys::Layer(vec![0, 1]),
+            AxisKeys::Head(vec![0]),
+            AxisKeys::Position(vec![3, 4]),
+        ],
+        logit_diff: vec![Some(1.0), None, Some(2.0), Some(3.0)],
+        p_true: Some(vec![Some(0.5); 4]),
+        p_false: None,
+        kl_base: None,
+        kl_source: None,
+        rank_true: Some(vec![Some(3); 4]),
+        rank_false: None,
+        top: Some(vec![None, Some(vec![TopToken { id: 1, p: None }]), None, None]),
+    };
+    document.grids = vec![grid.clone()];
+    document.token_texts = [(1, " a".to_string())].into();
+    let read = |document: &Document| read_one(&document.to_json());
+    assert_eq!(read(&document).unwrap(), document);
+    let axes = serde_json::to_value(&grid.axes).unwrap();
+    assert_eq!(axes[2], serde_json::json!({"axis": "position", "keys": [3, 4]}));
+    // What a later version asks for is no reason not to open what came of it.
+    let later = document.to_json().replace("\"settings\":null", "\"settings\":{\"path\":[]}");
+    assert_eq!(read_one(&later).unwrap(), document);
+
+    let mut refused = |change: &dyn Fn(&mut CellGrid), expected: &str| {
+        document.grids = vec![grid.clone()];
+        change(&mut document.grids[0]);
+        let error = read(&document).unwrap_err();
+        assert!(error.contains(expected), "{error}");
+    };
+    refused(&|g| g.logit_diff.truncate(3), "`grids[0]`: `logit_diff` has 3 values for 4 cells");
+    refused(&|g| g.rank_true = Some(vec![]), "`rank_true` has 0 values for 4 cells");
+    refused(&|g| g.axes.clear(), "the first axis is not of layers below 2");
+    refused(
+        &|g| g.axes[0] = AxisKeys::Layer(vec![0, 2]),
+        "the first axis is not of layers below 2",
+    );
+    refused(&|g| g.axes[1] = AxisKeys::Head(vec![]), "an axis is empty or too long");
 }

@@ -353,7 +353,7 @@ fn whatever_the_document_nothing_is_clipped_or_written_over() {
     long.entity = "word ".repeat(200);
     long.source_sentence = "x".repeat(5000);
     long.model = "m".repeat(300);
-    let answer = |word: String| Answer { word, kept: vec![], dropped: vec![] };
+    let answer = |word: String| Answer { word, kept: vec![], dropped: vec![], continued: vec![] };
     long.answers = Some(Answers {
         true_answer: answer("certainly ".repeat(40)),
         false_answer: answer("n".repeat(200)),

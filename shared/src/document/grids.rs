@@ -1,0 +1,211 @@
+//! What an experiment measured, a grid each site and direction.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Baseline, Document};
+use crate::stats;
+use crate::vocabulary::{Direction, Site, Span, Written};
+
+/// The cells of one site and one direction. Every list of values has one for each cell, in row-major
+/// order of the axes: the last axis varies fastest. A list is `null` where that was not read, and a
+/// value where it is no finite number.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct CellGrid {
+    /// The activation that is patched.
+    pub site: Site,
+    /// Which of the pair's prompts supplies activations. Where it is not [`Document::direction`],
+    /// the document's source receives and its base supplies.
+    pub direction: Direction,
+    /// How many layers a cell patches at a time, its own in the middle.
+    pub window: usize,
+    /// What is written.
+    pub write: Written,
+    /// What varies, the slowest first. The first axis is that of layers.
+    pub axes: Vec<AxisKeys>,
+    /// `log P(TRUE) - log P(FALSE)` in nats at the last position.
+    pub logit_diff: Vec<Option<f32>>,
+    /// The probability of the true answer, 0 to 1.
+    #[serde(default)]
+    pub p_true: Option<Vec<Option<f32>>>,
+    /// The probability of the false answer, 0 to 1.
+    #[serde(default)]
+    pub p_false: Option<Vec<Option<f32>>>,
+    /// How far the patched run is from the unpatched run that receives: the Kullback-Leibler
+    /// divergence of the patched distribution from that one over the whole vocabulary, in nats.
+    #[serde(default)]
+    pub kl_base: Option<Vec<Option<f32>>>,
+    /// The same from the run that supplies.
+    #[serde(default)]
+    pub kl_source: Option<Vec<Option<f32>>>,
+    /// How many tokens are more probable than the most probable token of the true answer: 0 where
+    /// it is what the model says.
+    #[serde(default)]
+    pub rank_true: Option<Vec<Option<u32>>>,
+    /// The same of the false answer.
+    #[serde(default)]
+    pub rank_false: Option<Vec<Option<u32>>>,
+    /// The most probable tokens, the first first.
+    #[serde(default)]
+    pub top: Option<Vec<Option<Vec<TopToken>>>>,
+}
+
+/// A token and its probability.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct TopToken {
+    /// The index into the vocabulary; its text is in [`Document::token_texts`].
+    pub id: u32,
+    /// Its probability, 0 to 1.
+    pub p: Option<f32>,
+}
+
+/// The keys along an axis.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(tag = "axis", content = "keys", rename_all = "snake_case")]
+pub enum AxisKeys {
+    /// Layers from 0; of a window, its middle.
+    Layer(Vec<usize>),
+    /// Heads from 0: query heads of `q` and `z`, key heads of `k` and `v`.
+    Head(Vec<usize>),
+    /// Positions of the run that receives.
+    Position(Vec<usize>),
+    /// Named sets of positions, which are in [`Document::spans`].
+    Span(Vec<Span>),
+}
+
+impl AxisKeys {
+    /// How many keys it has.
+    pub fn len(&self) -> usize {
+        match self {
+            Self::Layer(keys) | Self::Head(keys) | Self::Position(keys) => keys.len(),
+            Self::Span(keys) => keys.len(),
+        }
+    }
+
+    /// Whether it has none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// A named set of positions of both runs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct DocumentSpan {
+    /// Its name.
+    pub span: Span,
+    /// Positions of the base run.
+    pub base: Vec<usize>,
+    /// Positions of the source run.
+    pub source: Vec<usize>,
+}
+
+/// The place of a cell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Place {
+    /// The layer.
+    pub layer: usize,
+    /// The head, where there is one.
+    pub head: Option<usize>,
+    /// The position, where there is one.
+    pub position: Option<usize>,
+    /// The named set of positions, where there is one.
+    pub span: Option<Span>,
+}
+
+impl CellGrid {
+    /// How many cells it has; `None` where no number is large enough.
+    pub fn n_cells(&self) -> Option<usize> {
+        self.axes.iter().try_fold(1usize, |n, axis| n.checked_mul(axis.len()))
+    }
+
+    /// The places of the cells, in the order of the values.
+    pub fn places(&self) -> Vec<Place> {
+        let mut places = vec![Place::default()];
+        for axis in &self.axes {
+            let along = |place: Place, key: usize| match axis {
+                AxisKeys::Layer(keys) => Place { layer: keys[key], ..place },
+                AxisKeys::Head(keys) => Place { head: Some(keys[key]), ..place },
+                AxisKeys::Position(keys) => Place { position: Some(keys[key]), ..place },
+                AxisKeys::Span(keys) => Place { span: Some(keys[key]), ..place },
+            };
+            let n = axis.len();
+            places = places.iter().flat_map(|&p| (0..n).map(move |key| along(p, key))).collect();
+        }
+        places
+    }
+
+    /// Whether a cell is a layer and a position, as in the notebook's grid.
+    pub fn is_layer_by_position(&self) -> bool {
+        matches!(self.axes[..], [AxisKeys::Layer(_), AxisKeys::Position(_)])
+    }
+
+    /// The unpatched runs of this direction: the one that receives, then the one that supplies.
+    pub fn ends<'a>(&self, document: &'a Document) -> Option<[&'a Baseline; 2]> {
+        let baselines = document.baselines.as_ref()?;
+        match Some(self.direction) == document.direction {
+            true => Some([&baselines.base, &baselines.source]),
+            false => Some([&baselines.source, &baselines.base]),
+        }
+    }
+
+    /// The share of the gap between the unpatched runs that each cell restores.
+    pub fn recovery(&self, document: &Document) -> Vec<Option<f32>> {
+        let ends = self.ends(document).map(|ends| ends.map(|end| end.logit_diff));
+        let [base, source] = ends.unwrap_or_default();
+        self.logit_diff.iter().map(|&value| stats::recovery(value, base, source)).collect()
+    }
+
+    /// Whether every list is as long as the axes say.
+    pub(super) fn check(&self, n_layers: usize) -> Result<(), String> {
+        match &self.axes[..] {
+            [AxisKeys::Layer(keys), ..] if keys.iter().all(|&layer| layer < n_layers) => {}
+            _ => return Err(format!("the first axis is not of layers below {n_layers}")),
+        }
+        let n = self.n_cells().filter(|&n| n > 0).ok_or("an axis is empty or too long")?;
+        let lists = [
+            ("logit_diff", Some(self.logit_diff.len())),
+            ("p_true", self.p_true.as_ref().map(Vec::len)),
+            ("p_false", self.p_false.as_ref().map(Vec::len)),
+            ("kl_base", self.kl_base.as_ref().map(Vec::len)),
+            ("kl_source", self.kl_source.as_ref().map(Vec::len)),
+            ("rank_true", self.rank_true.as_ref().map(Vec::len)),
+            ("rank_false", self.rank_false.as_ref().map(Vec::len)),
+            ("top", self.top.as_ref().map(Vec::len)),
+        ];
+        match lists.into_iter().find(|(_, len)| len.is_some_and(|len| len != n)) {
+            Some((name, len)) => {
+                let found = len.unwrap_or_default();
+                Err(format!("`{name}` has {found} values for {n} cells"))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// A number too large for `f32` is read as infinity; it is no value.
+    pub(super) fn drop_non_finite(&mut self) {
+        let lists = [&mut self.p_true, &mut self.p_false, &mut self.kl_base, &mut self.kl_source];
+        let values = lists.into_iter().flatten().chain([&mut self.logit_diff]).flatten();
+        for value in values {
+            *value = value.filter(|v| v.is_finite());
+        }
+        for top in self.top.iter_mut().flatten().flatten().flatten() {
+            top.p = top.p.filter(|v| v.is_finite());
+        }
+    }
+}
+
+impl Document {
+    /// The text of a token that some cell says.
+    pub fn token_text(&self, id: u32) -> Option<&str> {
+        let flat = || self.readout.as_ref().and_then(|readout| readout.top_token_labels.get(&id));
+        self.token_texts.get(&id).or_else(flat).map(String::as_str)
+    }
+}
+
+/// The texts of tokens by id.
+pub type TokenTexts = BTreeMap<u32, String>;
