@@ -1,16 +1,16 @@
-//! Causal attention for many short runs that share a prefix, as one candle operation.
+//! Causal attention for many short runs that share their beginnings, as one candle operation.
 //!
-//! Rows of a tall matrix are grouped into spans. A span is one run's positions from `start` on; the
-//! keys and values of the positions before it are those of another run, which all spans share.
-//! That is what makes a patched run cheap: left of the patch it is the base run.
+//! Rows of a tall matrix are grouped into [`Span`]s: one run's positions, of which the first have
+//! their keys and values in a matrix that many runs share. That is what makes a patched run cheap:
+//! left of the patch it is the base run.
 
-use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Storage, Tensor};
+use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Storage, Tensor};
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
-use super::rows::{Outputs, Span, contiguous, n_rows};
+use super::rows::{Span, contiguous};
 
-/// Keys and values of one run in one layer, each `[positions, n_kv_heads * d_head]`.
+/// Keys and values, each `[rows, n_kv_heads * d_head]`.
 #[derive(Debug, Clone)]
 pub struct KeysValues {
     /// Keys, rotated.
@@ -36,116 +36,113 @@ pub struct Heads {
     pub softcap: Option<f32>,
 }
 
-/// Attention of `queries` `[query rows, n_heads * d_head]` over the rows' own `own.keys` and
-/// `own.values` `[rows, n_kv_heads * d_head]` and, left of each span, over `prefix`. Returns
-/// `[query rows, n_heads * d_head]`.
+/// Attention of `queries` `[query rows, n_heads * d_head]` over what the spans see of `shared` and,
+/// after that, over the rows' own `own`, whose rows are the spans' own positions one after another.
+/// Returns `[query rows, n_heads * d_head]`.
 ///
 /// # Errors
-/// Shapes that do not fit, or a prefix shorter than a span's start.
+/// Shapes that do not fit.
 pub fn attend(
     queries: &Tensor,
-    own: &KeysValues,
-    prefix: Option<&KeysValues>,
+    own: Option<&KeysValues>,
+    shared: Option<&KeysValues>,
     spans: &[Span],
-    outputs: Outputs,
     heads: Heads,
 ) -> Result<Tensor> {
-    let op = Attention { prefix, spans, outputs, heads };
-    queries.apply_op3_no_bwd(&own.keys, &own.values, &op)
+    queries.apply_op1_no_bwd(&Attention { own, shared, spans, heads })
 }
 
 struct Attention<'a> {
-    prefix: Option<&'a KeysValues>,
+    own: Option<&'a KeysValues>,
+    shared: Option<&'a KeysValues>,
     spans: &'a [Span],
-    outputs: Outputs,
     heads: Heads,
 }
 
-impl CustomOp3 for Attention<'_> {
+impl CustomOp1 for Attention<'_> {
     fn name(&self) -> &'static str {
         "prefix-shared-attention"
     }
 
-    fn cpu_fwd(
-        &self,
-        queries: &CpuStorage,
-        queries_layout: &Layout,
-        keys: &CpuStorage,
-        keys_layout: &Layout,
-        values: &CpuStorage,
-        values_layout: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
-        let own = [contiguous(keys, keys_layout)?, contiguous(values, values_layout)?];
-        let queries = contiguous(queries, queries_layout)?;
-        match self.prefix {
-            None => self.run(queries, own, [&[], &[]]),
-            Some(prefix) => {
-                let (keys, keys_layout) = prefix.keys.storage_and_layout();
-                let (values, values_layout) = prefix.values.storage_and_layout();
-                match (&*keys, &*values) {
-                    (Storage::Cpu(keys), Storage::Cpu(values)) => {
-                        let prefix =
-                            [contiguous(keys, keys_layout)?, contiguous(values, values_layout)?];
-                        self.run(queries, own, prefix)
-                    }
-                    _ => candle_core::bail!("the prefix is on another device than the queries"),
-                }
-            }
-        }
+    fn cpu_fwd(&self, queries: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
+        let queries = contiguous(queries, layout)?;
+        with_numbers(self.own, |own| {
+            with_numbers(self.shared, |shared| self.run(queries, own, shared))
+        })
     }
 }
+
+/// Calls `f` with the numbers of keys and values, which are on the CPU; with none of none.
+fn with_numbers<R>(
+    keys_values: Option<&KeysValues>,
+    f: impl FnOnce([&[f32]; 2]) -> Result<R>,
+) -> Result<R> {
+    let Some(KeysValues { keys, values }) = keys_values else { return f([&[], &[]]) };
+    let (keys, keys_layout) = keys.storage_and_layout();
+    let (values, values_layout) = values.storage_and_layout();
+    match (&*keys, &*values) {
+        (Storage::Cpu(keys), Storage::Cpu(values)) => {
+            f([contiguous(keys, keys_layout)?, contiguous(values, values_layout)?])
+        }
+        _ => candle_core::bail!("keys and values are on another device than the queries"),
+    }
+}
+
+/// Queries a task: enough to be worth scheduling, few enough to keep all cores busy.
+const QUERIES_PER_TASK: usize = 16;
 
 impl Attention<'_> {
     fn run(
         &self,
         queries: &[f32],
         own: [&[f32]; 2],
-        prefix: [&[f32]; 2],
+        shared: [&[f32]; 2],
     ) -> Result<(CpuStorage, Shape)> {
         let Heads { n_kv, n_groups, d_head, .. } = self.heads;
         let (d_kv, d_q) = (n_kv * d_head, n_kv * n_groups * d_head);
-        let n_rows = n_rows(self.spans);
-        let n_out: usize = self.spans.iter().map(|span| self.outputs.n_rows(span.len)).sum();
-        let n_prefix = self.spans.iter().map(|span| span.start).max().unwrap_or(0);
+        let n_rows: usize = self.spans.iter().map(|span| span.n_own).sum();
+        let n_out: usize = self.spans.iter().map(|span| span.n_queries).sum();
+        let n_shared = self.spans.iter().map(|span| span.offset + span.n_shared).max().unwrap_or(0);
         if queries.len() != n_out * d_q
             || own.iter().any(|matrix| matrix.len() != n_rows * d_kv)
-            || prefix.iter().any(|matrix| matrix.len() < n_prefix * d_kv)
+            || shared.iter().any(|matrix| matrix.len() < n_shared * d_kv)
         {
-            candle_core::bail!("attention over {n_rows} rows after {n_prefix} got other shapes")
+            candle_core::bail!("attention over {n_rows} rows after {n_shared} got other shapes")
         }
         let mut out = vec![0.0; n_out * d_q];
         let (mut work, mut rest) = (Vec::with_capacity(self.spans.len()), &mut *out);
         let (mut row, mut query_row) = (0, 0);
         for &span in self.spans {
-            let n = self.outputs.n_rows(span.len);
-            let (mine, others) = rest.split_at_mut(n * d_q);
-            rest = others;
-            work.push((span, row, query_row, mine));
-            row += span.len;
-            query_row += n;
+            let own = own.map(|matrix| &matrix[row * d_kv..][..span.n_own * d_kv]);
+            let shared = shared.map(|matrix| &matrix[span.offset * d_kv..][..span.n_shared * d_kv]);
+            for first in (0..span.n_queries).step_by(QUERIES_PER_TASK) {
+                let n = QUERIES_PER_TASK.min(span.n_queries - first);
+                let (out, others) = rest.split_at_mut(n * d_q);
+                rest = others;
+                let queries = &queries[(query_row + first) * d_q..][..n * d_q];
+                let position = span.queries().start + first;
+                work.push(Queries { heads: self.heads, position, queries, own, shared, out });
+            }
+            row += span.n_own;
+            query_row += span.n_queries;
         }
         let arch = Arch::new();
-        work.into_par_iter().for_each(|(span, row, query_row, out)| {
-            let own = own.map(|matrix| &matrix[row * d_kv..][..span.len * d_kv]);
-            let prefix = prefix.map(|matrix| &matrix[..span.start * d_kv]);
-            let queries = &queries[query_row * d_q..][..out.len()];
-            arch.dispatch(SpanAttention { heads: self.heads, span, queries, own, prefix, out });
-        });
+        work.into_par_iter().for_each(|queries| arch.dispatch(queries));
         Ok((CpuStorage::F32(out), (n_out, d_q).into()))
     }
 }
 
-/// One span's share of the work: `out` gets the attention of its last `out.len() / d_q` rows.
-struct SpanAttention<'a> {
+/// Some queries of one span, the first of them at `position`.
+struct Queries<'a> {
     heads: Heads,
-    span: Span,
+    position: usize,
     queries: &'a [f32],
     own: [&'a [f32]; 2],
-    prefix: [&'a [f32]; 2],
+    shared: [&'a [f32]; 2],
     out: &'a mut [f32],
 }
 
-impl WithSimd for SpanAttention<'_> {
+impl WithSimd for Queries<'_> {
     type Output = ();
 
     #[inline(always)]
@@ -153,10 +150,9 @@ impl WithSimd for SpanAttention<'_> {
         let Heads { n_kv, n_groups, d_head, scale, window, softcap } = self.heads;
         let (d_kv, d_q) = (n_kv * d_head, n_kv * n_groups * d_head);
         let n_queries = self.out.len() / d_q;
-        let n_skipped = self.span.len - n_queries;
-        let mut weights = vec![0.0f32; self.span.start + self.span.len];
+        let mut weights = vec![0.0f32; self.position + n_queries];
         for i in 0..n_queries {
-            let n_before = self.span.start + n_skipped + i + 1;
+            let n_before = self.position + i + 1;
             let n_seen = window.map_or(n_before, |window| window.min(n_before));
             let n_hidden = n_before - n_seen;
             for head in 0..n_kv * n_groups {
@@ -164,8 +160,8 @@ impl WithSimd for SpanAttention<'_> {
                 let at = i * d_q + head * d_head;
                 let query = &self.queries[at..at + d_head];
                 let seen = |which: usize| {
-                    let prefix = self.prefix[which].chunks_exact(d_kv);
-                    prefix
+                    let shared = self.shared[which].chunks_exact(d_kv);
+                    shared
                         .chain(self.own[which].chunks_exact(d_kv))
                         .skip(n_hidden)
                         .take(n_seen)

@@ -1,10 +1,12 @@
 //! The one decoder block.
 //!
-//! It works on a tall matrix of rows from many runs; [`Span`]s say which rows belong together. Its
-//! two halves are separate, because a patch may go in between them. It knows the axes of a
-//! [`Config`], and no family.
+//! It works on a tall matrix of rows from many runs; [`Span`]s say which rows belong together. It
+//! goes from site to site and shows each activation to a hook: unpatched runs keep what they see,
+//! patched ones write into it, and so does the naive oracle. It knows the axes of a [`Config`], and
+//! no family.
 
 use candle_core::{Result, Tensor};
+use shared::vocabulary::Site;
 
 use super::attention::{Heads, KeysValues, attend};
 use super::batched_attention;
@@ -16,7 +18,7 @@ use super::names::{Module, Weight};
 use super::norm::Norm;
 use super::placement::Kernels;
 use super::rotary::Rotary;
-use super::rows::{Outputs, Span, last_rows, positions};
+use super::rows::Span;
 use super::weights::Weights;
 
 /// The weights of one decoder block, matrices as `[out, in]`.
@@ -42,13 +44,33 @@ pub struct Block {
     mlp_post_norm: Option<Norm>,  // over d_model
 }
 
-/// What attention adds to the residual stream.
-pub struct Attended {
-    /// `[output rows, d_model]`
-    pub attn_out: Tensor,
-    /// Keys and values of all rows, which other runs may share as their prefix.
-    pub keys_values: KeysValues,
+/// The rows that go through a block.
+#[derive(Debug, Clone, Copy)]
+pub struct BlockRows<'a> {
+    /// Which rows belong together.
+    pub spans: &'a [Span],
+    /// The position of every row of keys and values, `[own rows]` u32.
+    pub own_positions: &'a Tensor,
+    /// The position of every row of queries, `[query rows]` u32.
+    pub query_positions: &'a Tensor,
+    /// Which of the rows have queries, `[query rows]` u32; `None` for all.
+    pub query_rows: Option<&'a Tensor>,
 }
+
+/// The keys and values that spans share.
+#[derive(Debug, Clone, Copy)]
+pub enum Shared<'a> {
+    /// Those of other rows, computed before.
+    Of(&'a KeysValues),
+    /// Those of the very rows that go through the block, in the order of this index `[rows]` u32;
+    /// as they are without one. No span has keys and values of its own then.
+    These(Option<&'a Tensor>),
+}
+
+/// Sees every activation of a block in the order of [`Site`], `[rows, width]`, and returns it,
+/// changed or not. `None` stands for no rows: a hook may let rows enter at any site by returning
+/// more rows than it was given.
+pub type Hook<'a> = dyn FnMut(Site, Option<Tensor>) -> Result<Option<Tensor>> + 'a;
 
 impl Block {
     /// Loads block `layer`.
@@ -121,45 +143,105 @@ impl Block {
         })
     }
 
-    /// The attention half for the residual stream `x` `[rows, d_model]` of all `spans`. Positions
-    /// left of a span are read from `prefix`.
+    /// Takes rows through the block, site by site. `pre` `[rows, d_model]` is the residual stream
+    /// before it. Rows that a hook lets in after [`Site::ResidPre`] find the stream before the block
+    /// in `residual` `[rows, d_model]`, which then holds that of all rows that come out, in their
+    /// order. Returns the stream after the block, and the keys and values that spans share.
     ///
     /// # Errors
-    /// What candle reports.
-    pub fn attend(
+    /// What candle or `hook` reports.
+    pub fn run(
         &self,
-        x: &Tensor,
+        pre: Option<Tensor>,
+        residual: Option<&Tensor>,
+        rows: BlockRows,
+        shared: Shared,
         rotary: &Rotary,
+        hook: &mut Hook,
+    ) -> Result<(Option<Tensor>, Option<KeysValues>)> {
+        let pre = hook(Site::ResidPre, pre)?;
+        let x = match &pre {
+            Some(pre) => Some(normed(pre.clone(), self.attn_norm.as_ref())?),
+            None => None,
+        };
+        let apply =
+            |linear: &Linear, x: &Option<Tensor>| x.as_ref().map(|x| linear.apply(x)).transpose();
+        // Rows that no query is asked for still have keys and values.
+        let queried = |x: Option<Tensor>| match (x, rows.query_rows) {
+            (Some(x), Some(queried)) => x.index_select(queried, 0).map(Some),
+            (x, _) => Ok(x),
+        };
+        let queries = hook(Site::Query, apply(&self.query, &queried(x.clone())?)?)?;
+        let keys = hook(Site::Key, apply(&self.key, &x)?)?;
+        let values = hook(Site::Value, apply(&self.value, &x)?)?;
+        let keys_values = match (keys, values) {
+            (Some(keys), Some(values)) => {
+                let keys = normed(keys, self.key_norm.as_ref())?;
+                let keys = rotary.rotate(keys, rows.own_positions, self.rope)?;
+                Some(KeysValues { keys, values })
+            }
+            _ => None,
+        };
+        let residual = match residual {
+            Some(residual) => Some(residual.clone()),
+            None => queried(pre)?,
+        };
+        let (own, shared) = match (shared, keys_values) {
+            (Shared::Of(shared), own) => (own, Some(shared.clone())),
+            (Shared::These(Some(order)), Some(all)) => {
+                let keys = all.keys.index_select(order, 0)?;
+                (None, Some(KeysValues { keys, values: all.values.index_select(order, 0)? }))
+            }
+            (Shared::These(_), all) => (None, all),
+        };
+        let z = match queries {
+            None => None,
+            Some(queries) => {
+                let queries = normed(queries, self.query_norm.as_ref())?;
+                let queries = rotary.rotate(queries, rows.query_positions, self.rope)?;
+                Some(self.mix(&queries, own.as_ref(), shared.as_ref(), rows.spans, rotary)?)
+            }
+        };
+        let attn_out = match hook(Site::Z, z)? {
+            Some(z) => Some(normed(self.attn_out.apply(&z)?, self.attn_post_norm.as_ref())?),
+            None => None,
+        };
+        // The stream before the block of the rows that are there so far.
+        let before = |x: &Tensor| match &residual {
+            Some(residual) => residual.narrow(0, 0, x.dim(0)?),
+            None => candle_core::bail!("rows entered a block without a residual stream"),
+        };
+        let mid = match hook(Site::AttnOut, attn_out)? {
+            Some(attn_out) => Some(added(before(&attn_out)?, attn_out)?),
+            None => None,
+        };
+        let mid = hook(Site::ResidMid, mid)?;
+        let mlp_out = match &mid {
+            Some(mid) => Some(self.mlp(&before(mid)?, mid)?),
+            None => None,
+        };
+        let post = match (mid, hook(Site::MlpOut, mlp_out)?) {
+            (Some(mid), Some(mlp_out)) => Some(added(mid, mlp_out)?),
+            _ => None,
+        };
+        Ok((hook(Site::ResidPost, post)?, shared))
+    }
+
+    fn mix(
+        &self,
+        queries: &Tensor,
+        own: Option<&KeysValues>,
+        shared: Option<&KeysValues>,
         spans: &[Span],
-        prefix: Option<&KeysValues>,
-        outputs: Outputs,
-    ) -> Result<Attended> {
-        let x = normed(x.clone(), self.attn_norm.as_ref())?;
-        let at = positions(spans, x.device())?;
-        let keys = normed(self.key.apply(&x)?, self.key_norm.as_ref())?;
-        let keys_values = KeysValues {
-            keys: rotary.rotate(keys, &at, self.rope)?,
-            values: self.value.apply(&x)?,
-        };
-        let (x, at) = match outputs {
-            Outputs::All => (x, at),
-            Outputs::Last => {
-                let last = last_rows(spans, x.device())?;
-                (x.index_select(&last, 0)?, at.index_select(&last, 0)?)
-            }
-        };
-        let queries = normed(self.query.apply(&x)?, self.query_norm.as_ref())?;
-        let queries = rotary.rotate(queries, &at, self.rope)?;
-        let (own, heads) = (&keys_values, self.heads);
-        let mixed = match self.kernels {
-            Kernels::Own => attend(&queries, own, prefix, spans, outputs, heads)?,
+        rotary: &Rotary,
+    ) -> Result<Tensor> {
+        match self.kernels {
+            Kernels::Own => attend(queries, own, shared, spans, self.heads),
             Kernels::Stock => {
-                let mask = rotary.mask(heads.window)?;
-                batched_attention::attend(&queries, own, prefix, spans, outputs, heads, mask)?
+                let mask = rotary.mask(self.heads.window)?;
+                batched_attention::attend(queries, own, shared, spans, self.heads, mask)
             }
-        };
-        let attn_out = normed(self.attn_out.apply(&mixed)?, self.attn_post_norm.as_ref())?;
-        Ok(Attended { attn_out, keys_values })
+        }
     }
 
     /// What the MLP adds to the residual stream, `[rows, d_model]`, which was `pre`
@@ -167,7 +249,7 @@ impl Block {
     ///
     /// # Errors
     /// What candle reports.
-    pub fn mlp(&self, pre: &Tensor, mid: &Tensor) -> Result<Tensor> {
+    fn mlp(&self, pre: &Tensor, mid: &Tensor) -> Result<Tensor> {
         let (x, norm) = match self.residual {
             Residual::Serial => (mid, &self.mlp_norm),
             Residual::Parallel => (pre, &self.mlp_norm),
@@ -182,6 +264,11 @@ impl Block {
         };
         normed(self.down.apply(&hidden)?, self.mlp_post_norm.as_ref())
     }
+}
+
+/// The sum of two tensors of one shape.
+fn added(a: Tensor, b: Tensor) -> Result<Tensor> {
+    a + b
 }
 
 /// `x` through a norm, if there is one there.

@@ -233,7 +233,10 @@ impl InplaceOp2 for AddBias {
 }
 
 /// The numbers of a contiguous f32 tensor, to be changed.
-fn contiguous_mut<'a>(storage: &'a mut CpuStorage, layout: &Layout) -> Result<&'a mut [f32]> {
+pub(super) fn contiguous_mut<'a>(
+    storage: &'a mut CpuStorage,
+    layout: &Layout,
+) -> Result<&'a mut [f32]> {
     let Some((begin, end)) = layout.contiguous_offsets() else {
         candle_core::bail!("expected a contiguous tensor, found {layout:?}")
     };

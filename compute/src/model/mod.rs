@@ -21,6 +21,7 @@ mod layout;
 mod names;
 mod norm;
 mod placement;
+mod put;
 mod rope;
 mod rotary;
 mod rows;
@@ -37,7 +38,7 @@ use std::sync::Arc;
 use candle_core::{DType, Device, Result, Tensor};
 
 pub use attention::KeysValues;
-pub use block::{Attended, Block};
+pub use block::{Block, BlockRows, Hook, Shared};
 pub use config::{Biases, Config, Layer, Norms, QkNorm, Residual, Spec};
 pub use default_model::{DEFAULT_MODEL, DefaultModel};
 use digests::Digests;
@@ -57,10 +58,11 @@ use norm::Norm;
 pub use norm::NormKind;
 use placement::Placed;
 pub use placement::{Kernels, Placement};
+pub use put::{put_rows, standard_normal};
 pub use rope::{Rope, RopeScaling};
 pub use rotary::Rotary;
 pub(crate) use rows::contiguous;
-pub use rows::{Outputs, Span, last_rows, n_rows};
+pub use rows::{Span, index};
 pub(crate) use sha256::sha256_of;
 pub use stream::BlockPass;
 use stream::{Blocks, PIECE_ROWS, Source, Table};
@@ -399,12 +401,12 @@ impl Network {
         self.embed.device()
     }
 
-    /// The residual stream before the first block, `[tokens, d_model]`, of a run that begins with
-    /// `tokens`.
+    /// The residual stream before the first block, `[tokens, d_model]`, of `tokens` at
+    /// `positions`.
     ///
     /// # Errors
     /// What candle reports, e.g. a token beyond the vocabulary.
-    pub fn embed(&self, tokens: &[u32]) -> Result<Tensor> {
+    pub fn embed(&self, tokens: &[u32], positions: &[usize]) -> Result<Tensor> {
         let x = self.embed.rows(tokens)?;
         let x = match self.config.embed_scale {
             1.0 => x,
@@ -413,8 +415,31 @@ impl Network {
         let x = x.to_dtype(self.placement.dtype)?;
         match &self.positions {
             None => Ok(x),
-            Some(positions) => x + positions.narrow(0, 0, tokens.len())?,
+            Some(learned) => {
+                x + learned.index_select(&index(positions.iter().copied(), self.device())?, 0)?
+            }
         }
+    }
+
+    /// The standard deviation of the numbers of all tokens' embeddings, as they enter the first
+    /// block: the unit of noise.
+    ///
+    /// # Errors
+    /// What candle reports.
+    pub fn embedding_std(&self) -> Result<f64> {
+        let (mut n, mut sum, mut squares) = (0usize, 0.0, 0.0);
+        for piece in self.embed.pieces() {
+            let numbers = self.embed.piece(piece)?.to_dtype(DType::F32)?;
+            let total = |x: &Tensor| -> Result<f64> {
+                // By rows first, so that f32 keeps its digits.
+                Ok(x.sum(1)?.to_vec1::<f32>()?.into_iter().map(f64::from).sum())
+            };
+            n += numbers.elem_count();
+            sum += total(&numbers)?;
+            squares += total(&numbers.sqr()?)?;
+        }
+        let mean = sum / n as f64;
+        Ok((squares / n as f64 - mean * mean).max(0.0).sqrt() * f64::from(self.config.embed_scale))
     }
 
     /// The final norm of residual streams `x` `[rows, d_model]`, in f32.

@@ -1,63 +1,48 @@
 //! Rows of tall matrices: which run and position each is, and how a kernel reads them.
 
+use std::ops::Range;
+
 use candle_core::{CpuStorage, Device, Layout, Result, Tensor};
 
-/// Consecutive rows that are the positions `start..start + len` of one run.
+/// Consecutive positions of one run, of which the first are read from keys and values that many
+/// runs share, and the rest are rows of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Span {
-    /// The position of the first row.
-    pub start: usize,
-    /// How many rows.
-    pub len: usize,
+    /// The row of the shared keys and values that is position 0 of the run.
+    pub offset: usize,
+    /// How many positions are read from there.
+    pub n_shared: usize,
+    /// How many positions after those have keys and values of their own.
+    pub n_own: usize,
+    /// How many positions have queries: the last ones.
+    pub n_queries: usize,
 }
 
-/// Which rows of every span are asked for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Outputs {
-    /// All of them.
-    All,
-    /// Only the last row of each span: all that the last layer needs.
-    Last,
-}
+impl Span {
+    /// One past the last position.
+    pub fn end(&self) -> usize {
+        self.n_shared + self.n_own
+    }
 
-impl Outputs {
-    /// How many rows of a span of length `len` are asked for.
-    pub fn n_rows(self, len: usize) -> usize {
-        match self {
-            Self::All => len,
-            Self::Last => len.min(1),
-        }
+    /// The positions that have keys and values of their own.
+    pub fn own(&self) -> Range<usize> {
+        self.n_shared..self.end()
+    }
+
+    /// The positions that have queries.
+    pub fn queries(&self) -> Range<usize> {
+        self.end() - self.n_queries..self.end()
     }
 }
 
-/// The rows of all spans together.
-pub fn n_rows(spans: &[Span]) -> usize {
-    spans.iter().map(|span| span.len).sum()
-}
-
-/// The position of every row, `[rows]` u32.
+/// Row numbers or positions as a tensor, `[numbers]` u32.
 ///
 /// # Errors
 /// What candle reports.
-pub fn positions(spans: &[Span], device: &Device) -> Result<Tensor> {
-    let positions = spans.iter().flat_map(|span| span.start..span.start + span.len);
-    let positions: Vec<_> = positions.map(|position| position as u32).collect();
-    let n = positions.len();
-    Tensor::from_vec(positions, n, device)
-}
-
-/// The index of every span's last row, `[spans]` u32.
-///
-/// # Errors
-/// What candle reports.
-pub fn last_rows(spans: &[Span], device: &Device) -> Result<Tensor> {
-    let ends = spans.iter().scan(0u32, |end, span| {
-        *end += span.len as u32;
-        Some(*end - 1)
-    });
-    let ends: Vec<_> = ends.collect();
-    let n = ends.len();
-    Tensor::from_vec(ends, n, device)
+pub fn index(numbers: impl IntoIterator<Item = usize>, device: &Device) -> Result<Tensor> {
+    let numbers: Vec<_> = numbers.into_iter().map(|number| number as u32).collect();
+    let n = numbers.len();
+    Tensor::from_vec(numbers, n, device)
 }
 
 /// The numbers of a contiguous f32 tensor.

@@ -1,43 +1,38 @@
-//! Sweeps: every (layer, position) of a grid, each a base run with one activation of the source
-//! run patched in.
+//! Sweeps: experiments as data ([`shared::specification`]) are compiled to a [`Program`] and carried
+//! out in waves.
 //!
-//! [`wavefront`] is the engine, one pass over the layers for all cells; [`naive`] is its oracle,
-//! one full forward pass a cell.
+//! [`wave`] is the engine, one pass over the layers for all trials that fit; [`oracle`] is what it
+//! is held to, one full forward pass a trial.
 
-pub mod metric;
-pub mod naive;
-pub mod plan;
+mod cells;
+mod certificate;
+mod check;
+mod cost;
+mod indices;
+mod lens;
+mod means;
+pub mod oracle;
+mod program;
+mod reach;
+pub mod readout;
+mod runs;
+mod sizes;
 pub mod speed;
-pub mod verify;
-pub mod wavefront;
+mod wave;
+mod wave_plan;
 
-use shared::alignment::Alignment;
 use shared::vocabulary::Site;
 
-pub use metric::{Reading, VocabularyReading};
-pub use plan::{Cell, Plan};
-
-/// What is run and measured.
-#[derive(Debug, Clone)]
-pub struct Request {
-    /// The two runs and the positions to sweep.
-    pub alignment: Alignment,
-    /// The activation that is replaced.
-    pub site: Site,
-    /// The tokens that count as the true answer; not empty.
-    pub true_ids: Vec<u32>,
-    /// The tokens that count as the false answer; not empty.
-    pub false_ids: Vec<u32>,
-    /// Whether to read the whole vocabulary at every cell: probabilities and the top token.
-    pub readout: bool,
-}
-
-impl Request {
-    /// The swept positions of the base run: the grid's columns.
-    pub fn positions(&self) -> std::ops::Range<usize> {
-        self.alignment.start..self.alignment.base.len()
-    }
-}
+pub use cells::{CellReading, cell_readings};
+pub use certificate::{Certificate, certify};
+pub use check::check;
+pub use cost::{BlockCost, readout as readout_cost};
+pub use lens::LensReading;
+pub use program::{Batch, Division, Operations, Program};
+pub use reach::{Reach, Step, reach};
+pub use readout::{Reading, VocabularyReading};
+pub use runs::{equal_prefix, sequence};
+pub use wave::{Listener, Progress, Readings, run};
 
 /// A sweep that did not come to its end.
 #[derive(Debug, thiserror::Error)]
@@ -56,6 +51,9 @@ pub enum SweepError {
         /// The model's family.
         architecture: &'static str,
     },
+    /// An experiment that refers to what is not there.
+    #[error("the experiment does not fit the model: {0}")]
+    Specification(String),
     /// The smallest piece of the sweep does not fit.
     #[error(
         "the sweep needs at least {} MiB beside the weights, and of what is allowed {} MiB are left: \
@@ -71,15 +69,4 @@ pub enum SweepError {
     /// The tensor library reports a failure.
     #[error("the computation failed: {0}")]
     Candle(#[from] candle_core::Error),
-}
-
-/// The outcome of a sweep.
-#[derive(Debug, Clone)]
-pub struct Sweep {
-    /// The unpatched base run.
-    pub base: Reading,
-    /// The unpatched source run.
-    pub source: Reading,
-    /// Every cell, `[layer][column]`.
-    pub cells: Vec<Vec<Reading>>,
 }

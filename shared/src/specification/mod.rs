@@ -90,7 +90,7 @@ pub struct Edit {
     pub head: Option<usize>,
     /// In which layers.
     pub layers: Range<usize>,
-    /// At which positions of the run.
+    /// At which positions of the run, in any order; naming one twice changes nothing.
     pub positions: Vec<usize>,
     /// What is written there.
     pub write: Write,
@@ -139,6 +139,9 @@ pub struct Metrics {
     /// How many of the most probable tokens are kept of a reading of the whole vocabulary; at
     /// least the first is.
     pub n_top: usize,
+    /// Whether the residual stream of base and source is read after every layer and at every
+    /// position (logit lens).
+    pub lens: bool,
 }
 
 /// The values of trials over axes, in row-major order.

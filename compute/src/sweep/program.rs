@@ -1,0 +1,458 @@
+//! What a table of experiments compiles to: batches of pairs whose runs are unpatched rows of one
+//! matrix, and waves of trials that go through the layers with them.
+
+use std::collections::HashMap;
+use std::ops::Range;
+use std::sync::Arc;
+
+use shared::specification::{MeanOver, Run, Specification, Write};
+use shared::vocabulary::Site;
+
+use super::SweepError;
+use super::check::check;
+use super::cost::{self, BlockCost};
+use super::indices::{Indices, Slice};
+use super::reach::{self, Reach};
+use super::runs::{RunRows, n_read, sequence};
+use super::sizes::Sizes;
+use super::wave_plan::{Put, Puts, Sites, Traveller, Wave};
+use crate::model::Config;
+
+/// How a table is divided.
+#[derive(Debug, Clone, Copy)]
+pub struct Division {
+    /// Bytes that may be taken beyond the weights.
+    pub allowed: usize,
+    /// The most operations of pairs that share each pass over the layers; a pair that has more goes
+    /// alone.
+    pub most_operations: f64,
+    /// The least number of waves of a batch, where it has as many columns: each wave's results are
+    /// known before the next begins.
+    pub n_waves: usize,
+    /// The most rows of a wave, unless one trial has more.
+    pub n_wave_rows: usize,
+    /// The most rows that go through a block at a time, likewise.
+    pub n_tile_rows: usize,
+    /// Whether to compute even trials whose results are known, to check them.
+    pub computes_all: bool,
+}
+
+impl Division {
+    /// As large as `allowed` bytes allow, and in as few waves.
+    pub fn within(allowed: usize) -> Self {
+        Self {
+            allowed,
+            most_operations: f64::INFINITY,
+            n_waves: 1,
+            n_wave_rows: usize::MAX,
+            n_tile_rows: TILE_ROWS,
+            computes_all: false,
+        }
+    }
+}
+
+/// Floating-point operations, a multiply-add counting two.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Operations {
+    /// Unpatched runs once, the computed trials, and the readout.
+    pub useful: f64,
+    /// What is done: more where runs are computed again for a later wave.
+    pub done: f64,
+}
+
+/// How a table of experiments is carried out.
+#[derive(Debug, Clone)]
+pub struct Program {
+    /// Consecutive pairs that share each pass over the layers.
+    pub batches: Vec<Batch>,
+    /// The most rows whose whole vocabulary is read at a time.
+    pub n_readout_rows: usize,
+    /// The most memory beyond the weights, in bytes, by this program's own count.
+    pub peak_bytes: usize,
+    /// What it costs.
+    pub operations: Operations,
+}
+
+/// Some consecutive pairs of a table.
+#[derive(Debug, Clone)]
+pub struct Batch {
+    /// Which pairs.
+    pub pairs: Range<usize>,
+    /// The rows of all of their runs.
+    pub runs: RunRows,
+    /// What the runs' own edits write.
+    pub run_puts: Vec<Vec<Put>>,
+    /// The runs' rows one after another, where they are in another order.
+    pub order: Option<Slice>,
+    /// The first run of each pair.
+    pub first_run: Vec<usize>,
+    /// Trials that equal a run, as pair, trial and run.
+    pub known: Vec<(usize, usize, usize)>,
+    /// The waves, at least one.
+    pub waves: Vec<Wave>,
+    /// Whether what later waves need of the runs is kept, or else computed again.
+    pub keeps_runs: bool,
+    /// Row numbers that waves and puts refer to.
+    pub indices: Indices,
+    /// What the batch costs.
+    pub operations: Operations,
+}
+
+/// Rows of a tile, if memory allows: enough that the matrix products run at their peak, few enough
+/// that what lies between them stays in cache.
+const TILE_ROWS: usize = 1024;
+/// Rows of a vocabulary readout, if memory allows.
+const READOUT_ROWS: usize = 256;
+
+impl Program {
+    /// Compiles `table`.
+    ///
+    /// # Errors
+    /// [`SweepError::NoSite`] and the like for what the model lacks, [`SweepError::Memory`] if not
+    /// even one trial fits.
+    pub fn new(
+        config: &Config,
+        table: &[&Specification],
+        division: &Division,
+    ) -> Result<Self, SweepError> {
+        for specification in table {
+            check(config, specification)?;
+        }
+        let pairs: Vec<_> = (0..table.len())
+            .map(|pair| Pair::new(config, table[pair], pair, division.computes_all))
+            .collect();
+        let mut program = Self {
+            batches: Vec::new(),
+            n_readout_rows: READOUT_ROWS,
+            peak_bytes: 0,
+            operations: Operations::default(),
+        };
+        let mut begin = 0;
+        while begin < pairs.len() {
+            let draft = |end: usize| Draft::new(config, table, &pairs[begin..end], division);
+            let mut best = draft(begin + 1)?;
+            // The largest batch that goes in one wave and is not too long; `most` is too many.
+            let (mut least, mut most) = (begin + 1, pairs.len() + 1);
+            if best.n_waves() > 1 {
+                most = least + 1;
+            }
+            while least + 1 < most {
+                let end = least + (most - least).div_ceil(2).min(least - begin);
+                match draft(end) {
+                    Ok(draft)
+                        if draft.n_waves() == 1 && draft.operations <= division.most_operations =>
+                    {
+                        (best, least) = (draft, end);
+                    }
+                    Ok(_) | Err(SweepError::Memory { .. }) => most = end,
+                    Err(error) => return Err(error),
+                }
+            }
+            best.compile(config, table, division, &mut program);
+            begin = least;
+        }
+        Ok(program)
+    }
+
+    /// How many trials are computed; what is known beforehand, and what is the same as another, is
+    /// not.
+    pub fn n_computed(&self) -> usize {
+        self.batches.iter().flat_map(|batch| &batch.waves).map(|wave| wave.travellers.len()).sum()
+    }
+
+    /// How often the layers are gone through.
+    pub fn n_passes(&self) -> usize {
+        self.batches.iter().map(|batch| batch.waves.len()).sum()
+    }
+
+    /// The longest run.
+    pub fn n_positions(&self) -> usize {
+        let positions = self.batches.iter().flat_map(|batch| &batch.runs.positions);
+        positions.max().map_or(0, |last| last + 1)
+    }
+
+    /// The activations whose means are written, by layer.
+    pub fn means(&self) -> Vec<(Arc<MeanOver>, usize, Site)> {
+        let mut means: Vec<(Arc<MeanOver>, usize, Site)> = Vec::new();
+        let travellers =
+            self.batches.iter().flat_map(|batch| &batch.waves).flat_map(|wave| &wave.travellers);
+        for step in travellers.flat_map(|traveller| &traveller.steps) {
+            if let Write::Mean(over) = &step.write {
+                let is_known = |(known, layer, site): &(Arc<MeanOver>, usize, Site)| {
+                    Arc::ptr_eq(known, over) && (*layer, *site) == (step.layer, step.site)
+                };
+                if !means.iter().any(is_known) {
+                    means.push((over.clone(), step.layer, step.site));
+                }
+            }
+        }
+        means
+    }
+}
+
+/// A pair whose trials are known or to be computed.
+struct Pair {
+    index: usize,
+    known: Vec<(usize, usize)>,
+    travellers: Vec<Traveller>,
+}
+
+impl Pair {
+    fn new(
+        config: &Config,
+        specification: &Specification,
+        index: usize,
+        computes_all: bool,
+    ) -> Self {
+        let (mut known, mut travellers) = (Vec::new(), Vec::<Traveller>::new());
+        let mut seen: HashMap<String, usize> = HashMap::new();
+        for (i, trial) in specification.trials.iter().enumerate() {
+            let mut reach = reach::reach(specification, trial, config.n_layers);
+            let all = reach::in_order(&trial.edits, config.n_layers);
+            if computes_all && !all.is_empty() {
+                reach = Reach::Steps(all);
+            }
+            match reach {
+                Reach::Run(run) => known.push((i, run)),
+                Reach::Steps(steps) => {
+                    let same = format!("{} {steps:?}", trial.base);
+                    if let Some(&at) = seen.get(&same) {
+                        travellers[at].trials.push(i);
+                        continue;
+                    }
+                    seen.insert(same, travellers.len());
+                    let base = &specification.runs[trial.base];
+                    let first = steps.iter().map(|step| step.positions[0]).min().unwrap_or(0);
+                    let n = sequence(base).len();
+                    travellers.push(Traveller {
+                        pair: index,
+                        trials: vec![i],
+                        run: trial.base,
+                        // What is read travels, too.
+                        first: first.min(n - n_read(base)),
+                        n,
+                        n_read: n_read(base),
+                        steps,
+                    });
+                }
+            }
+        }
+        // Column by column, so that a wave finishes whole ones.
+        travellers.sort_by_key(|traveller| (traveller.first, traveller.entry()));
+        Self { index, known, travellers }
+    }
+}
+
+/// A batch before it is laid out.
+struct Draft {
+    pairs: Range<usize>,
+    runs: RunRows,
+    first_run: Vec<usize>,
+    known: Vec<(usize, usize, usize)>,
+    travellers: Vec<Traveller>,
+    n_tile_rows: usize,
+    n_readout_rows: usize,
+    n_state_rows: usize,
+    keeps_runs: bool,
+    peak_bytes: usize,
+    operations: f64,
+}
+
+impl Draft {
+    fn new(
+        config: &Config,
+        table: &[&Specification],
+        pairs: &[Pair],
+        division: &Division,
+    ) -> Result<Self, SweepError> {
+        let mut runs: Vec<&Run> = Vec::new();
+        let (mut first_run, mut known, mut travellers) = (Vec::new(), Vec::new(), Vec::new());
+        for pair in pairs {
+            let first = runs.len();
+            first_run.push(first);
+            runs.extend(&table[pair.index].runs);
+            known.extend(pair.known.iter().map(|&(trial, run)| (pair.index, trial, first + run)));
+            travellers.extend(pair.travellers.iter().cloned().map(|mut traveller| {
+                traveller.run += first;
+                for step in &mut traveller.steps {
+                    if let Write::From { run, .. } = &mut step.write {
+                        *run += first;
+                    }
+                }
+                traveller
+            }));
+        }
+        let range = pairs[0].index..pairs[pairs.len() - 1].index + 1;
+        let n_reads: usize = runs.iter().map(|run| n_read(run)).sum();
+        let runs = RunRows::new(&runs, config.n_layers);
+        let sizes = Sizes::new(config, &runs, n_reads);
+        let reads_all = table[range.clone()].iter().any(|spec| spec.metrics.vocabulary);
+        let largest = travellers.iter().map(Traveller::n_rows).max().unwrap_or(0);
+        let has_lens = table[range.clone()].iter().any(|spec| spec.metrics.lens);
+        let fixed = sizes.fixed() + if has_lens { sizes.lens(config.n_layers) } else { 0 };
+        // The runs' readings are of the whole vocabulary.
+        let least_readout = sizes.readout(1);
+        let needed = fixed + sizes.tile(largest) + sizes.state(largest) + least_readout;
+        let allowed = division.allowed;
+        if needed > allowed {
+            return Err(SweepError::Memory { needed, allowed });
+        }
+        // A share of what is free goes to scratch, the rest to the wave itself.
+        let scratch = (allowed - fixed) / 4;
+        let most_tile_rows = division.n_tile_rows.max(largest).max(1);
+        let n_tile_rows = (scratch / sizes.tile(1)).clamp(largest.max(1), most_tile_rows);
+        let n_readout_rows = match reads_all {
+            true => (scratch / sizes.readout(1)).clamp(1, READOUT_ROWS),
+            false => 1,
+        };
+        let taken = fixed + sizes.tile(n_tile_rows).max(sizes.readout(n_readout_rows));
+        let n_state_rows =
+            (allowed.saturating_sub(taken) / sizes.state(1)).min(division.n_wave_rows).max(largest);
+        let cost = BlockCost::new(config);
+        let in_trials =
+            travellers.iter().map(|t| t.n_rows() as f64 * (config.n_layers - t.entry().0) as f64);
+        let per_row = cost.keys_values + cost.queries + cost.output + cost.mlp;
+        let operations =
+            per_row * (in_trials.sum::<f64>() + (runs.n_rows() * config.n_layers) as f64);
+        let n_rows = travellers.iter().map(Traveller::n_rows).sum::<usize>();
+        let mut draft = Self {
+            pairs: range,
+            runs,
+            first_run,
+            known,
+            travellers,
+            n_tile_rows,
+            n_readout_rows,
+            n_state_rows,
+            keeps_runs: false,
+            peak_bytes: taken + sizes.state(n_rows.min(n_state_rows)),
+            operations,
+        };
+        // Keeping the runs of a batch with several waves must not make it more of them.
+        let kept = sizes.kept(config.n_layers);
+        let is_cut = draft.n_waves().max(division.n_waves) > 1;
+        if is_cut && draft.peak_bytes + kept <= allowed {
+            draft.keeps_runs = true;
+            draft.peak_bytes += kept;
+        }
+        Ok(draft)
+    }
+
+    fn n_rows(&self) -> usize {
+        self.travellers.iter().map(Traveller::n_rows).sum()
+    }
+
+    /// How many waves memory makes of it, about.
+    fn n_waves(&self) -> usize {
+        self.n_rows().div_ceil(self.n_state_rows).max(1)
+    }
+
+    fn compile(
+        self,
+        config: &Config,
+        table: &[&Specification],
+        division: &Division,
+        program: &mut Program,
+    ) {
+        let mut indices = Indices::default();
+        let order = self.runs.order().map(|order| indices.add(order));
+        let run_puts = run_puts(config, &self.runs, &mut indices);
+        let n_waves = division.n_waves.max(1);
+        let total = self.n_rows();
+        let (mut groups, mut group, mut n_rows, mut n_before) = (Vec::new(), Vec::new(), 0, 0);
+        let mut last_column = None;
+        for traveller in self.travellers {
+            let column = (traveller.pair, traveller.first);
+            // Where a wave may end: when memory is full, or between columns when it has its share.
+            let has_share = n_before * n_waves >= total * (groups.len() + 1)
+                && last_column.is_some_and(|last| last != column);
+            if n_rows + traveller.n_rows() > self.n_state_rows || has_share {
+                if !group.is_empty() {
+                    groups.push(std::mem::take(&mut group));
+                }
+                n_rows = 0;
+            }
+            n_rows += traveller.n_rows();
+            n_before += traveller.n_rows();
+            last_column = Some(column);
+            group.push(traveller);
+        }
+        if !group.is_empty() || groups.is_empty() {
+            groups.push(group);
+        }
+        let waves: Vec<_> = groups
+            .into_iter()
+            .map(|group| Wave::new(config, &self.runs, group, self.n_tile_rows, &mut indices))
+            .collect();
+        let runs = BlockCost::new(config).runs(&self.runs.spans) * config.n_layers as f64;
+        let n_passes = if self.keeps_runs { 1 } else { waves.len() };
+        let in_waves: f64 = waves.iter().map(Wave::operations).sum::<f64>()
+            + readout_cost(config, table, &self.pairs, &waves);
+        let operations =
+            Operations { useful: runs + in_waves, done: runs * n_passes as f64 + in_waves };
+        program.operations.useful += operations.useful;
+        program.operations.done += operations.done;
+        program.peak_bytes = program.peak_bytes.max(self.peak_bytes + indices.n_bytes());
+        program.n_readout_rows = program.n_readout_rows.min(self.n_readout_rows);
+        program.batches.push(Batch {
+            pairs: self.pairs,
+            runs: self.runs,
+            run_puts,
+            order,
+            first_run: self.first_run,
+            known: self.known,
+            keeps_runs: self.keeps_runs && waves.len() > 1,
+            waves,
+            indices,
+            operations,
+        });
+    }
+}
+
+/// What the runs' own edits write, layer by layer.
+fn run_puts(config: &Config, runs: &RunRows, indices: &mut Indices) -> Vec<Vec<Put>> {
+    let mut layers: Vec<_> = (0..config.n_layers).map(|_| Puts::default()).collect();
+    let mut last = None;
+    for (run, step) in &runs.steps {
+        if last != Some(*run) {
+            layers.iter_mut().for_each(Puts::next);
+            last = Some(*run);
+        }
+        let rows = &runs.rows[*run];
+        layers[step.layer].add(config, runs, step, |position| rows.get(position).copied());
+    }
+    layers.into_iter().map(|puts| puts.finish(indices)).collect()
+}
+
+/// The operations of reading all runs and all trials of a batch.
+fn readout_cost(
+    config: &Config,
+    table: &[&Specification],
+    pairs: &Range<usize>,
+    waves: &[Wave],
+) -> f64 {
+    let n_ids = |spec: &Specification| spec.metrics.true_ids.len() + spec.metrics.false_ids.len();
+    let runs = table[pairs.clone()].iter().map(|spec| {
+        let n: usize = spec.runs.iter().map(n_read).sum();
+        cost::readout(config, n_ids(spec), n, n)
+    });
+    let trials = waves.iter().flat_map(|wave| &wave.travellers).map(|traveller| {
+        let spec = table[traveller.pair];
+        let n = traveller.n_read;
+        let is_whole =
+            spec.metrics.vocabulary || spec.runs.iter().any(|r| r.continuation.is_some());
+        cost::readout(config, n_ids(spec), n, if is_whole { n } else { 0 })
+    });
+    runs.sum::<f64>() + trials.sum::<f64>()
+}
+
+/// The sites of the runs that any wave of a batch reads, by layer.
+pub fn needs(waves: &[Wave], n_layers: usize) -> Vec<Sites> {
+    let mut needs = vec![Sites::default(); n_layers];
+    for wave in waves {
+        for (all, of_one) in needs.iter_mut().zip(&wave.needs) {
+            *all = all.union(*of_one);
+        }
+    }
+    needs
+}

@@ -1,0 +1,81 @@
+//! Bytes that a program takes beyond the weights.
+
+use super::runs::RunRows;
+use crate::model::Config;
+
+const F32_BYTES: usize = 4;
+/// Packing buffers of the matrix products, the allocator's slack, and the like.
+const OVERHEAD_BYTES: usize = 24 << 20;
+
+/// Bytes of a batch's parts.
+pub struct Sizes<'a> {
+    config: &'a Config,
+    n_run_rows: usize,
+    /// The runs' positions one after another, what they share counted for each.
+    n_run_positions: usize,
+    n_run_reads: usize,
+}
+
+impl<'a> Sizes<'a> {
+    /// Those of a batch with these runs, of which `n_run_reads` positions are read.
+    pub fn new(config: &'a Config, runs: &RunRows, n_run_reads: usize) -> Self {
+        let n_run_positions = runs.rows.iter().map(Vec::len).sum();
+        Self { config, n_run_rows: runs.n_rows(), n_run_positions, n_run_reads }
+    }
+
+    /// The trials' residual streams.
+    pub fn state(&self, n_rows: usize) -> usize {
+        n_rows * self.config.d_model * F32_BYTES
+    }
+
+    /// What a block needs while rows go through it: in the attention half the normed rows,
+    /// queries, keys and values before and after rotation, and the mixed values; in the MLP half
+    /// three times its width.
+    pub fn tile(&self, n_rows: usize) -> usize {
+        let c = self.config;
+        let attention = 3 * c.d_model + (3 * c.n_heads + 3 * c.n_kv_heads) * c.d_head;
+        let mlp = 4 * c.d_model + 3 * c.d_mlp;
+        // Beside it the rows that enter, and the tile that is made of both.
+        n_rows * (attention.max(mlp) + 2 * c.d_model) * F32_BYTES
+    }
+
+    /// All activations of the runs in one layer.
+    fn activations(&self) -> usize {
+        let c = self.config;
+        let of_row = 6 * c.d_model + (2 * c.n_heads + 3 * c.n_kv_heads) * c.d_head;
+        (self.n_run_rows * of_row + self.shared()) * F32_BYTES
+    }
+
+    /// The keys and values that spans share, in one layer.
+    fn shared(&self) -> usize {
+        2 * self.n_run_positions * self.config.n_kv_heads * self.config.d_head
+    }
+
+    /// What is needed whatever is swept: the runs in a block with every activation that may be
+    /// read, the rows of the residual stream that enter, rotary tables, and the readings of the
+    /// runs over the whole vocabulary, to which others are compared.
+    pub fn fixed(&self) -> usize {
+        let tables = self.n_run_positions * self.config.d_head * F32_BYTES;
+        OVERHEAD_BYTES
+            + self.tile(self.n_run_rows)
+            + self.activations()
+            + self.state(4 * self.n_run_rows)
+            + tables
+            + 2 * self.n_run_reads * self.config.d_vocab * F32_BYTES
+    }
+
+    /// What later waves need of the runs, kept for all layers.
+    pub fn kept(&self, n_layers: usize) -> usize {
+        n_layers * self.activations()
+    }
+
+    /// The runs' residual streams after every layer, collected and selected.
+    pub fn lens(&self, n_layers: usize) -> usize {
+        3 * n_layers * self.state(self.n_run_positions)
+    }
+
+    /// Rows read with their whole vocabulary.
+    pub fn readout(&self, n_rows: usize) -> usize {
+        n_rows * (2 * self.config.d_vocab + 2 * self.config.d_model) * F32_BYTES
+    }
+}

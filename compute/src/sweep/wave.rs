@@ -1,0 +1,575 @@
+//! Carries out a [`Program`]: unpatched runs and trials advance together, layer by layer, and each
+//! layer's weights are visited once a wave.
+//!
+//! Left of its first edit a trial is its base run, so there its attention reads the keys and values
+//! of the base run, which that same layer has just computed.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::ControlFlow;
+
+use candle_core::{Result, Tensor};
+use shared::specification::{Run, Specification};
+use shared::vocabulary::Site;
+
+use super::indices::Uploaded;
+use super::lens::{Lens, LensReading};
+use super::means::Means;
+use super::program::{Batch, Program, needs};
+use super::readout::{self, ReadRow, Reading, RowReading};
+use super::runs::n_read;
+use super::wave_plan::{Entering, Put, PutValue, Sites, Tile, TileLayer, Wave};
+use super::{SweepError, cost};
+use crate::model::{
+    Block, BlockRows, KeysValues, Network, Rotary, Shared, index, put_rows, standard_normal,
+};
+
+/// What a sweep says while it runs.
+#[derive(Debug, Clone, Copy)]
+pub enum Progress<'a> {
+    /// The share of the whole table that is done, from 0 to 1.
+    Share(f64),
+    /// All runs of a pair are known.
+    Runs {
+        /// An index into the table.
+        pair: usize,
+        /// In the order of the pair's runs.
+        readings: &'a [Reading],
+    },
+    /// Trials of a pair are known; those of a wave all at once.
+    Trials {
+        /// An index into the table.
+        pair: usize,
+        /// Trials with their readings.
+        readings: &'a [(usize, Reading)],
+    },
+}
+
+/// Hears how far a sweep is, and may break it off.
+pub type Listener<'a> = dyn FnMut(Progress) -> ControlFlow<()> + 'a;
+
+/// The readings of one pair.
+#[derive(Debug, Clone, Default)]
+pub struct Readings {
+    /// Of every run.
+    pub runs: Vec<Reading>,
+    /// Of every trial.
+    pub trials: Vec<Reading>,
+    /// What the logit lens shows of base and source, where it was asked for.
+    pub lens: Vec<LensReading>,
+}
+
+/// Runs `program`, which must have been compiled from `table` for this network. Returns the
+/// readings of every pair.
+///
+/// # Errors
+/// [`SweepError::Cancelled`] if `listener` broke it off, or what candle reports.
+pub fn run(
+    network: &Network,
+    table: &[&Specification],
+    program: &Program,
+    listener: &mut Listener,
+) -> std::result::Result<Vec<Readings>, SweepError> {
+    let rotary = Rotary::new(&network.config, program.n_positions(), &network.placement)?;
+    let mut meter = Meter { done: 0.0, total: program.operations.done, listener };
+    let means = Means::compute(network, program)?;
+    let mut all = Vec::with_capacity(table.len());
+    for batch in &program.batches {
+        let engine = Engine {
+            network,
+            rotary: &rotary,
+            table,
+            batch,
+            indices: batch.indices.upload(network.device())?,
+            means: &means,
+            n_readout_rows: program.n_readout_rows,
+        };
+        all.extend(engine.run(&mut meter)?);
+    }
+    Ok(all)
+}
+
+/// Counts operations and reports the share done.
+struct Meter<'a, 'b> {
+    done: f64,
+    total: f64,
+    listener: &'a mut Listener<'b>,
+}
+
+impl Meter<'_, '_> {
+    fn add(&mut self, operations: f64) -> std::result::Result<(), SweepError> {
+        self.done += operations;
+        self.say(Progress::Share((self.done / self.total).min(1.0)))
+    }
+
+    fn say(&mut self, progress: Progress) -> std::result::Result<(), SweepError> {
+        match (self.listener)(progress) {
+            ControlFlow::Continue(()) => Ok(()),
+            ControlFlow::Break(()) => Err(SweepError::Cancelled),
+        }
+    }
+}
+
+/// What is read of the unpatched runs in one layer.
+struct RunLayer {
+    /// Activations, `[run rows, width]`.
+    activations: BTreeMap<Site, Tensor>,
+    shared: KeysValues,
+}
+
+impl RunLayer {
+    fn rows(&self, site: Site, rows: &Tensor) -> Result<Tensor> {
+        match self.activations.get(&site) {
+            Some(activation) => activation.index_select(rows, 0),
+            None => candle_core::bail!("`{site}` of the runs was not kept"),
+        }
+    }
+}
+
+/// What is read of the unpatched runs.
+struct RunsRead {
+    pairs: Vec<Readings>,
+    /// The trials of each pair that equal a run.
+    known: BTreeMap<usize, Vec<(usize, Reading)>>,
+    /// The final residual stream of each run where it is first read, `[runs, d_model]`.
+    references: Tensor,
+}
+
+/// One batch at work.
+struct Engine<'a> {
+    network: &'a Network,
+    rotary: &'a Rotary,
+    table: &'a [&'a Specification],
+    batch: &'a Batch,
+    indices: Uploaded,
+    means: &'a Means,
+    n_readout_rows: usize,
+}
+
+impl Engine<'_> {
+    fn run(&self, meter: &mut Meter) -> std::result::Result<Vec<Readings>, SweepError> {
+        let batch = self.batch;
+        let n_layers = self.network.config.n_layers;
+        // What any wave needs is kept in the first.
+        let needs = needs(&batch.waves, n_layers);
+        let mut kept: Vec<RunLayer> = Vec::new();
+        let mut readings: Vec<Readings> = Vec::new();
+        let mut references = None;
+        let mut lens = Lens::new(self.table, batch);
+        for (number, wave) in batch.waves.iter().enumerate() {
+            let is_first = number == 0;
+            let runs_again = is_first || !batch.keeps_runs;
+            let mut x = None;
+            if runs_again {
+                x = Some(self.network.embed(&batch.runs.tokens, &batch.runs.positions)?);
+            }
+            let mut tiles = vec![None; wave.tiles.len()];
+            for (layer, block) in self.network.blocks().enumerate() {
+                let block = block?;
+                let computed;
+                let run_layer = match x.take() {
+                    Some(before) => {
+                        let needed =
+                            if batch.keeps_runs { needs[layer] } else { wave.needs[layer] };
+                        let (after, run_layer) =
+                            self.advance_runs(&block, layer, before, needed)?;
+                        if let (true, Some(lens)) = (is_first, &mut lens) {
+                            lens.keep(&after)?;
+                        }
+                        x = Some(after);
+                        meter.add(
+                            cost::BlockCost::new(&self.network.config).runs(&batch.runs.spans),
+                        )?;
+                        if batch.keeps_runs {
+                            kept.push(run_layer);
+                            &kept[layer]
+                        } else {
+                            computed = run_layer;
+                            &computed
+                        }
+                    }
+                    None => &kept[layer],
+                };
+                for (tile, x) in wave.tiles.iter().zip(&mut tiles) {
+                    *x = self.advance_tile(&block, layer, tile, x.take(), run_layer)?;
+                    meter.add(tile.layers[layer].operations)?;
+                }
+            }
+            if let (true, Some(ends)) = (is_first, x) {
+                let read = self.read_runs(&ends)?;
+                (readings, references) = (read.pairs, Some(read.references));
+                if let Some(lens) = lens.take() {
+                    let read = lens.read(self.network, self.table, batch, self.n_readout_rows)?;
+                    for (pair, lens) in read {
+                        readings[pair - batch.pairs.start].lens = lens;
+                    }
+                }
+                self.begin(&read.known, &mut readings, meter)?;
+            }
+            let trials = self.read_trials(wave, tiles, references.as_ref())?;
+            self.finish(wave, trials, &mut readings, meter)?;
+        }
+        Ok(readings)
+    }
+
+    /// Takes the unpatched runs through a block.
+    fn advance_runs(
+        &self,
+        block: &Block,
+        layer: usize,
+        x: Tensor,
+        needed: Sites,
+    ) -> Result<(Tensor, RunLayer)> {
+        let runs = &self.batch.runs;
+        let positions = index(runs.positions.iter().copied(), self.network.device())?;
+        let order = self.batch.order.map(|order| self.indices.get(order)).transpose()?;
+        let rows = BlockRows {
+            spans: &runs.spans,
+            own_positions: &positions,
+            query_positions: &positions,
+            query_rows: None,
+        };
+        let mut activations = BTreeMap::new();
+        let puts = &self.batch.run_puts[layer];
+        let mut hook = |site: Site, x: Option<Tensor>| {
+            let Some(mut x) = x else { return Ok(None) };
+            for put in puts.iter().filter(|put| put.site == site) {
+                // A run may copy from another in the same matrix.
+                let from = |rows: &Tensor| x.index_select(rows, 0);
+                x = self.put(put, layer, x.clone(), &from)?;
+            }
+            if needed.has(site) {
+                activations.insert(site, x.clone());
+            }
+            Ok(Some(x))
+        };
+        let shared = Shared::These(order.as_ref());
+        let (post, shared) = block.run(Some(x), None, rows, shared, self.rotary, &mut hook)?;
+        match (post, shared) {
+            (Some(post), Some(shared)) => Ok((post, RunLayer { activations, shared })),
+            _ => candle_core::bail!("a batch without runs"),
+        }
+    }
+
+    /// Takes a tile's residual streams `x` `[rows, d_model]` through a block, with those that enter
+    /// there. In the last layer what comes out are the rows that are read.
+    fn advance_tile(
+        &self,
+        block: &Block,
+        layer: usize,
+        tile: &Tile,
+        x: Option<Tensor>,
+        runs: &RunLayer,
+    ) -> Result<Option<Tensor>> {
+        let work = &tile.layers[layer];
+        let x = match work.embedded.is_empty() {
+            true => x,
+            false => Some(runs.rows(Site::ResidPre, &self.indices.get(work.embedded)?)?),
+        };
+        let travelled = match x {
+            Some(x) => self.travel(block, layer, tile, work, x, runs)?,
+            None => None,
+        };
+        let entered = match &work.entering {
+            Some(entering) => Some(self.enter(block, layer, entering, runs)?),
+            None => None,
+        };
+        match (travelled, entered) {
+            (Some(travelled), Some(entered)) => Tensor::cat(&[travelled, entered], 0).map(Some),
+            (travelled, entered) => Ok(travelled.or(entered)),
+        }
+    }
+
+    fn travel(
+        &self,
+        block: &Block,
+        layer: usize,
+        tile: &Tile,
+        work: &TileLayer,
+        x: Tensor,
+        runs: &RunLayer,
+    ) -> Result<Option<Tensor>> {
+        let positions = self.indices.get(tile.positions.first(work.n_rows))?;
+        let is_last = layer + 1 == self.network.config.n_layers;
+        let (query_positions, query_rows);
+        let rows = if is_last {
+            query_positions = self.indices.get(tile.last.positions)?;
+            query_rows = self.indices.get(tile.last.rows)?;
+            BlockRows {
+                spans: &tile.last.spans,
+                own_positions: &positions,
+                query_positions: &query_positions,
+                query_rows: Some(&query_rows),
+            }
+        } else {
+            BlockRows {
+                spans: &tile.spans[..work.n_travelling],
+                own_positions: &positions,
+                query_positions: &positions,
+                query_rows: None,
+            }
+        };
+        let mut hook = |site: Site, x: Option<Tensor>| match x {
+            Some(x) => self.put_all(&work.puts, site, layer, x, runs).map(Some),
+            None => Ok(None),
+        };
+        let shared = Shared::Of(&runs.shared);
+        Ok(block.run(Some(x), None, rows, shared, self.rotary, &mut hook)?.0)
+    }
+
+    /// The rows `[rows, d_model]` after a block of the trials that enter within it.
+    fn enter(
+        &self,
+        block: &Block,
+        layer: usize,
+        entering: &Entering,
+        runs: &RunLayer,
+    ) -> Result<Tensor> {
+        let own_positions = self.indices.get(entering.own_positions)?;
+        let query_positions = self.indices.get(entering.query_positions)?;
+        let rows = BlockRows {
+            spans: &entering.spans,
+            own_positions: &own_positions,
+            query_positions: &query_positions,
+            query_rows: None,
+        };
+        let mut hook = |site: Site, x: Option<Tensor>| {
+            let mut parts = Vec::from_iter(x);
+            if site == Site::ResidPost && !entering.after_mlp.is_empty() {
+                let rows = self.indices.get(entering.after_mlp)?;
+                let mlp_out = runs.rows(Site::MlpOut, &rows)?;
+                let puts = &entering.puts_after_mlp;
+                let mlp_out = self.put_all(puts, Site::MlpOut, layer, mlp_out, runs)?;
+                parts.push((runs.rows(Site::ResidMid, &rows)? + mlp_out)?);
+            }
+            for (_, rows) in entering.rows.iter().filter(|(entry, _)| *entry == site) {
+                parts.push(runs.rows(site, &self.indices.get(*rows)?)?);
+            }
+            let x = match parts.len() {
+                0 => return Ok(None),
+                1 => parts.remove(0),
+                _ => Tensor::cat(&parts, 0)?,
+            };
+            self.put_all(&entering.puts, site, layer, x, runs).map(Some)
+        };
+        // Those that enter after the MLP alone need no residual stream.
+        let residual = match runs.activations.get(&Site::ResidPre) {
+            Some(pre) => Some(pre.index_select(&self.indices.get(entering.residual)?, 0)?),
+            None => None,
+        };
+        let shared = Shared::Of(&runs.shared);
+        let changed = block.run(None, residual.as_ref(), rows, shared, self.rotary, &mut hook)?.0;
+        let result = self.indices.get(entering.result)?;
+        let Some(post) = runs.activations.get(&Site::ResidPost) else {
+            candle_core::bail!("the runs' residual stream was not kept")
+        };
+        match changed {
+            Some(changed) => Tensor::cat(&[post, &changed], 0)?.index_select(&result, 0),
+            None => post.index_select(&result, 0),
+        }
+    }
+
+    fn put_all(
+        &self,
+        puts: &[Put],
+        site: Site,
+        layer: usize,
+        mut x: Tensor,
+        runs: &RunLayer,
+    ) -> Result<Tensor> {
+        for put in puts.iter().filter(|put| put.site == site) {
+            let from = |rows: &Tensor| {
+                let Some(activation) = runs.activations.get(&site) else {
+                    candle_core::bail!("`{site}` of the runs was not kept")
+                };
+                let width = if put.by_head { self.network.config.d_head } else { x.dim(1)? };
+                by_width(activation, width)?.index_select(rows, 0)
+            };
+            x = self.put(put, layer, x.clone(), &from)?;
+        }
+        Ok(x)
+    }
+
+    /// Writes into the activation `x` `[rows, width]`, with rows of the runs as `from` has them.
+    fn put(
+        &self,
+        put: &Put,
+        layer: usize,
+        x: Tensor,
+        from: &dyn Fn(&Tensor) -> Result<Tensor>,
+    ) -> Result<Tensor> {
+        let dims = x.dims2()?;
+        let device = self.network.device();
+        let width = if put.by_head { self.network.config.d_head } else { dims.1 };
+        let rows = self.indices.get(put.rows)?;
+        let values = match &put.value {
+            PutValue::Rows(slice) => from(&self.indices.get(*slice)?)?,
+            PutValue::Zero => Tensor::zeros((rows.elem_count(), width), x.dtype(), device)?,
+            PutValue::Mean(over, heads) => {
+                let mean = self.means.get(over, layer, put.site)?;
+                by_width(mean, width)?.index_select(&self.indices.get(*heads)?, 0)?
+            }
+            PutValue::Noise(seeds, scale) => {
+                let std = self.network.embedding_std()? * f64::from(*scale);
+                let noise = standard_normal(seeds, width, device)?;
+                let there = x.index_select(&rows, 0)?;
+                (&there + (noise * std)?.to_dtype(x.dtype())?)?
+            }
+        };
+        let x = put_rows(by_width(&x, width)?, &rows, &values, self.network.placement.kernels)?;
+        x.reshape(dims)
+    }
+
+    /// Reads the rows of all runs, `ends` `[run rows, d_model]`, and what is known of trials, which
+    /// are compared to bases of their own.
+    fn read_runs(&self, ends: &Tensor) -> Result<RunsRead> {
+        let batch = self.batch;
+        // Which run is read, and as a trial of which base.
+        let (mut reads, mut references) = (Vec::new(), Vec::new());
+        for (&first, pair) in batch.first_run.iter().zip(batch.pairs.clone()) {
+            for run in 0..self.table[pair].runs.len() {
+                reads.push((pair, run, Specification::BASE));
+                references.push(batch.runs.last(first + run, n_read(self.run_of(pair, run)))[0]);
+            }
+        }
+        let n_runs = reads.len();
+        let known = batch.known.iter().map(|&(pair, trial, run)| {
+            let first = batch.first_run[pair - batch.pairs.start];
+            (trial, (pair, run - first, self.table[pair].trials[trial].base))
+        });
+        let known: Vec<_> = known.collect();
+        reads.extend(known.iter().map(|&(_, read)| read).collect::<BTreeSet<_>>());
+        let (mut rows, mut at) = (Vec::new(), Vec::new());
+        for &(pair, run, base) in &reads {
+            let first = batch.first_run[pair - batch.pairs.start];
+            let of = self.run_of(pair, run);
+            at.extend(batch.runs.last(first + run, n_read(of)));
+            rows.extend(ReadRow::of_run(self.table[pair], of, true, self.references(pair, base)));
+        }
+        let device = self.network.device();
+        let select = |rows: Vec<usize>| ends.index_select(&index(rows, device)?, 0);
+        let references = select(references)?;
+        let x = select(at)?;
+        let read = readout::read(self.network, &x, &rows, Some(&references), self.n_readout_rows)?;
+        let mut read = read.into_iter();
+        let readings = reads.iter().map(|&(pair, run, _)| {
+            let run = self.run_of(pair, run);
+            let rows: Vec<_> = read.by_ref().take(n_read(run)).collect();
+            RowReading::of_run(&rows, self.table[pair], run)
+        });
+        let mut readings: Vec<_> = readings.collect();
+        let of_known: BTreeMap<_, _> =
+            reads[n_runs..].iter().copied().zip(readings.split_off(n_runs)).collect();
+        let mut readings = readings.into_iter();
+        let pairs = batch.pairs.clone().map(|pair| Readings {
+            runs: readings.by_ref().take(self.table[pair].runs.len()).collect(),
+            ..Readings::default()
+        });
+        let pairs = pairs.collect();
+        let mut known_by_pair: BTreeMap<usize, Vec<(usize, Reading)>> = BTreeMap::new();
+        for (trial, read) in known {
+            known_by_pair.entry(read.0).or_default().push((trial, of_known[&read].clone()));
+        }
+        Ok(RunsRead { pairs, known: known_by_pair, references })
+    }
+
+    fn run_of(&self, pair: usize, run: usize) -> &Run {
+        &self.table[pair].runs[run]
+    }
+
+    /// The runs to which a trial of `pair` is compared: its base and the source.
+    fn references(&self, pair: usize, base: usize) -> [Option<usize>; 2] {
+        let first = self.batch.first_run[pair - self.batch.pairs.start];
+        let has_source = self.table[pair].runs.len() > Specification::SOURCE;
+        [Some(first + base), has_source.then_some(first + Specification::SOURCE)]
+    }
+
+    /// Reads the trials of a wave from what came out of its tiles.
+    fn read_trials(
+        &self,
+        wave: &Wave,
+        tiles: Vec<Option<Tensor>>,
+        references: Option<&Tensor>,
+    ) -> Result<Vec<Reading>> {
+        let tiles: Vec<_> = tiles.into_iter().flatten().collect();
+        if tiles.is_empty() {
+            return Ok(Vec::new());
+        }
+        let x = Tensor::cat(&tiles, 0)?;
+        let mut rows = Vec::new();
+        for traveller in &wave.travellers {
+            let specification = self.table[traveller.pair];
+            let first = self.batch.first_run[traveller.pair - self.batch.pairs.start];
+            let base = traveller.run - first;
+            let whole = specification.metrics.vocabulary;
+            let compared = match whole {
+                true => self.references(traveller.pair, base),
+                false => [None; 2],
+            };
+            rows.extend(ReadRow::of_run(specification, &specification.runs[base], whole, compared));
+        }
+        if x.dim(0)? != rows.len() {
+            candle_core::bail!("{} rows came out of a wave of {}", x.dim(0)?, rows.len())
+        }
+        let read = readout::read(self.network, &x, &rows, references, self.n_readout_rows)?;
+        let mut read = read.into_iter();
+        let readings = wave.travellers.iter().map(|traveller| {
+            let specification = self.table[traveller.pair];
+            let first = self.batch.first_run[traveller.pair - self.batch.pairs.start];
+            let rows: Vec<_> = read.by_ref().take(traveller.n_read).collect();
+            let run = &specification.runs[traveller.run - first];
+            let reading = RowReading::of_run(&rows, specification, run);
+            // A continuation's normaliser needs the whole vocabulary even where nobody asked for it.
+            let vocabulary = reading.vocabulary.filter(|_| specification.metrics.vocabulary);
+            Reading { vocabulary, ..reading }
+        });
+        Ok(readings.collect())
+    }
+
+    /// Hands out what is known once the runs are read.
+    fn begin(
+        &self,
+        known: &BTreeMap<usize, Vec<(usize, Reading)>>,
+        pairs: &mut [Readings],
+        meter: &mut Meter,
+    ) -> std::result::Result<(), SweepError> {
+        for (pair, readings) in self.batch.pairs.clone().zip(&mut *pairs) {
+            meter.say(Progress::Runs { pair, readings: &readings.runs })?;
+            // Trials that are not known are filled in later.
+            readings.trials = vec![readings.runs[0].clone(); self.table[pair].trials.len()];
+            let known = known.get(&pair).map_or(&[][..], Vec::as_slice);
+            for (trial, reading) in known {
+                readings.trials[*trial] = reading.clone();
+            }
+            meter.say(Progress::Trials { pair, readings: known })?;
+        }
+        Ok(())
+    }
+
+    /// Hands out the readings of a wave's trials.
+    fn finish(
+        &self,
+        wave: &Wave,
+        readings: Vec<Reading>,
+        pairs: &mut [Readings],
+        meter: &mut Meter,
+    ) -> std::result::Result<(), SweepError> {
+        let mut by_pair: BTreeMap<usize, Vec<(usize, Reading)>> = BTreeMap::new();
+        for (traveller, reading) in wave.travellers.iter().zip(readings) {
+            let of_pair = by_pair.entry(traveller.pair).or_default();
+            of_pair.extend(traveller.trials.iter().map(|&trial| (trial, reading.clone())));
+        }
+        for (pair, readings) in by_pair {
+            let trials = &mut pairs[pair - self.batch.pairs.start].trials;
+            for (trial, reading) in &readings {
+                trials[*trial] = reading.clone();
+            }
+            meter.say(Progress::Trials { pair, readings: &readings })?;
+        }
+        Ok(())
+    }
+}
+
+/// A matrix as rows of `width`.
+fn by_width(x: &Tensor, width: usize) -> Result<Tensor> {
+    x.reshape((x.elem_count() / width.max(1), width))
+}
