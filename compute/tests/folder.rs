@@ -9,7 +9,7 @@ use std::path::Path;
 
 use candle_core::{DType, Tensor};
 use compute::model::{Config, FAMILIES, Model, Network, Weight};
-use compute::sweep::naive;
+use compute::sweep::oracle;
 use support::random_network;
 
 const CONFIG: &str = r#"{"model_type": "llama", "hidden_act": "silu", "hidden_size": 32,
@@ -39,7 +39,7 @@ fn named(weights: &HashMap<Weight, Tensor>) -> HashMap<String, Tensor> {
 }
 
 fn logits(network: &Network) -> Vec<f32> {
-    let x = naive::forward(network, &[1, 4, 7, 3], |_, _, x| Ok(x)).unwrap();
+    let x = oracle::forward(network, &[1, 4, 7, 3], |_, _, x| Ok(x)).unwrap();
     let logits = network.logits(&network.final_norm(&x).unwrap()).unwrap();
     logits.flatten_all().unwrap().to_vec1().unwrap()
 }

@@ -12,18 +12,19 @@ use super::runs::{n_read, sequence};
 use crate::model::{BlockRows, Network, Rotary, Shared, Span, index, standard_normal};
 
 /// Runs `tokens` through the whole network. `hook` sees every activation `[tokens, width]` and
-/// returns it, changed or not. Returns the final residual stream `[tokens, d_model]`.
+/// returns it, changed or not. Returns the final residual stream of the last position,
+/// `[1, d_model]`.
 ///
 /// # Errors
 /// What candle reports.
 pub fn forward(
     network: &Network,
     tokens: &[u32],
-    hook: impl FnMut(usize, Site, Tensor) -> Result<Tensor>,
+    mut hook: impl FnMut(usize, Site, Tensor) -> Result<Tensor>,
 ) -> Result<Tensor> {
-    let mut hook = hook;
     let mut hooks = [&mut hook as &mut LayerHook];
-    Ok(forward_together(network, &[tokens.to_vec()], &mut hooks)?.remove(0))
+    let x = forward_together(network, &[tokens.to_vec()], &mut hooks)?.remove(0);
+    x.narrow(0, tokens.len() - 1, 1)
 }
 
 /// A hook that knows the layer.
