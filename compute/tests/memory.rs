@@ -1,25 +1,25 @@
-//! A sweep's memory beyond the weights stays within what it was allowed.
+//! A sweep's memory beyond the weights stays within what it was allowed, whatever is swept.
 
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
 mod support;
 
 use std::ops::ControlFlow;
+use std::sync::Arc;
 
-use compute::model::Config;
-use compute::sweep::{Plan, Request, wavefront};
+use compute::model::{Config, Kernels, Network, Placement};
+use compute::sweep::{Division, Program, SweepError, run};
 use peak_alloc::PeakAlloc;
-use shared::alignment::Alignment;
-use shared::vocabulary::{Align, Site};
+use shared::settings::{List, Settings};
+use shared::specification::{Edit, Key, MeanOver, Specification, Trial, Write};
+use shared::vocabulary::{By, Directions, Site};
 
 #[global_allocator]
 static ALLOCATED: PeakAlloc = PeakAlloc;
 
-/// One test, since the allocator counts what all threads do.
-#[test]
-fn a_sweep_stays_within_its_memory() {
-    let config = support::llama(Config {
-        n_layers: 8,
+fn config() -> Config {
+    support::llama(Config {
+        n_layers: 5,
         d_model: 256,
         n_heads: 4,
         n_kv_heads: 2,
@@ -30,34 +30,108 @@ fn a_sweep_stays_within_its_memory() {
         norm_eps: 1e-5,
         tied_embeddings: true,
         ..Config::LLAMA
-    });
-    let (network, weights) = support::random_network(config, 1);
-    drop(weights);
-    let prompt = |seed: u32| (0..100).map(|i| (i * 37 + seed) % 2048).collect::<Vec<_>>();
-    let request = Request {
-        alignment: Alignment::new(&prompt(1), &prompt(2), (0, 0), Align::Pad, 0),
-        site: Site::ResidPost,
-        true_ids: vec![1],
-        false_ids: vec![2],
-        readout: true,
+    })
+}
+
+/// Two prompts of 100 tokens that share the first ten, and others for every `seed`.
+fn grids(config: &Config, settings: &Settings, seed: u32) -> Specification {
+    let prompt = |own: u32| {
+        let token = |i| if i < 10 { i } else { (i * 37 + own) % 2048 };
+        (0..100).map(token).collect::<Vec<_>>()
     };
-    let mut n_passes = Vec::new();
-    for allowed in [1 << 30, 64 << 20, 48 << 20] {
-        let plan = Plan::new(&network.config, &request, allowed).unwrap();
-        assert!(plan.peak_bytes <= allowed, "{} of {allowed}", plan.peak_bytes);
-        let before = ALLOCATED.current_usage();
-        ALLOCATED.reset_peak_usage();
-        wavefront::sweep(&network, &request, &plan, &mut |_| ControlFlow::Continue(())).unwrap();
-        let used = ALLOCATED.peak_usage() - before;
-        eprintln!(
-            "{} passes, {} MiB planned, {} MiB used",
-            plan.passes.len(),
-            plan.peak_bytes >> 20,
-            used >> 20
-        );
-        assert!(used <= plan.peak_bytes, "{used} bytes used, {} planned", plan.peak_bytes);
-        n_passes.push(plan.passes.len());
+    support::grids(config, settings, [&prompt(2 * seed + 1), &prompt(2 * seed + 2)], 76)
+}
+
+/// What is swept, by name.
+fn tables(config: &Config) -> Vec<(&'static str, Vec<Specification>)> {
+    let with = |sites: &[Site]| Settings {
+        sites: List::new(sites.to_vec()).unwrap(),
+        ..Settings::default()
+    };
+    let one = |settings: &Settings| vec![grids(config, settings, 0)];
+    let mut cases = vec![
+        ("resid_post", one(&Settings::default())),
+        ("resid_pre", one(&with(&[Site::ResidPre]))),
+        ("attn_out", one(&with(&[Site::AttnOut]))),
+        ("three sites", one(&with(&[Site::ResidPost, Site::AttnOut, Site::MlpOut]))),
+        ("z by head", one(&with(&[Site::Z]))),
+        ("q, k, v by head", one(&with(&[Site::Query, Site::Key, Site::Value]))),
+        ("z by position", one(&Settings { by: By::Position, ..with(&[Site::Z]) })),
+        ("keys by position", one(&Settings { by: By::Position, ..with(&[Site::Key]) })),
+        ("both directions", one(&Settings { direction: Directions::Both, ..Settings::default() })),
+        ("a window", one(&Settings { window: 3, ..with(&[Site::MlpOut]) })),
+        ("the logit lens", one(&Settings { lens: true, ..Settings::default() })),
+        ("ten top tokens", one(&Settings { top: 10, ..Settings::default() })),
+        ("no readout", one(&Settings { readout: false, ..Settings::default() })),
+        ("six pairs", (0..6).map(|i| grids(config, &Settings::default(), i)).collect()),
+    ];
+    // Noise and means on the way.
+    let mut edited = grids(config, &Settings::default(), 0);
+    let over = MeanOver { runs: edited.runs.iter().map(|r| (r.tokens.clone(), 76..100)).collect() };
+    let over = Arc::new(over);
+    for (i, write) in [Write::Mean(over), Write::Noise { seed: 1, scale: 3.0 }, Write::Zero]
+        .into_iter()
+        .enumerate()
+    {
+        for layer in 0..config.n_layers {
+            let edit = Edit {
+                site: Site::MlpOut,
+                head: None,
+                layers: layer..config.n_layers,
+                positions: (76..100).collect(),
+                write: write.clone(),
+            };
+            let key = Key { grid: 0, cell: i };
+            edited.trials.push(Trial { base: 0, edits: vec![edit], key });
+        }
     }
-    assert_eq!(n_passes[0], 1);
-    assert!(n_passes[2] > n_passes[1] && n_passes[1] > 1, "{n_passes:?}");
+    cases.push(("ablations", vec![edited]));
+    cases
+}
+
+/// One test, since the allocator counts what all threads do.
+#[test]
+fn a_sweep_stays_within_its_memory() {
+    let config = config();
+    let (resident, weights) = support::random_network(config.clone(), 1);
+    let streamed = Network::stream(config.clone(), weights).unwrap();
+    let stock = Placement { kernels: Kernels::Stock, ..Placement::default() };
+    let (stock, weights) = support::random_network_on(config.clone(), 1, &stock);
+    drop(weights);
+    let networks = [("resident", &resident), ("streamed", &streamed), ("stock", &stock)];
+    let mut most_passes = 0;
+    for (what, table) in tables(&config) {
+        let table: Vec<_> = table.iter().collect();
+        let least = match Program::new(&config, &table, &Division::within(0)) {
+            Err(SweepError::Memory { needed, .. }) => needed,
+            other => panic!("{what}: {other:?}"),
+        };
+        for ((how, network), allowed) in networks
+            .iter()
+            .flat_map(|network| [1 << 30, least + (4 << 20), least].map(|a| (network, a)))
+        {
+            let program = Program::new(&config, &table, &Division::within(allowed)).unwrap();
+            assert!(program.peak_bytes <= allowed, "{what}: {} of {allowed}", program.peak_bytes);
+            let before = ALLOCATED.current_usage();
+            ALLOCATED.reset_peak_usage();
+            run(network, &table, &program, &mut |_| ControlFlow::Continue(())).unwrap();
+            // What streaming holds is counted with the weights.
+            let held = if network.is_streamed() { network.n_held_bytes() } else { 0 };
+            let used = (ALLOCATED.peak_usage() - before).saturating_sub(held);
+            eprintln!(
+                "{what}, {how}: {} passes, {} MiB allowed, {} planned, {} used",
+                program.n_passes(),
+                allowed >> 20,
+                program.peak_bytes >> 20,
+                used >> 20
+            );
+            assert!(
+                used <= program.peak_bytes,
+                "{what}, {how}: {used} bytes used, {} planned",
+                program.peak_bytes
+            );
+            most_passes = most_passes.max(program.n_passes());
+        }
+    }
+    assert!(most_passes > 3, "{most_passes}");
 }

@@ -13,10 +13,9 @@ use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device, Tensor};
 use compute::model::{Config, Model, ModelError, Module, Network, Placement, Weight, Weights};
-use compute::sweep::wavefront::{self, Progress};
-use compute::sweep::{Plan, Request, Sweep, SweepError, naive, plan};
-use shared::alignment::Alignment;
-use shared::vocabulary::{Align, Site};
+use compute::sweep::{Division, Program, Progress, Readings, SweepError, oracle, run};
+use shared::settings::Settings;
+use shared::specification::Specification;
 
 /// A limit that no model fits, so that its weights stay in their files.
 const NONE: usize = 0;
@@ -29,21 +28,13 @@ fn open(folder: &Path) -> Result<Network, ModelError> {
     Network::open_on(folder, &Placement::default(), NONE)
 }
 
-fn request() -> Request {
-    let (source, base) = ([5, 6, 7, 8, 9, 10, 11], [5, 6, 13, 8, 9, 14, 11]);
-    Request {
-        alignment: Alignment::new(&source, &base, (1, 1), Align::Pad, 0),
-        site: Site::ResidPost,
-        true_ids: vec![1, 2],
-        false_ids: vec![3],
-        readout: true,
-    }
+fn patches(network: &Network) -> Specification {
+    let prompts: [&[u32]; 2] = [&[5, 6, 7, 8, 9, 10, 11], &[5, 6, 13, 8, 9, 14, 11]];
+    support::grids(&network.config, &Settings::default(), prompts, 1)
 }
 
-fn sweep(network: &Network) -> Result<Sweep, SweepError> {
-    let request = request();
-    let plan = Plan::new(&network.config, &request, 1 << 30)?;
-    wavefront::sweep(network, &request, &plan, &mut |_| ControlFlow::Continue(()))
+fn sweep(network: &Network) -> Result<Readings, SweepError> {
+    support::sweep(network, &patches(network))
 }
 
 #[test]
@@ -54,8 +45,8 @@ fn files_that_are_read_block_by_block_give_the_same_numbers() {
     assert!(streamed.network.n_held_bytes() < resident.network.n_held_bytes());
     assert_eq!(streamed.fingerprint.get().unwrap(), resident.fingerprint.get().unwrap());
     let (a, b) = (sweep(&resident.network).unwrap(), sweep(&streamed.network).unwrap());
-    assert_eq!((a.base, a.source), (b.base, b.source));
-    assert_eq!(a.cells, b.cells);
+    assert_eq!(a.runs, b.runs);
+    assert_eq!(a.trials, b.trials);
 }
 
 #[test]
@@ -78,14 +69,19 @@ fn a_vocabulary_in_pieces_reads_the_same() {
     assert!(streamed.vocabulary().len() > 2);
     let (a, b) = (sweep(&resident).unwrap(), sweep(&streamed).unwrap());
     let mut tops = Vec::new();
-    for (a, b) in a.cells.iter().flatten().zip(b.cells.iter().flatten()) {
+    for (a, b) in a.trials.iter().zip(&b.trials) {
         assert_eq!(a.logit_diff, b.logit_diff);
-        let (a, b) = (a.vocabulary.unwrap(), b.vocabulary.unwrap());
-        assert_eq!(a.top_token, b.top_token);
-        for (a, b) in [(a.p_top, b.p_top), (a.p_true, b.p_true), (a.p_false, b.p_false)] {
+        let (Some(a), Some(b)) = (&a.vocabulary, &b.vocabulary) else { panic!("no readout") };
+        let ((top, p_top), (other, p_other)) = (a.top[0], b.top[0]);
+        assert_eq!(top, other);
+        assert_eq!((a.rank_true, a.rank_false), (b.rank_true, b.rank_false));
+        for (a, b) in [(p_top, p_other), (a.p_true, b.p_true), (a.p_false, b.p_false)] {
             assert!((a - b).abs() <= 1e-5 * a, "{a} and {b}");
         }
-        tops.push(a.top_token / (1 << 13));
+        for (a, b) in [(a.kl_base, b.kl_base), (a.kl_source, b.kl_source)] {
+            assert!((a.unwrap() - b.unwrap()).abs() <= 1e-5, "{a:?} and {b:?}");
+        }
+        tops.push(top / (1 << 13));
     }
     assert!(tops.iter().any(|&piece| piece > 0), "no top token is beyond the first piece");
 }
@@ -202,10 +198,10 @@ fn a_reader_that_dies_in_the_middle_is_an_error_and_no_shorter_model() {
         let streamed = Network::stream(config.clone(), failing).unwrap();
         let error = sweep(&streamed).unwrap_err().to_string();
         assert!(error.contains(why), "{layer}: {error}");
-        let error = naive::forward(&streamed, &[1, 2], |_, _, x| Ok(x)).unwrap_err().to_string();
+        let error = oracle::forward(&streamed, &[1, 2], |_, _, x| Ok(x)).unwrap_err().to_string();
         assert!(error.contains(why), "{layer}: {error}");
         // What was in the way is gone, and nothing of it remains.
-        assert_eq!(sweep(&streamed).unwrap().cells, expected.cells);
+        assert_eq!(sweep(&streamed).unwrap().trials, expected.trials);
 
         failing = Failing { weights: weights.clone(), layer, panics: false, n_left: 1 };
         let error = Network::load(config.clone(), &mut failing).unwrap_err().to_string();
@@ -216,30 +212,35 @@ fn a_reader_that_dies_in_the_middle_is_an_error_and_no_shorter_model() {
 #[test]
 fn a_stream_can_be_broken_off_and_begun_again() {
     let streamed = open(&tiny()).unwrap();
-    let request = request();
-    let plan = Plan::new(&streamed.config, &request, 1 << 30).unwrap();
+    let patches = patches(&streamed);
+    let table = [&patches];
+    let program = Program::new(&streamed.config, &table, &Division::within(1 << 30)).unwrap();
     for stop_at in [0.0, 0.4, 0.8] {
-        let outcome =
-            wavefront::sweep(&streamed, &request, &plan, &mut |progress| match progress {
-                Progress::Share(share) if share > stop_at => ControlFlow::Break(()),
-                _ => ControlFlow::Continue(()),
-            });
+        let outcome = run(&streamed, &table, &program, &mut |progress| match progress {
+            Progress::Share(share) if share > stop_at => ControlFlow::Break(()),
+            _ => ControlFlow::Continue(()),
+        });
         assert!(matches!(outcome, Err(SweepError::Cancelled)));
     }
     sweep(&streamed).unwrap();
 }
 
 #[test]
-fn pairs_ride_together_as_memory_allows() {
-    let config = open(&tiny()).unwrap().config;
-    let plan = Plan::new(&config, &request(), 1 << 30).unwrap();
-    let plans = [&plan; 5];
-    let scratch = plan.peak_bytes - plan.kept_bytes;
-    let room_for = |n: usize| scratch + n * plan.kept_bytes;
-    assert_eq!(plan::groups(&plans, room_for(6)).len(), 1);
-    assert_eq!(plan::groups(&plans, room_for(2)), [0..2, 2..4, 4..5]);
-    assert_eq!(plan::groups(&plans, room_for(1)), [0..1, 1..2, 2..3, 3..4, 4..5]);
-    let mut cut = plan.clone();
-    cut.passes.push(Vec::new());
-    assert_eq!(plan::groups(&[&plan, &cut, &plan, &plan], room_for(5)), [0..1, 1..2, 2..4]);
+fn pairs_share_a_pass_as_far_as_memory_and_time_allow() {
+    let network = open(&tiny()).unwrap();
+    let patches = patches(&network);
+    let table = [&patches; 5];
+    let batches = |division: &Division| {
+        let program = Program::new(&network.config, &table, division).unwrap();
+        assert!(program.peak_bytes <= division.allowed);
+        program.batches.iter().map(|batch| batch.pairs.len()).collect::<Vec<_>>()
+    };
+    let plenty = Division::within(1 << 30);
+    assert_eq!(batches(&plenty), [5]);
+    let alone = Program::new(&network.config, &table[..1], &plenty).unwrap().operations.done;
+    let most_operations = 2.5 * alone;
+    assert_eq!(batches(&Division { most_operations, ..plenty }), [2, 2, 1]);
+    assert_eq!(batches(&Division { most_operations: 0.0, ..plenty }), [1; 5]);
+    let n_rows: usize = (1..6).sum::<usize>() * (network.config.n_layers - 1);
+    assert_eq!(batches(&Division { n_wave_rows: 3 * n_rows, ..plenty }), [3, 2]);
 }

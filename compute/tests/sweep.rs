@@ -13,15 +13,16 @@ use std::sync::Arc;
 
 use candle_core::{DType, Tensor};
 use compute::model::{
-    Config, FAMILIES, Family, Kernels, Network, Placement, Rope, RopeScaling, Weight,
+    Config, FAMILIES, Family, Kernels, Module, Network, Placement, Rope, RopeScaling, Weight,
 };
 use compute::sweep::oracle::{self, Oracle};
 use compute::sweep::{Division, Program, Progress, Reading, Readings, SweepError, certify, run};
 use proptest::prelude::*;
+use shared::settings::{List, Settings};
 use shared::specification::{
     Continuation, Edit, Key, MeanOver, Metrics, Run, Specification, Trial, Write,
 };
-use shared::vocabulary::Site;
+use shared::vocabulary::{By, Directions, Site};
 use support::random_network_on;
 use where_to_run::devices;
 
@@ -115,7 +116,19 @@ fn sweep_all(network: &Network, table: &[Specification], division: &Division) ->
 }
 
 fn sweep(network: &Network, specification: &Specification) -> Readings {
-    sweep_all(network, std::slice::from_ref(specification), &Division::within(MEMORY)).remove(0)
+    support::sweep(network, specification).unwrap()
+}
+
+/// The grids of one site.
+fn patches(
+    network: &Network,
+    source: &[u32],
+    base: &[u32],
+    start: usize,
+    site: Site,
+) -> Specification {
+    let settings = Settings { sites: List::from(site), ..Settings::default() };
+    support::grids(&network.config, &settings, [source, base], start)
 }
 
 fn metrics() -> Metrics {
@@ -318,7 +331,7 @@ fn compare(got: &Reading, expected: &Reading, scale: f32) -> Result<(), String> 
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 250, failure_persistence: None, ..ProptestConfig::default() })]
 
     /// Several random experiments mixed in waves, whole and cut into many waves and tiles, from
     /// memory and streamed, on every device, against one forward pass a trial.
@@ -371,6 +384,356 @@ proptest! {
                         );
                     }
                 }
+            }
+        }
+    }
+}
+
+/// Every activation at every site together, and so also those that no metric would notice.
+#[test]
+fn activations_are_the_same_on_every_device() {
+    for family in FAMILIES {
+        let windowed = [None, Some(3)];
+        for (window, capped) in windowed.into_iter().zip([false, true]) {
+            let shape = Shape {
+                n_kv_heads: 2,
+                n_groups: 3,
+                family: Family::named(family.name).unwrap(),
+                window,
+                capped,
+                ..Shape::llama(4, 6)
+            };
+            let activations = |to: &Placement| {
+                let mut found = Vec::new();
+                oracle::forward(&network_on(&shape, to).0, &SOURCE, |_, _, x| {
+                    found.push(x.flatten_all()?.to_dtype(DType::F32)?.to_vec1::<f32>()?);
+                    Ok(x)
+                })
+                .unwrap();
+                found.concat()
+            };
+            let half =
+                Placement { dtype: DType::F16, kernels: Kernels::Stock, ..Default::default() };
+            let runs = devices().into_iter().map(|to| (to, 1e-6)).chain([(half, 1e-2)]);
+            let expected = activations(&Placement::default());
+            for (to, tolerance) in runs {
+                let got = activations(&to);
+                assert_eq!(got.len(), expected.len());
+                let norm = |numbers: &mut dyn Iterator<Item = f32>| {
+                    numbers.map(|x| x * x).sum::<f32>().sqrt()
+                };
+                let error = norm(&mut got.iter().zip(&expected).map(|(got, x)| got - x))
+                    / norm(&mut expected.iter().copied());
+                let what = format!("{} {window:?} {to:?}: relative error {error}", family.name);
+                assert!(error <= tolerance, "{what}");
+            }
+        }
+    }
+}
+
+/// Computing in f16 is the same experiment with rounding: the metric itself is f32.
+#[test]
+fn a_sweep_in_half_precision_is_near() {
+    let shape = Shape { n_kv_heads: 2, n_groups: 2, ..Shape::llama(3, 8) };
+    let half = Placement { dtype: DType::F16, kernels: Kernels::Stock, ..Default::default() };
+    let [full, half] = [Placement::default(), half].map(|to| {
+        let network = network_on(&shape, &to).0;
+        let base = [5, 6, 7, 13, 9, 10, 14];
+        sweep(&network, &patches(&network, &SOURCE, &base, 1, Site::ResidPost)).trials
+    });
+    let differences = full.iter().zip(&half).map(|(a, b)| (a.logit_diff - b.logit_diff).abs());
+    let largest = differences.fold(0.0, f32::max);
+    assert!(largest > 0.0 && largest < 2e-2, "{largest}");
+}
+
+/// Scores that f16 cannot hold before they are scaled.
+#[test]
+fn large_scores_do_not_overflow_half_precision() {
+    let shape = Shape { seed: 3, ..Shape::llama(1, 64) };
+    let half = Placement { dtype: DType::F16, kernels: Kernels::Stock, ..Default::default() };
+    let [full, half] = [Placement::default(), half].map(|to| {
+        let mut weights = network_on(&shape, &to).1;
+        for (weight, tensor) in &mut weights {
+            if matches!(weight.module, Module::Query | Module::Key) {
+                *tensor = (&*tensor * 40.0).unwrap();
+            }
+        }
+        let config = network(&shape).config;
+        let network = Network::load_on(config, &mut weights, &to).unwrap();
+        let x = oracle::forward(&network, &SOURCE, |_, _, x| Ok(x)).unwrap();
+        x.to_dtype(DType::F32).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap()
+    });
+    assert!(half.iter().all(|x| x.is_finite()), "{half:?}");
+    let differences = full.iter().zip(&half).map(|(a, b)| (a - b).abs());
+    assert!(differences.fold(0.0, f32::max) < 0.2, "{full:?} and {half:?}");
+}
+
+/// Three layers, grouped queries.
+fn ordinary_network() -> Network {
+    network(&Shape { n_kv_heads: 2, n_groups: 2, d_extra: 3, ..Shape::llama(3, 8) })
+}
+
+const SOURCE: [u32; 8] = [5, 6, 7, 8, 9, 10, 11, 12];
+
+fn assert_close(got: f32, expected: f32, what: &str) {
+    assert!((got - expected).abs() < 1e-5, "{what}: {got}, expected {expected}");
+}
+
+#[test]
+fn certificates_hold_at_every_site() {
+    let network = ordinary_network();
+    let base = [5, 6, 7, 8, 13, 10, 14, 12];
+    for &site in Site::ALL {
+        let patches = patches(&network, &SOURCE, &base, 1, site);
+        let readings = sweep(&network, &patches);
+        let goes_on = &mut |_: Progress| ControlFlow::Continue(());
+        let found = certify(&network, &patches, &readings, 500, MEMORY, goes_on).unwrap();
+        assert_eq!(found.n_trials, patches.trials.len());
+        for (what, difference) in
+            [("oracle", found.max_abs_diff), ("itself", found.self_patch), ("alone", found.alone)]
+        {
+            assert!(difference < 1e-5, "{site} {what}: {difference}");
+        }
+        // Heads are patched at all positions together, which is nowhere without effect.
+        assert!(found.n_unreachable > 0 || site.has_heads(), "{site}");
+        assert!(found.unreachable_equal, "{site}");
+
+        // A wrong reading does not pass, nor does one that is no number.
+        for wrong in [readings.trials[0].logit_diff + 0.5, f32::NAN] {
+            let mut readings = readings.clone();
+            readings.trials[0].logit_diff = wrong;
+            let found = certify(&network, &patches, &readings, 500, MEMORY, goes_on).unwrap();
+            assert!(!(found.max_abs_diff < 0.4 || found.alone < 0.4), "{site}: {found:?}");
+        }
+    }
+}
+
+/// What is not computed because it is known, computed after all.
+#[test]
+fn what_is_known_beforehand_is_so() {
+    let network = ordinary_network();
+    let base = [5, 6, 7, 8, 13, 10, 14, 12];
+    let all = Division { computes_all: true, ..Division::within(MEMORY) };
+    let mut n_known = 0;
+    for &site in Site::ALL {
+        let settings = Settings {
+            sites: List::from(site),
+            by: By::Position,
+            direction: Directions::Both,
+            ..Settings::default()
+        };
+        let table = [support::grids(&network.config, &settings, [&SOURCE, &base], 1)];
+        let [known, computed] =
+            [Division::within(MEMORY), all].map(|how| sweep_all(&network, &table, &how).remove(0));
+        let spread = known.runs[0].logit_diff - known.runs[1].logit_diff;
+        assert!(spread.abs() > 1e-3, "{site}: {spread}");
+        for (trial, (known, computed)) in
+            table[0].trials.iter().zip(known.trials.iter().zip(&computed.trials))
+        {
+            assert_close(known.logit_diff, computed.logit_diff, &format!("{trial:?}"));
+        }
+        let equal = |r: &&Reading| known.runs.iter().any(|run| run.logit_diff == r.logit_diff);
+        n_known += known.trials.iter().filter(equal).count();
+    }
+    assert!(n_known > 100, "{n_known}");
+}
+
+#[test]
+fn a_single_differing_token_is_all_the_source_has() {
+    let network = ordinary_network();
+    let base = [5, 6, 7, 13, 9, 10, 11, 12];
+    let found = sweep(&network, &patches(&network, &SOURCE, &base, 2, Site::ResidPre));
+    assert_close(found.trials[1].logit_diff, found.runs[1].logit_diff, "layer 0");
+}
+
+/// One edit at several positions and, of heads, one of each.
+fn together(network: &Network, site: Site, positions: &[usize], layer: usize) -> Vec<Edit> {
+    let n_heads = match site {
+        Site::Query | Site::Z => network.config.n_heads,
+        Site::Key | Site::Value => network.config.n_kv_heads,
+        _ => 0,
+    };
+    let heads: Vec<_> = if n_heads == 0 { vec![None] } else { (0..n_heads).map(Some).collect() };
+    let edit = |head| Edit {
+        site,
+        head,
+        layers: layer..layer + 1,
+        positions: positions.to_vec(),
+        write: Write::From { run: Specification::SOURCE, shift: 0 },
+    };
+    heads.into_iter().map(edit).collect()
+}
+
+#[test]
+fn all_positions_of_the_residual_stream_are_the_source() {
+    let network = ordinary_network();
+    let base = [5, 16, 17, 18, 9, 20, 11, 22];
+    let mut patches = patches(&network, &SOURCE, &base, 0, Site::ResidPost);
+    patches.trials.clear();
+    let all: Vec<_> = (0..8).collect();
+    for &site in &[Site::ResidPre, Site::ResidMid, Site::ResidPost] {
+        for layer in 0..network.config.n_layers {
+            let edits = together(&network, site, &all, layer);
+            patches.trials.push(Trial { base: 0, edits, key: Key { grid: 0, cell: 0 } });
+        }
+    }
+    let found = sweep(&network, &patches);
+    for trial in &found.trials {
+        assert_close(trial.logit_diff, found.runs[1].logit_diff, "all positions");
+    }
+}
+
+#[test]
+fn a_model_of_one_layer_leaves_nothing_to_compute() {
+    let network = network(&Shape { tied: true, ..Shape::llama(1, 4) });
+    let patches = patches(&network, &[1, 2], &[1, 3], 0, Site::ResidPost);
+    let found = sweep(&network, &patches);
+    let program = Program::new(&network.config, &[&patches], &Division::within(MEMORY)).unwrap();
+    assert_eq!(program.n_computed(), 0);
+    assert_eq!(found.trials[0].logit_diff, found.runs[0].logit_diff);
+    assert_eq!(found.trials[1].logit_diff, found.runs[1].logit_diff);
+}
+
+/// What the tiles say that they cost is what is said to be done, and the last share is all.
+#[test]
+fn finished_trials_are_heard_wave_by_wave() {
+    let network = ordinary_network();
+    for site in [Site::ResidPre, Site::ResidPost, Site::Z, Site::Key] {
+        let patches = patches(&network, &SOURCE, &[1, 2, 7, 13], 0, site);
+        let table = [&patches];
+        let whole = sweep(&network, &patches);
+        let compile = |n_waves| {
+            let division = Division { n_waves, ..Division::within(MEMORY) };
+            Program::new(&network.config, &table, &division).unwrap()
+        };
+        let (one, program) = (compile(1), compile(3));
+        assert!(site.has_heads() || program.n_passes() == 3, "{} passes", program.n_passes());
+        assert_eq!(program.n_computed(), one.n_computed());
+        // The runs are kept from wave to wave.
+        assert!((program.operations.done / one.operations.done - 1.0).abs() < 1e-9);
+        let (mut heard, mut shares, mut runs) =
+            (vec![None; patches.trials.len()], Vec::new(), None);
+        let found = run(&network, &table, &program, &mut |progress| {
+            match progress {
+                Progress::Share(share) => shares.push(share),
+                Progress::Runs { pair: 0, readings } => runs = Some(readings.to_vec()),
+                Progress::Trials { pair: 0, readings } => {
+                    assert!(runs.is_some(), "the runs come first");
+                    for (trial, reading) in readings {
+                        let before = heard[*trial].replace(reading.clone());
+                        assert!(before.is_none(), "trial {trial} came twice");
+                    }
+                }
+                other => panic!("{other:?}"),
+            }
+            ControlFlow::Continue(())
+        });
+        let found = found.unwrap().remove(0);
+        assert_eq!(runs.unwrap(), found.runs);
+        assert!(shares.is_sorted(), "{shares:?}");
+        assert!((shares.last().unwrap() - 1.0).abs() < 1e-9, "{shares:?}");
+        for (heard, (trial, whole)) in heard.iter().zip(found.trials.iter().zip(&whole.trials)) {
+            assert_eq!(heard.as_ref(), Some(trial));
+            assert!((trial.logit_diff - whole.logit_diff).abs() < 1e-4);
+        }
+    }
+}
+
+#[test]
+fn a_sweep_can_be_broken_off() {
+    let network = ordinary_network();
+    let patches = patches(&network, &SOURCE, &[5, 6, 7, 13], 0, Site::ResidPost);
+    let program = Program::new(&network.config, &[&patches], &Division::within(MEMORY)).unwrap();
+    let mut shares = Vec::new();
+    let outcome = run(&network, &[&patches], &program, &mut |progress| {
+        let Progress::Share(share) = progress else { return ControlFlow::Continue(()) };
+        shares.push(share);
+        if shares.len() < 3 { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+    });
+    assert!(matches!(outcome, Err(SweepError::Cancelled)));
+    assert_eq!(shares.len(), 3);
+    assert!(shares.is_sorted() && shares.iter().all(|share| (0.0..=1.0).contains(share)));
+}
+
+#[test]
+fn what_does_not_fit_is_refused_with_what_is_needed() {
+    let network = ordinary_network();
+    let whole = patches(&network, &SOURCE, &[5, 6, 7, 13], 0, Site::ResidPost);
+    let refused = |network: &Network, specification: &Specification, allowed| {
+        let division = Division::within(allowed);
+        Program::new(&network.config, &[specification], &division).unwrap_err().to_string()
+    };
+    let error = refused(&network, &whole, 1 << 20);
+    assert!(error.starts_with("the sweep needs at least 25 MiB"), "{error}");
+    assert!(error.ends_with("of what is allowed 1 MiB are left: raise `--memory`"), "{error}");
+
+    let family = Family::named("gptj").unwrap();
+    let parallel = self::network(&Shape { family, ..Shape::llama(2, 4) });
+    let error =
+        refused(&parallel, &patches(&parallel, &SOURCE, &[5, 6], 0, Site::ResidMid), MEMORY);
+    assert!(error.starts_with("the model has no `resid_mid`: in gptj, attention"), "{error}");
+
+    let changed = |change: &dyn Fn(&mut Specification)| {
+        let mut specification = whole.clone();
+        change(&mut specification);
+        refused(&network, &specification, MEMORY)
+    };
+    type Change = Box<dyn Fn(&mut Specification)>;
+    let edit = |f: fn(&mut Edit)| -> Change { Box::new(move |s| f(&mut s.trials[0].edits[0])) };
+    let cases: [(&str, Change); 9] = [
+        ("a run has no tokens", Box::new(|s| s.runs[0].tokens.clear())),
+        ("the token 32 is beyond the 32 of the model", Box::new(|s| s.runs[1].tokens[0] = 32)),
+        ("a trial has the base 7, which is no run", Box::new(|s| s.trials[0].base = 7)),
+        ("an edit of the layers 1..4 in a model of 3", edit(|e| e.layers = 1..4)),
+        ("an edit at position 8 of a run of", edit(|e| e.positions = vec![8])),
+        ("an edit of head 0 of 0 at `resid_post`", edit(|e| e.head = Some(0))),
+        ("an edit of head 2 of 2 at `k`", edit(|e| (e.site, e.head) = (Site::Key, Some(2)))),
+        (
+            "an edit copies from run 9, which is none",
+            edit(|e| e.write = Write::From { run: 9, shift: 0 }),
+        ),
+        (
+            "noise at `z`: expected a site of the residual stream",
+            edit(|e| (e.site, e.write) = (Site::Z, Write::Noise { seed: 0, scale: 1.0 })),
+        ),
+    ];
+    for (expected, change) in cases {
+        let error = changed(&*change);
+        assert!(error.contains(expected), "{error}: expected {expected}");
+    }
+}
+
+/// The lens of the last layer is the reading of the run itself, and that of each layer what the
+/// unembedding says of the oracle's residual stream.
+#[test]
+fn the_lens_reads_every_layer_and_position() {
+    let network = ordinary_network();
+    let base = [5, 6, 13, 8];
+    let mut patches = patches(&network, &SOURCE, &base, 1, Site::ResidPost);
+    patches.metrics.lens = true;
+    let found = sweep(&network, &patches);
+    assert_eq!(found.lens.len(), 2);
+    for ((reading, lens), run) in found.runs.iter().zip(&found.lens).zip(&patches.runs) {
+        let tokens = &run.tokens;
+        let mut streams = Vec::new();
+        oracle::forward(&network, tokens, |_, site, x| {
+            if site == Site::ResidPost {
+                streams.push(x.clone());
+            }
+            Ok(x)
+        })
+        .unwrap();
+        assert_eq!(lens.len(), streams.len());
+        let last = lens.last().unwrap().last().unwrap();
+        assert_close(last.logit_diff, reading.logit_diff, "the last layer");
+        for (layer, (lens, stream)) in lens.iter().zip(&streams).enumerate() {
+            assert_eq!(lens.len(), tokens.len());
+            let logits = network.logits(&network.final_norm(stream).unwrap()).unwrap();
+            for (reading, logits) in lens.iter().zip(logits.to_vec2::<f32>().unwrap()) {
+                let total: f32 = logits.iter().map(|logit| logit.exp()).sum();
+                let p_true = (logits[1].exp() + logits[2].exp()) / total;
+                let vocabulary = reading.vocabulary.as_ref().unwrap();
+                assert_close(vocabulary.p_true, p_true, &format!("layer {layer}"));
             }
         }
     }

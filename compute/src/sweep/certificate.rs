@@ -121,6 +121,9 @@ fn largest_difference<'a>(
     others: impl Iterator<Item = &'a Reading>,
 ) -> f32 {
     let differences = some.zip(others).map(|(a, b)| (a.logit_diff - b.logit_diff).abs());
-    // NaN must not pass unseen.
-    differences.fold(0.0, |largest: f32, next| if next.is_nan() { next } else { largest.max(next) })
+    // NaN must not pass unseen, and `max` leaves it out.
+    differences.fold(0.0, |largest: f32, next| match largest.is_nan() || next <= largest {
+        true => largest,
+        false => next,
+    })
 }

@@ -39,11 +39,6 @@ impl Indices {
         Slice { start, len: self.0.len() - start }
     }
 
-    /// The memory that they take.
-    pub fn n_bytes(&self) -> usize {
-        self.0.len() * size_of::<u32>()
-    }
-
     /// Sends them to a device.
     ///
     /// # Errors

@@ -1,15 +1,17 @@
 //! Mean activations over rows of many runs, which ablations write.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::Arc;
 
 use candle_core::{DType, Result, Tensor};
 use shared::specification::{MeanOver, Run};
 use shared::vocabulary::Site;
 
+use super::cost::BlockCost;
 use super::program::Program;
 use super::runs::RunRows;
-use crate::model::{BlockRows, Network, Rotary, Shared, index};
+use crate::model::{BlockRows, Config, Network, Rotary, Shared, index};
 
 /// The means that a program writes.
 #[derive(Debug, Default)]
@@ -56,6 +58,41 @@ impl Means {
     }
 }
 
+/// The operations of computing the means that `program` writes.
+pub fn operations(config: &Config, program: &Program) -> f64 {
+    let mut known: Vec<Arc<MeanOver>> = Vec::new();
+    for (over, ..) in program.means() {
+        if !known.iter().any(|k| Arc::ptr_eq(k, &over)) {
+            known.push(over);
+        }
+    }
+    let rows = known.iter().flat_map(|over| parts(over)).map(|part| rows_of(part, config.n_layers));
+    let cost = BlockCost::new(config);
+    rows.map(|rows| cost.runs(&rows.spans) * config.n_layers as f64).sum()
+}
+
+/// Runs that go through the layers together.
+fn parts(over: &MeanOver) -> Vec<&[(Vec<u32>, Range<usize>)]> {
+    let (mut parts, mut rest) = (Vec::new(), &over.runs[..]);
+    while !rest.is_empty() {
+        let mut n_positions = 0;
+        let fits = rest.iter().take_while(|(tokens, _)| {
+            n_positions += tokens.len();
+            n_positions <= MOST_POSITIONS
+        });
+        let (part, others) = rest.split_at(fits.count().max(1));
+        parts.push(part);
+        rest = others;
+    }
+    parts
+}
+
+fn rows_of(part: &[(Vec<u32>, Range<usize>)], n_layers: usize) -> RunRows {
+    let run = |(tokens, _): &(Vec<u32>, _)| Run { tokens: tokens.clone(), ..Run::default() };
+    let runs: Vec<_> = part.iter().map(run).collect();
+    RunRows::new(&runs.iter().collect::<Vec<_>>(), n_layers)
+}
+
 fn compute(
     network: &Network,
     over: &MeanOver,
@@ -65,20 +102,8 @@ fn compute(
     let rotary = Rotary::new(&network.config, longest, &network.placement)?;
     let mut sums: BTreeMap<(usize, Site), Tensor> = BTreeMap::new();
     let n_rows: usize = over.runs.iter().map(|(_, positions)| positions.len()).sum();
-    let mut rest = &over.runs[..];
-    while !rest.is_empty() {
-        let mut n_positions = 0;
-        let fits = rest.iter().take_while(|(tokens, _)| {
-            n_positions += tokens.len();
-            n_positions <= MOST_POSITIONS
-        });
-        let (part, others) = rest.split_at(fits.count().max(1));
-        rest = others;
-        let runs: Vec<_> = part
-            .iter()
-            .map(|(tokens, _)| Run { tokens: tokens.clone(), ..Run::default() })
-            .collect();
-        let rows = RunRows::new(&runs.iter().collect::<Vec<_>>(), network.config.n_layers);
+    for part in parts(over) {
+        let rows = rows_of(part, network.config.n_layers);
         let counted: Vec<_> = part
             .iter()
             .zip(&rows.rows)

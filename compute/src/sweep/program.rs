@@ -12,6 +12,7 @@ use super::SweepError;
 use super::check::check;
 use super::cost::{self, BlockCost};
 use super::indices::{Indices, Slice};
+use super::means;
 use super::reach::{self, Reach};
 use super::runs::{RunRows, n_read, sequence};
 use super::sizes::Sizes;
@@ -151,6 +152,9 @@ impl Program {
             best.compile(config, table, division, &mut program);
             begin = least;
         }
+        let means = means::operations(config, &program);
+        program.operations.useful += means;
+        program.operations.done += means;
         Ok(program)
     }
 
@@ -289,7 +293,10 @@ impl Draft {
         let reads_all = table[range.clone()].iter().any(|spec| spec.metrics.vocabulary);
         let largest = travellers.iter().map(Traveller::n_rows).max().unwrap_or(0);
         let has_lens = table[range.clone()].iter().any(|spec| spec.metrics.lens);
-        let fixed = sizes.fixed() + if has_lens { sizes.lens(config.n_layers) } else { 0 };
+        let n_rows = travellers.iter().map(Traveller::n_rows).sum::<usize>();
+        let fixed = sizes.fixed()
+            + sizes.notes(travellers.len() + known.len(), n_rows)
+            + if has_lens { sizes.lens(config.n_layers) } else { 0 };
         // The runs' readings are of the whole vocabulary.
         let least_readout = sizes.readout(1);
         let needed = fixed + sizes.tile(largest) + sizes.state(largest) + least_readout;
@@ -314,7 +321,6 @@ impl Draft {
         let per_row = cost.keys_values + cost.queries + cost.output + cost.mlp;
         let operations =
             per_row * (in_trials.sum::<f64>() + (runs.n_rows() * config.n_layers) as f64);
-        let n_rows = travellers.iter().map(Traveller::n_rows).sum::<usize>();
         let mut draft = Self {
             pairs: range,
             runs,
@@ -386,13 +392,14 @@ impl Draft {
             .collect();
         let runs = BlockCost::new(config).runs(&self.runs.spans) * config.n_layers as f64;
         let n_passes = if self.keeps_runs { 1 } else { waves.len() };
-        let in_waves: f64 = waves.iter().map(Wave::operations).sum::<f64>()
-            + readout_cost(config, table, &self.pairs, &waves);
+        let in_waves =
+            waves.iter().map(|wave| wave.operations() + trials_readout(config, table, wave));
+        let in_waves = in_waves.sum::<f64>() + runs_readout(config, table, &self.pairs);
         let operations =
             Operations { useful: runs + in_waves, done: runs * n_passes as f64 + in_waves };
         program.operations.useful += operations.useful;
         program.operations.done += operations.done;
-        program.peak_bytes = program.peak_bytes.max(self.peak_bytes + indices.n_bytes());
+        program.peak_bytes = program.peak_bytes.max(self.peak_bytes);
         program.n_readout_rows = program.n_readout_rows.min(self.n_readout_rows);
         program.batches.push(Batch {
             pairs: self.pairs,
@@ -424,26 +431,31 @@ fn run_puts(config: &Config, runs: &RunRows, indices: &mut Indices) -> Vec<Vec<P
     layers.into_iter().map(|puts| puts.finish(indices)).collect()
 }
 
-/// The operations of reading all runs and all trials of a batch.
-fn readout_cost(
-    config: &Config,
-    table: &[&Specification],
-    pairs: &Range<usize>,
-    waves: &[Wave],
-) -> f64 {
-    let n_ids = |spec: &Specification| spec.metrics.true_ids.len() + spec.metrics.false_ids.len();
-    let runs = table[pairs.clone()].iter().map(|spec| {
+/// The operations of reading all runs of some pairs, with the logit lens where it is asked for.
+pub fn runs_readout(config: &Config, table: &[&Specification], pairs: &Range<usize>) -> f64 {
+    let of_pair = |spec: &&Specification| {
         let n: usize = spec.runs.iter().map(n_read).sum();
-        cost::readout(config, n_ids(spec), n, n)
-    });
-    let trials = waves.iter().flat_map(|wave| &wave.travellers).map(|traveller| {
-        let spec = table[traveller.pair];
-        let n = traveller.n_read;
+        let of_lens =
+            spec.runs.iter().take(Specification::SOURCE + 1).map(|run| sequence(run).len());
+        let n_lens = if spec.metrics.lens { config.n_layers * of_lens.sum::<usize>() } else { 0 };
+        cost::readout(config, n_ids(spec), n + n_lens, n + n_lens)
+    };
+    table[pairs.clone()].iter().map(of_pair).sum()
+}
+
+/// The operations of reading the trials of a wave.
+pub fn trials_readout(config: &Config, table: &[&Specification], wave: &Wave) -> f64 {
+    let of_trial = |traveller: &Traveller| {
+        let (spec, n) = (table[traveller.pair], traveller.n_read);
         let is_whole =
-            spec.metrics.vocabulary || spec.runs.iter().any(|r| r.continuation.is_some());
+            spec.metrics.vocabulary || spec.runs.iter().any(|run| run.continuation.is_some());
         cost::readout(config, n_ids(spec), n, if is_whole { n } else { 0 })
-    });
-    runs.sum::<f64>() + trials.sum::<f64>()
+    };
+    wave.travellers.iter().map(of_trial).sum()
+}
+
+fn n_ids(specification: &Specification) -> usize {
+    specification.metrics.true_ids.len() + specification.metrics.false_ids.len()
 }
 
 /// The sites of the runs that any wave of a batch reads, by layer.

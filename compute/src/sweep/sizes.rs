@@ -64,6 +64,12 @@ impl<'a> Sizes<'a> {
             + 2 * self.n_run_reads * self.config.d_vocab * F32_BYTES
     }
 
+    /// What is written down of `n_trials` trials with `n_rows` rows: their edits, and the numbers of
+    /// rows, on the host and where they are used.
+    pub fn notes(&self, n_trials: usize, n_rows: usize) -> usize {
+        n_trials * 768 + n_rows * 96
+    }
+
     /// What later waves need of the runs, kept for all layers.
     pub fn kept(&self, n_layers: usize) -> usize {
         n_layers * self.activations()

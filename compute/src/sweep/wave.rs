@@ -13,8 +13,8 @@ use shared::vocabulary::Site;
 
 use super::indices::Uploaded;
 use super::lens::{Lens, LensReading};
-use super::means::Means;
-use super::program::{Batch, Program, needs};
+use super::means::{self, Means};
+use super::program::{Batch, Program, needs, runs_readout, trials_readout};
 use super::readout::{self, ReadRow, Reading, RowReading};
 use super::runs::n_read;
 use super::wave_plan::{Entering, Put, PutValue, Sites, Tile, TileLayer, Wave};
@@ -72,6 +72,7 @@ pub fn run(
     let rotary = Rotary::new(&network.config, program.n_positions(), &network.placement)?;
     let mut meter = Meter { done: 0.0, total: program.operations.done, listener };
     let means = Means::compute(network, program)?;
+    meter.add(means::operations(&network.config, program))?;
     let mut all = Vec::with_capacity(table.len());
     for batch in &program.batches {
         let engine = Engine {
@@ -203,9 +204,11 @@ impl Engine<'_> {
                         readings[pair - batch.pairs.start].lens = lens;
                     }
                 }
+                meter.add(runs_readout(&self.network.config, self.table, &batch.pairs))?;
                 self.begin(&read.known, &mut readings, meter)?;
             }
             let trials = self.read_trials(wave, tiles, references.as_ref())?;
+            meter.add(trials_readout(&self.network.config, self.table, wave))?;
             self.finish(wave, trials, &mut readings, meter)?;
         }
         Ok(readings)

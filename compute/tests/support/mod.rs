@@ -1,17 +1,57 @@
 //! Random models for tests.
 
 use std::collections::HashMap;
+use std::ops::ControlFlow;
 
 use candle_core::{Device, Tensor};
 use compute::model::{Config, ModelError, Network, Placement, Rope, Weight, Weights};
+use compute::sweep::{Division, Program, Readings, SweepError, run};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
+use shared::alignment::Alignment;
+use shared::settings::Settings;
+use shared::specification::{AnswerIds, Dimensions, Specification, Subject};
 
 /// A llama of these dimensions, with the plain rotary embedding.
 #[allow(dead_code, reason = "not every test needs one")]
 pub fn llama(config: Config) -> Config {
     let rope = Rope::plain(10_000.0, config.d_head);
     config.with_uniform_layers(Some(rope))
+}
+
+/// The grids that `settings` ask for of two prompts whose sentences begin at `start`.
+#[allow(dead_code, reason = "not every test needs one")]
+pub fn grids(
+    config: &Config,
+    settings: &Settings,
+    [source, base]: [&[u32]; 2],
+    start: usize,
+) -> Specification {
+    let starts = (start.min(source.len() - 1), start.min(base.len() - 1));
+    let subject = Subject {
+        alignment: Alignment::new(source, base, starts, settings.align, 0),
+        spans: Vec::new(),
+        noised: Vec::new(),
+        answers: AnswerIds::Single { true_ids: vec![1, 2], false_ids: vec![3] },
+        mean: None,
+        dimensions: Dimensions {
+            n_layers: config.n_layers,
+            n_heads: config.n_heads,
+            n_kv_heads: config.n_kv_heads,
+        },
+    };
+    Specification::new(settings, &subject)
+}
+
+/// Carries out one experiment within plenty of memory.
+///
+/// # Errors
+/// As for [`run`].
+#[allow(dead_code, reason = "not every test needs one")]
+pub fn sweep(network: &Network, specification: &Specification) -> Result<Readings, SweepError> {
+    let program = Program::new(&network.config, &[specification], &Division::within(1 << 30))?;
+    let readings = run(network, &[specification], &program, &mut |_| ControlFlow::Continue(()));
+    Ok(readings?.remove(0))
 }
 
 /// A model of `config` with random weights, large enough that every cell has its own value.

@@ -232,8 +232,8 @@ fn reading(settings: &Settings, answers: &AnswerIds) -> (Vec<Option<Continuation
             (Vec::new(), Vec::new(), continued.into_iter().map(Some).collect())
         }
     };
-    let (vocabulary, n_top) = (settings.readout, settings.top);
-    (continuations, Metrics { true_ids, false_ids, vocabulary, n_top })
+    let (vocabulary, n_top, lens) = (settings.readout, settings.top, settings.lens);
+    (continuations, Metrics { true_ids, false_ids, vocabulary, n_top, lens })
 }
 
 /// The edits of each corrupted run; of one run without any where there is no noise.
