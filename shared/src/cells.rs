@@ -82,8 +82,8 @@ fn long(document: &Document, grid: &CellGrid, write: &mut impl FnMut([Cow<str>; 
             value(&grid.p_false, cell),
             value(&grid.kl_base, cell),
             value(&grid.kl_source, cell),
-            rank(&grid.rank_true, cell),
-            rank(&grid.rank_false, cell),
+            value(&grid.rank_true, cell),
+            value(&grid.rank_false, cell),
             quoted(top.and_then(|top| document.token_text(top.id)).unwrap_or_default()),
             number(top.and_then(|top| top.p)),
         ]);
@@ -204,8 +204,8 @@ mod tests {
             p_false: Some(vec![Some(0.25); 4]),
             kl_base: Some(vec![Some(0.0), Some(0.5), None, Some(1.0)]),
             kl_source: Some(vec![Some(1.0); 4]),
-            rank_true: Some(vec![Some(0); 4]),
-            rank_false: Some(vec![Some(12); 4]),
+            rank_true: Some(vec![Some(1.0); 4]),
+            rank_false: Some(vec![Some(12.5); 4]),
             top: Some(vec![Some(vec![TopToken { id: 7, p: Some(0.5) }]); 4]),
         };
         let spans = CellGrid {
@@ -232,10 +232,10 @@ mod tests {
         assert_eq!(
             rows,
             [
-                "z,denoising,0,0,,,,,2.0,0.0,0.5,0.25,0.0,1.0,0,12, TRUE,0.5",
-                "z,denoising,0,1,,,,,3.0,0.5,0.5,0.25,0.5,1.0,0,12, TRUE,0.5",
-                "z,denoising,1,0,,,,,,,0.5,0.25,,1.0,0,12, TRUE,0.5",
-                "z,denoising,1,1,,,,,4.0,1.0,0.5,0.25,1.0,1.0,0,12, TRUE,0.5",
+                "z,denoising,0,0,,,,,2.0,0.0,0.5,0.25,0.0,1.0,1.0,12.5, TRUE,0.5",
+                "z,denoising,0,1,,,,,3.0,0.5,0.5,0.25,0.5,1.0,1.0,12.5, TRUE,0.5",
+                "z,denoising,1,0,,,,,,,0.5,0.25,,1.0,1.0,12.5, TRUE,0.5",
+                "z,denoising,1,1,,,,,4.0,1.0,0.5,0.25,1.0,1.0,1.0,12.5, TRUE,0.5",
                 // The other direction begins at the source and ends at the base.
                 "attn_out,noising,0,,3,entity,t0,1103,4.0,0.0,,,,,,,,",
                 "attn_out,noising,0,,4,entity,t1,104,3.0,0.5,,,,,,,,",

@@ -15,7 +15,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
-pub use self::grids::{AxisKeys, CellGrid, DocumentSpan, Place, TokenTexts, TopToken};
+pub use self::grids::{
+    AxisKeys, CellGrid, DocumentSpan, LensGrid, Place, Role, TokenTexts, TopToken,
+};
 pub use self::read::DocumentError;
 use crate::settings::Settings;
 use crate::vocabulary::{Align, Direction, Site};
@@ -99,6 +101,9 @@ pub struct Document {
     /// fields above hold; where there is none, their cells are `null`.
     #[serde(default)]
     pub grids: Vec<CellGrid>,
+    /// The logit lens of both unpatched runs; empty where it was not asked for.
+    #[serde(default)]
+    pub lens: Vec<LensGrid>,
     /// The named sets of positions that the grids have.
     #[serde(default)]
     pub spans: Vec<DocumentSpan>,
@@ -210,6 +215,21 @@ pub struct Verification {
     /// The largest absolute difference of the metric, in nats; `null` where one of the two numbers
     /// of a cell was not finite, so that nothing is verified.
     pub max_abs_diff: Option<f32>,
+    /// The largest change of the metric, in nats, when those cells write the receiving run's own
+    /// activations, which must change nothing; `null` where that was not checked or came out as no
+    /// number.
+    #[serde(default)]
+    pub self_patch: Option<f32>,
+    /// How many cells that cannot matter the naive engine ran; `null` where that was not checked.
+    #[serde(default)]
+    pub n_unreachable: Option<usize>,
+    /// Whether all of those equal the unpatched run to the bit; `null` likewise.
+    #[serde(default)]
+    pub unreachable_equal: Option<bool>,
+    /// The largest difference, in nats, between the cells computed together with everything else
+    /// and alone; `null` likewise.
+    #[serde(default)]
+    pub alone: Option<f32>,
 }
 
 /// What made the numbers, and at what cost.

@@ -132,6 +132,10 @@ pub struct PairPreview {
     /// Both unpatched runs; `null` for a model whose weights are read from disk, which takes too
     /// long for a preview.
     pub baselines: Option<Baselines>,
+    /// What the model itself says after each prompt, the most probable token each time; `null` for
+    /// a model whose weights are read from disk.
+    #[serde(default)]
+    pub said: Option<Said>,
     /// What a reader should know before the sweep, a sentence each.
     pub warnings: Vec<String>,
     /// The layers of the grid.
@@ -140,6 +144,16 @@ pub struct PairPreview {
     pub n_cells: usize,
     /// Seconds that the sweep will take.
     pub estimated_secs: f64,
+}
+
+/// What a model says after a pair's prompts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Said {
+    /// After the source prompt, as many tokens as are shown.
+    pub source: Vec<Token>,
+    /// After the base prompt.
+    pub base: Vec<Token>,
 }
 
 named! {

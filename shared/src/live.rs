@@ -125,6 +125,7 @@ impl Document {
             baselines: None,
             readout: None,
             grids: Vec::new(),
+            lens: Vec::new(),
             spans: Vec::new(),
             token_texts: Default::default(),
             settings: None,

@@ -198,6 +198,7 @@ fn stripped(document: &Document) -> Map<String, Value> {
         base_tokens: vec![],
         readout: None,
         grids: vec![],
+        lens: vec![],
         spans: vec![],
         token_texts: TokenTexts::new(),
         settings: None,

@@ -40,16 +40,46 @@ pub struct CellGrid {
     /// The same from the run that supplies.
     #[serde(default)]
     pub kl_source: Option<Vec<Option<f32>>>,
-    /// How many tokens are more probable than the most probable token of the true answer: 0 where
-    /// it is what the model says.
+    /// The place of the true answer's most probable token among all tokens: 1 where it is what the
+    /// model says. Where a cell is a mean over several runs, the mean of theirs.
     #[serde(default)]
-    pub rank_true: Option<Vec<Option<u32>>>,
+    pub rank_true: Option<Vec<Option<f32>>>,
     /// The same of the false answer.
     #[serde(default)]
-    pub rank_false: Option<Vec<Option<u32>>>,
+    pub rank_false: Option<Vec<Option<f32>>>,
     /// The most probable tokens, the first first.
     #[serde(default)]
     pub top: Option<Vec<Option<Vec<TopToken>>>>,
+}
+
+/// The logit lens: what the unembedding says of an unpatched run's residual stream after every layer
+/// and at every position. Lists are as in [`CellGrid`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct LensGrid {
+    /// Which run.
+    pub run: Role,
+    /// Layers, then positions of that run, padding included.
+    pub axes: Vec<AxisKeys>,
+    /// `log P(TRUE) - log P(FALSE)` in nats.
+    pub logit_diff: Vec<Option<f32>>,
+    /// The probability of the true answer, 0 to 1.
+    pub p_true: Vec<Option<f32>>,
+    /// The probability of the false answer, 0 to 1.
+    pub p_false: Vec<Option<f32>>,
+    /// The most probable tokens, the first first.
+    pub top: Vec<Option<Vec<TopToken>>>,
+}
+
+/// Which of a pair's two unpatched runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum Role {
+    /// The one that receives.
+    Base,
+    /// The one that supplies.
+    Source,
 }
 
 /// A token and its probability.
@@ -118,11 +148,6 @@ pub struct Place {
 }
 
 impl CellGrid {
-    /// How many cells it has; `None` where no number is large enough.
-    pub fn n_cells(&self) -> Option<usize> {
-        self.axes.iter().try_fold(1usize, |n, axis| n.checked_mul(axis.len()))
-    }
-
     /// The places of the cells, in the order of the values.
     pub fn places(&self) -> Vec<Place> {
         let mut places = vec![Place::default()];
@@ -162,11 +187,7 @@ impl CellGrid {
 
     /// Whether every list is as long as the axes say.
     pub(super) fn check(&self, n_layers: usize) -> Result<(), String> {
-        match &self.axes[..] {
-            [AxisKeys::Layer(keys), ..] if keys.iter().all(|&layer| layer < n_layers) => {}
-            _ => return Err(format!("the first axis is not of layers below {n_layers}")),
-        }
-        let n = self.n_cells().filter(|&n| n > 0).ok_or("an axis is empty or too long")?;
+        let n = n_cells(&self.axes, n_layers)?;
         let lists = [
             ("logit_diff", Some(self.logit_diff.len())),
             ("p_true", self.p_true.as_ref().map(Vec::len)),
@@ -177,18 +198,19 @@ impl CellGrid {
             ("rank_false", self.rank_false.as_ref().map(Vec::len)),
             ("top", self.top.as_ref().map(Vec::len)),
         ];
-        match lists.into_iter().find(|(_, len)| len.is_some_and(|len| len != n)) {
-            Some((name, len)) => {
-                let found = len.unwrap_or_default();
-                Err(format!("`{name}` has {found} values for {n} cells"))
-            }
-            None => Ok(()),
-        }
+        check_lists(&lists, n)
     }
 
     /// A number too large for `f32` is read as infinity; it is no value.
     pub(super) fn drop_non_finite(&mut self) {
-        let lists = [&mut self.p_true, &mut self.p_false, &mut self.kl_base, &mut self.kl_source];
+        let lists = [
+            &mut self.p_true,
+            &mut self.p_false,
+            &mut self.kl_base,
+            &mut self.kl_source,
+            &mut self.rank_true,
+            &mut self.rank_false,
+        ];
         let values = lists.into_iter().flatten().chain([&mut self.logit_diff]).flatten();
         for value in values {
             *value = value.filter(|v| v.is_finite());
@@ -196,6 +218,48 @@ impl CellGrid {
         for top in self.top.iter_mut().flatten().flatten().flatten() {
             top.p = top.p.filter(|v| v.is_finite());
         }
+    }
+}
+
+impl LensGrid {
+    /// Whether every list is as long as the axes say.
+    pub(super) fn check(&self, n_layers: usize) -> Result<(), String> {
+        let lists = [
+            ("logit_diff", Some(self.logit_diff.len())),
+            ("p_true", Some(self.p_true.len())),
+            ("p_false", Some(self.p_false.len())),
+            ("top", Some(self.top.len())),
+        ];
+        check_lists(&lists, n_cells(&self.axes, n_layers)?)
+    }
+
+    /// As for [`CellGrid::drop_non_finite`].
+    pub(super) fn drop_non_finite(&mut self) {
+        let lists = [&mut self.logit_diff, &mut self.p_true, &mut self.p_false];
+        let tops = self.top.iter_mut().flatten().flatten().map(|top| &mut top.p);
+        for value in lists.into_iter().flatten().chain(tops) {
+            *value = value.filter(|v| v.is_finite());
+        }
+    }
+}
+
+/// How many cells these axes have.
+fn n_cells(axes: &[AxisKeys], n_layers: usize) -> Result<usize, String> {
+    match axes {
+        [AxisKeys::Layer(keys), ..] if keys.iter().all(|&layer| layer < n_layers) => {}
+        _ => return Err(format!("the first axis is not of layers below {n_layers}")),
+    }
+    let n = axes.iter().try_fold(1usize, |n, axis| n.checked_mul(axis.len()));
+    n.filter(|&n| n > 0).ok_or_else(|| "an axis is empty or too long".to_string())
+}
+
+fn check_lists(lists: &[(&str, Option<usize>)], n: usize) -> Result<(), String> {
+    match lists.iter().find(|(_, len)| len.is_some_and(|len| len != n)) {
+        Some((name, len)) => {
+            let found = len.unwrap_or_default();
+            Err(format!("`{name}` has {found} values for {n} cells"))
+        }
+        None => Ok(()),
     }
 }
 

@@ -6,7 +6,7 @@ use std::collections::btree_map::Entry;
 use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 
-use super::{CellGrid, Document, Grid, SCHEMA, content_id, is_id};
+use super::{CellGrid, Document, Grid, LensGrid, SCHEMA, content_id, is_id};
 use crate::settings::Settings;
 
 /// A file that holds no result, or one that this version cannot read.
@@ -134,6 +134,7 @@ impl Document {
             *value = value.filter(|v| v.is_finite());
         }
         self.grids.iter_mut().for_each(CellGrid::drop_non_finite);
+        self.lens.iter_mut().for_each(LensGrid::drop_non_finite);
     }
 
     /// The id must be fit for file names and pages, and the grid's shape what the labels say, or a
@@ -158,6 +159,9 @@ impl Document {
         }
         for (i, grid) in self.grids.iter().enumerate() {
             grid.check(self.num_layers).map_err(|why| format!("`grids[{i}]`: {why}"))?;
+        }
+        for (i, grid) in self.lens.iter().enumerate() {
+            grid.check(self.num_layers).map_err(|why| format!("`lens[{i}]`: {why}"))?;
         }
         let n_base = self.base_tokens.len();
         if n_base > 0 && self.sentence_start.checked_add(shape.1) != Some(n_base) {

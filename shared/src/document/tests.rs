@@ -214,7 +214,7 @@ fn grids_are_read_back_and_held_to_their_axes() {
         p_false: None,
         kl_base: None,
         kl_source: None,
-        rank_true: Some(vec![Some(3); 4]),
+        rank_true: Some(vec![Some(3.0); 4]),
         rank_false: None,
         top: Some(vec![None, Some(vec![TopToken { id: 1, p: None }]), None, None]),
     };

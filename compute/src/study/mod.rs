@@ -1,0 +1,49 @@
+//! From a table's pairs to experiments, and from readings to result documents. What can be wrong
+//! with a pair is known here, before any long work; running belongs to [`crate::sweep`].
+
+mod answers;
+mod document;
+mod error;
+mod prepare;
+mod preview;
+mod spans;
+
+use shared::alignment::Alignment;
+use shared::document::Answers;
+use shared::settings::Settings;
+use shared::specification::{SpanPositions, Specification};
+use shared::vocabulary::Direction;
+
+pub use document::Cost;
+pub use error::PrepareError;
+pub use prepare::mean_over;
+pub use preview::N_SAID;
+
+/// Part of every id: raised whenever any number of any result may change, so that what an older
+/// version computed is not taken for what this one would.
+pub const NUMERICS: u32 = 2;
+
+/// A pair made ready for the model.
+#[derive(Debug, Clone)]
+pub struct Experiment {
+    /// What is run.
+    pub specification: Specification,
+    /// What was asked for.
+    pub settings: Settings,
+    /// The two prompts' tokens and the swept positions.
+    pub alignment: Alignment,
+    /// What both sentences are about; may be empty.
+    pub entity: String,
+    /// The source prompt.
+    pub source_prompt: String,
+    /// The base prompt.
+    pub base_prompt: String,
+    /// The answers and the tokens that count as them.
+    pub answers: Answers,
+    source_sentence: String,
+    base_sentence: String,
+    template: Option<String>,
+    /// Which of the pair's prompts is the source; of both directions, the first.
+    direction: Direction,
+    spans: Vec<SpanPositions>,
+}

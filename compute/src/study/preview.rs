@@ -1,0 +1,64 @@
+//! What the model says of a pair before anything is patched.
+
+use candle_transformers::generation::{LogitsProcessor, Sampling};
+use shared::document::{Baselines, Token};
+use shared::job::Said;
+use shared::specification::Specification;
+
+use super::Experiment;
+use crate::model::{Model, Network};
+use crate::sweep::{Division, Program, SweepError, oracle, run};
+
+/// How many tokens a preview lets the model say.
+pub const N_SAID: usize = 8;
+/// More than any unpatched run takes.
+const PLENTY_BYTES: usize = 1 << 40;
+
+impl Experiment {
+    /// Both unpatched runs; `None` for a model whose weights are read from disk, which would be
+    /// read once more for them alone.
+    ///
+    /// # Errors
+    /// [`SweepError`].
+    pub fn baselines(&self, model: &Model) -> Result<Option<Baselines>, SweepError> {
+        if model.network.is_streamed() {
+            return Ok(None);
+        }
+        let mut runs = Specification { trials: Vec::new(), ..self.specification.clone() };
+        runs.metrics.lens = false;
+        let division = Division::within(PLENTY_BYTES);
+        let program = Program::new(&model.network.config, &[&runs], &division)?;
+        let mut goes_on = |_: crate::sweep::Progress| std::ops::ControlFlow::Continue(());
+        let readings = run(&model.network, &[&runs], &program, &mut goes_on)?;
+        Ok(readings.first().and_then(|readings| self.baselines_of(model, &readings.runs)))
+    }
+
+    /// What the model itself would say after each prompt, the most probable token each time, without
+    /// noise; `None` for a model whose weights are read from disk.
+    ///
+    /// # Errors
+    /// [`SweepError`].
+    pub fn said(&self, model: &Model) -> Result<Option<Said>, SweepError> {
+        if model.network.is_streamed() {
+            return Ok(None);
+        }
+        let said = |prompt: &[u32]| -> Result<Vec<Token>, SweepError> {
+            let ids = continued(&model.network, prompt, N_SAID)?;
+            Ok(ids.into_iter().map(|id| model.tokenizer.token(id)).collect())
+        };
+        Ok(Some(Said { source: said(&self.alignment.source)?, base: said(&self.alignment.base)? }))
+    }
+}
+
+/// Up to `n` tokens after `prompt`, each the most probable, as far as the context reaches.
+fn continued(network: &Network, prompt: &[u32], n: usize) -> candle_core::Result<Vec<u32>> {
+    let mut greedy = LogitsProcessor::from_sampling(0, Sampling::ArgMax);
+    let mut tokens = prompt.to_vec();
+    while tokens.len() < network.config.n_context && tokens.len() < prompt.len() + n {
+        let x = oracle::forward(network, &tokens, |_, _, x| Ok(x))?; // [tokens, d_model]
+        let last = x.narrow(0, tokens.len() - 1, 1)?;
+        let logits = network.logits(&network.final_norm(&last)?)?; // [1, d_vocab]
+        tokens.push(greedy.sample(&logits.squeeze(0)?)?);
+    }
+    Ok(tokens.split_off(prompt.len()))
+}
