@@ -1,7 +1,6 @@
 //! Patchboard's engine: activation patching in one pass over the layers.
 
 pub mod cli;
-pub mod experiment;
 pub mod export;
 pub mod hub;
 pub mod jobs;
@@ -9,4 +8,5 @@ pub mod model;
 pub mod server;
 pub mod site;
 pub mod store;
+pub mod study;
 pub mod sweep;

@@ -61,8 +61,6 @@ fn long(document: &Document, grid: &CellGrid, write: &mut impl FnMut([Cow<str>; 
     let tokens = if is_base { &document.base_tokens } else { &document.source_tokens };
     let value =
         |list: &Option<Vec<Option<f32>>>, cell: usize| number(list.as_ref().and_then(|l| l[cell]));
-    let rank =
-        |list: &Option<Vec<Option<u32>>>, cell: usize| count(list.as_ref().and_then(|l| l[cell]));
     for (cell, Place { layer, head, position, span }) in grid.places().into_iter().enumerate() {
         let token = position.and_then(|position| tokens.get(position));
         let tops = grid.top.as_ref().and_then(|tops| tops[cell].as_ref());

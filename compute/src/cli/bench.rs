@@ -11,14 +11,17 @@ use clap::Args;
 use serde::Serialize;
 use shared::pairs::Pair;
 use shared::settings::{Checked, Settings};
+use shared::specification::Specification;
 use shared::template::{NOTEBOOK, Template};
 
 use super::memory::MemoryArgs;
 use super::opening::OpenArgs;
 use super::report::passes;
 use super::{interrupt, output};
-use crate::experiment::Experiment;
-use crate::sweep::{Plan, naive, plan, speed, verify, wavefront};
+use crate::model::{Config, Span};
+use crate::study::Experiment;
+use crate::sweep::oracle::Oracle;
+use crate::sweep::{self, BlockCost, Division, Program, Progress, readout_cost, speed};
 
 /// What to measure.
 #[derive(Debug, Args)]
@@ -100,49 +103,52 @@ pub fn run(args: BenchArgs) -> Result<()> {
     let config = &model.network.config;
     let (pair, template) = pair(args.pair)?;
     let settings = Checked { template, ..Settings::default().check()? };
-    let experiment = Experiment::prepare(&model, &pair, &settings)?;
-    let request = &experiment.request;
-    let plan = Plan::new(config, request, model.n_sweep_bytes(limit))?;
-    let columns = request.positions();
-    let n_cells = config.n_layers * columns.len();
-    let activations = match args.naive_cells {
-        0 => Vec::new(),
-        _ => naive::source_activations(&model.network, request)?,
+    let experiment = Experiment::prepare(&model, &pair, &settings, None)?;
+    let specification = &experiment.specification;
+    let division = Division::within(model.n_sweep_bytes(limit));
+    let program = Program::new(config, &[specification], &division)?;
+    let n_tokens = experiment.alignment.base.len();
+    let n_cells = specification.trials.len();
+    // Spread over the cells that are not known beforehand, which come last in each layer.
+    let n_drawn = (args.naive_cells as usize).min(n_cells);
+    let drawn: Vec<_> =
+        (1..=n_drawn).map(|i| &specification.trials[i * n_cells / n_drawn - 1]).collect();
+    let naive = match n_drawn {
+        0 => None,
+        _ => Some(Oracle::new(&model.network, specification, &drawn)?),
     };
-    let drawn = verify::draw_cells(config, request, args.naive_cells as usize, 1);
 
     let (mut peak, mut wavefront_secs, mut naive_secs) = (0.0f64, f64::INFINITY, f64::INFINITY);
     // Interleaved, so that a machine whose speed wanders is measured alike.
     for _ in 0..args.rounds {
-        peak = peak.max(speed::matrix_products(&model.network, plan.n_tile_rows)?);
+        peak = peak.max(speed::matrix_products(&model.network, division.n_tile_rows)?);
         let begin = Instant::now();
-        black_box(wavefront::sweep(&model.network, request, &plan, &mut |_| {
-            ControlFlow::Continue(())
-        })?);
+        let mut goes_on = |_: Progress| ControlFlow::Continue(());
+        black_box(sweep::run(&model.network, &[specification], &program, &mut goes_on)?);
         wavefront_secs = wavefront_secs.min(begin.elapsed().as_secs_f64());
-        let begin = Instant::now();
-        for &cell in &drawn {
-            black_box(naive::cell(&model.network, request, &activations, cell)?);
-        }
-        if !drawn.is_empty() {
-            naive_secs = naive_secs.min(begin.elapsed().as_secs_f64() / drawn.len() as f64);
+        if let Some(naive) = &naive {
+            let begin = Instant::now();
+            for trial in &drawn {
+                black_box(naive.trials(&[trial])?);
+            }
+            naive_secs = naive_secs.min(begin.elapsed().as_secs_f64() / n_drawn as f64);
         }
     }
-    let achieved = plan.operations.useful / wavefront_secs;
+    let achieved = program.operations.useful / wavefront_secs;
     let figures = Figures {
         model: model.name.clone(),
         n_threads: rayon::current_num_threads(),
-        n_tokens: request.alignment.base.len(),
+        n_tokens,
         n_layers: config.n_layers,
-        n_columns: columns.len(),
+        n_columns: n_tokens - experiment.alignment.start,
         n_cells,
-        n_cells_computed: plan.n_cells(),
-        n_passes: plan.passes.len(),
+        n_cells_computed: program.n_computed(),
+        n_passes: program.n_passes(),
         wavefront_secs,
         naive_secs_per_cell: naive_secs.is_finite().then_some(naive_secs),
-        useful_operations: plan.operations.useful,
-        done_operations: plan.operations.done,
-        naive_operations: plan::naive_cost(config, request) * n_cells as f64,
+        useful_operations: program.operations.useful,
+        done_operations: program.operations.done,
+        naive_operations: naive_cost(config, specification) * n_cells as f64,
         achieved_gflops: achieved / 1e9,
         peak_gflops: peak / 1e9,
         speedup_over_naive: naive_secs
@@ -151,12 +157,22 @@ pub fn run(args: BenchArgs) -> Result<()> {
         share_of_peak: achieved / peak,
         read_bytes: if model.network.is_streamed() { model.n_stored_bytes } else { 0 },
         held_bytes: model.network.n_held_bytes(),
-        planned_bytes: plan.peak_bytes,
+        planned_bytes: program.peak_bytes,
     };
     if args.json {
         return output::line(&serde_json::to_string(&figures)?);
     }
     output::line(&figures.text())
+}
+
+/// The operations of one trial by the naive engine.
+fn naive_cost(config: &Config, specification: &Specification) -> f64 {
+    let n = specification.runs[Specification::BASE].tokens.len();
+    let span = Span { offset: 0, n_shared: n, n_own: 0, n_queries: n };
+    let metrics = &specification.metrics;
+    let n_ids = metrics.true_ids.len() + metrics.false_ids.len();
+    config.n_layers as f64 * BlockCost::new(config).runs(&[span])
+        + readout_cost(config, n_ids, 1, 1)
 }
 
 impl Figures {

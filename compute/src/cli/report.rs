@@ -1,20 +1,21 @@
 //! What `sweep` prints of an experiment: what the notebook prints, and what it should have.
 
 use shared::document::{Answer, Answers, Baseline, Baselines, Token};
+use shared::job::Said;
 
-use crate::experiment::Experiment;
 use crate::model::Model;
-use crate::sweep::Plan;
+use crate::study::Experiment;
+use crate::sweep::Program;
 
 /// Prompts, tokens, alignment and answers.
 pub fn experiment(model: &Model, experiment: &Experiment) -> String {
-    let alignment = &experiment.request.alignment;
+    let alignment = &experiment.alignment;
     let tokens = |ids: &[u32]| {
         let texts: Vec<_> =
             ids.iter().map(|&id| format!("{:?}", model.tokenizer.token(id).text)).collect();
         texts.join(" ")
     };
-    let columns = experiment.request.positions();
+    let columns = alignment.start..alignment.base.len();
     let (n_source, n_base) = alignment.lengths();
     let from = |ids: &[u32]| tokens(&ids[ids.len() - columns.len()..]);
     let lines = [
@@ -39,6 +40,11 @@ fn answers(answers: &Answers) -> String {
     let one = |answer: &Answer| {
         let kept: Vec<_> =
             answer.kept.iter().map(|Token { id, text }| format!("{text:?} {id}")).collect();
+        if !answer.continued.is_empty() {
+            let ids: Vec<_> =
+                answer.continued.iter().map(|t| format!("{:?} {}", t.text, t.id)).collect();
+            return format!("{} (read token by token: {})", answer.word, ids.join(", "));
+        }
         let dropped = match &answer.dropped[..] {
             [] => String::new(),
             dropped => {
@@ -70,17 +76,26 @@ pub fn baselines(names: &Answers, baselines: &Baselines) -> String {
     [one("source", &baselines.source), one("base", &baselines.base)].join("\n")
 }
 
+/// What the model says after each prompt, a line each.
+pub fn said(said: &Said) -> String {
+    let one = |name: &str, tokens: &[Token]| {
+        let text: String = tokens.iter().map(|token| &*token.text).collect();
+        format!("{name:8} goes on {text:?}")
+    };
+    [one("source", &said.source), one("base", &said.base)].join("\n")
+}
+
 /// The plan: cells, passes, operations, memory.
-pub fn plan(experiment: &Experiment, n_layers: usize, plan: &Plan) -> String {
-    let n_all = n_layers * experiment.request.positions().len();
+pub fn plan(experiment: &Experiment, program: &Program) -> String {
+    let n_trials = experiment.specification.trials.len();
     format!(
         "plan     {} cells, of which {} are known beforehand; {} over the layers, {:.1} GFLOP, at \
          most {} MiB beyond the weights",
-        n_all,
-        n_all - plan.n_cells(),
-        passes(plan.passes.len()),
-        plan.operations.done / 1e9,
-        plan.peak_bytes.div_ceil(1 << 20)
+        n_trials,
+        n_trials - program.n_computed(),
+        passes(program.n_passes()),
+        program.operations.done / 1e9,
+        program.peak_bytes.div_ceil(1 << 20)
     )
 }
 

@@ -1,5 +1,6 @@
 //! `patchboard sweep`: pairs in, documents and figures out.
 
+use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -8,6 +9,7 @@ use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use shared::document::Document;
 use shared::figure::FigureOptions;
+use shared::pairs::Pair;
 use shared::settings::{Checked, Settings};
 
 use super::files::Folder;
@@ -16,11 +18,10 @@ use super::memory::MemoryArgs;
 use super::opening::{self, OpenArgs};
 use super::report::counted;
 use super::{interrupt, output, report};
-use crate::experiment::Experiment;
 use crate::export::Format;
 use crate::model::Model;
-use crate::sweep::wavefront::Progress;
-use crate::sweep::{Plan, SweepError, plan, speed};
+use crate::study::{self, Experiment};
+use crate::sweep::{Division, Program, Progress, SweepError, speed};
 
 /// What to sweep and where to put it.
 #[derive(Debug, Args)]
@@ -104,56 +105,55 @@ pub fn run(args: &SweepArgs) -> Result<()> {
     }
     let allowed = model.n_sweep_bytes(limit);
     let prepared = prepare(&model, &pairs, &settings, allowed)?;
-    let Some(folder) = folder else { return dry_run(args, &model, &prepared) };
+    let Some(folder) = folder else { return dry_run(args, &model, &prepared, allowed) };
 
     let n_pairs = prepared.len();
-    let plans: Vec<_> = prepared.iter().map(|(_, plan)| plan).collect();
-    // Where each pass reads the weights anew, as many pairs as fit share it.
-    let groups = match model.network.is_streamed() {
-        true => plan::groups(&plans, allowed),
-        false => (0..n_pairs).map(|i| i..i + 1).collect(),
-    };
-    let (mut n_done, mut n_skipped) = (0, 0);
-    for group in groups {
-        let mut pending = Vec::new();
-        for i in group {
-            let experiment = &prepared[i].0;
-            if says {
-                output::line(&title(i, n_pairs, experiment))?;
-            }
-            match there(args, &folder, &model, experiment)? {
-                Some((id, files)) => {
-                    tell(args, experiment, &Outcome::AlreadyThere { id, files })?;
-                    n_skipped += 1;
+    let (mut n_done, mut pending) = (0, Vec::new());
+    for (i, experiment) in prepared.iter().enumerate() {
+        match there(args, &folder, &model, experiment)? {
+            Some((id, files)) => {
+                if says {
+                    output::line(&title(i, n_pairs, experiment))?;
                 }
-                None => {
-                    if says {
-                        output::line(&report::experiment(&model, experiment))?;
-                    }
-                    pending.push(i);
-                }
+                tell(args, experiment, &Outcome::AlreadyThere { id, files })?;
             }
+            None => pending.push(i),
         }
-        let riders: Vec<_> = pending.iter().map(|&i| &prepared[i]).collect();
-        let documents = match sweep_group(&model, &riders, says) {
-            Ok(documents) => documents,
-            Err(SweepError::Cancelled) => bail!(
-                "interrupted: {} of {} finished and kept in {}; run the same command again to go on",
-                n_done + n_skipped,
-                counted(n_pairs, "pair"),
-                args.out.display()
-            ),
-            Err(error) => return Err(error.into()),
-        };
-        for (&i, document) in pending.iter().zip(documents) {
-            let experiment = &prepared[i].0;
-            if says && pending.len() > 1 {
-                output::line(&title(i, n_pairs, experiment))?;
+    }
+    let n_skipped = n_pairs - pending.len();
+    let table: Vec<_> = pending.iter().map(|&i| &prepared[i]).collect();
+    let mut failure = None;
+    let mut done = |index: usize, document: Document| {
+        let written = || -> Result<()> {
+            let experiment = table[index];
+            if says {
+                output::line(&title(pending[index], n_pairs, experiment))?;
+                output::line(&report::experiment(&model, experiment))?;
             }
             let files = folder.write(&document, &formats(args), &FigureOptions::default())?;
-            tell(args, experiment, &Outcome::Done { document: Box::new(document), files })?;
-            n_done += 1;
+            tell(args, experiment, &Outcome::Done { document: Box::new(document), files })
+        };
+        match written() {
+            Ok(()) => {
+                n_done += 1;
+                ControlFlow::Continue(())
+            }
+            Err(error) => {
+                failure = Some(error);
+                ControlFlow::Break(())
+            }
         }
+    };
+    let swept = sweep_table(&model, &table, allowed, says, &mut done);
+    match (failure, swept) {
+        (Some(error), _) => return Err(error),
+        (None, Err(SweepError::Cancelled)) => bail!(
+            "interrupted: {} of {} finished and kept in {}; run the same command again to go on",
+            n_done + n_skipped,
+            counted(n_pairs, "pair"),
+            args.out.display()
+        ),
+        (None, swept) => swept?,
     }
     if says {
         let skipped = match n_skipped {
@@ -172,20 +172,23 @@ fn prepare(
     pairs: &Pairs,
     settings: &Checked,
     allowed: usize,
-) -> Result<Vec<(Experiment, Plan)>> {
+) -> Result<Vec<Experiment>> {
     let (mut prepared, mut problems) = (Vec::with_capacity(pairs.pairs.len()), Vec::new());
+    let problem = |pair: &Pair, error: &dyn std::fmt::Display| match &pairs.file {
+        Some(file) => format!("{file}:{}: {error}", pair.line),
+        None => error.to_string(),
+    };
+    // A pair that is wrong is named below, with all others that are.
+    let mean = study::mean_over(model, &pairs.pairs, settings).ok().flatten();
     for pair in &pairs.pairs {
-        let one = Experiment::prepare(model, pair, settings).map_err(anyhow::Error::from);
-        let one = one.and_then(|experiment| {
-            let plan = Plan::new(&model.network.config, &experiment.request, allowed)?;
-            Ok((experiment, plan))
+        let one = Experiment::prepare(model, pair, settings, mean.as_ref());
+        let one = one.map_err(anyhow::Error::from).and_then(|experiment| {
+            compile(model, &[&experiment], allowed)?;
+            Ok(experiment)
         });
         match one {
             Ok(one) => prepared.push(one),
-            Err(error) => problems.push(match &pairs.file {
-                Some(file) => format!("{file}:{}: {error}", pair.line),
-                None => error.to_string(),
-            }),
+            Err(error) => problems.push(problem(pair, &error)),
         }
     }
     match &problems[..] {
@@ -193,6 +196,12 @@ fn prepare(
         [problem] => bail!("{problem}"),
         _ => bail!("{} pairs cannot be run:\n  {}", problems.len(), problems.join("\n  ")),
     }
+}
+
+/// How experiments are carried out together within `allowed` bytes beyond the weights.
+fn compile(model: &Model, table: &[&Experiment], allowed: usize) -> Result<Program, SweepError> {
+    let specifications: Vec<_> = table.iter().map(|e| &e.specification).collect();
+    Program::new(&model.network.config, &specifications, &Division::within(allowed))
 }
 
 fn title(i: usize, n_pairs: usize, experiment: &Experiment) -> String {
@@ -234,21 +243,29 @@ fn there(
     Ok(Some((id, folder.write(&document, &missing, &FigureOptions::default())?)))
 }
 
-/// Sweeps pairs together behind a progress bar.
-fn sweep_group(
+/// Sweeps a table behind a progress bar.
+fn sweep_table(
     model: &Model,
-    group: &[&(Experiment, Plan)],
+    table: &[&Experiment],
+    allowed: usize,
     says: bool,
-) -> Result<Vec<Document>, SweepError> {
+    done: &mut dyn FnMut(usize, Document) -> ControlFlow<()>,
+) -> Result<(), SweepError> {
+    if table.is_empty() {
+        return Ok(());
+    }
+    let program = compile(model, table, allowed)?;
     let bar = progress_bar(says);
-    let documents = Experiment::run_together(group, model, &mut |progress| {
+    let mut listener = |progress: Progress| {
         if let Progress::Share(share) = progress {
             bar.set_position((share * BAR_STEPS as f64) as u64);
         }
         interrupt::check()
-    });
+    };
+    let mut done = |index, document| bar.suspend(|| done(index, document));
+    let swept = study::run(model, table, &program, allowed, &mut listener, &mut done);
     bar.finish_and_clear();
-    documents
+    swept
 }
 
 const BAR_STEPS: u64 = 1000;
@@ -317,23 +334,24 @@ fn tell(args: &SweepArgs, experiment: &Experiment, outcome: &Outcome) -> Result<
 }
 
 /// Shows what would be run.
-fn dry_run(args: &SweepArgs, model: &Model, prepared: &[(Experiment, Plan)]) -> Result<()> {
+fn dry_run(args: &SweepArgs, model: &Model, prepared: &[Experiment], allowed: usize) -> Result<()> {
     let network = &model.network;
     let speed = speed::estimate(&network.placement)?;
     if args.json {
         opening::identify(model, true)?;
     }
-    for (i, (experiment, plan)) in prepared.iter().enumerate() {
+    for (i, experiment) in prepared.iter().enumerate() {
         if interrupt::check().is_break() {
             bail!("interrupted");
         }
-        let alignment = &experiment.request.alignment;
-        let baselines = experiment.baselines(model)?;
+        let program = compile(model, &[experiment], allowed)?;
+        let alignment = &experiment.alignment;
+        let (baselines, said) = (experiment.baselines(model)?, experiment.said(model)?);
         let read_bytes = match network.is_streamed() {
-            true => model.n_stored_bytes * plan.passes.len() as u64,
+            true => model.n_stored_bytes * program.n_passes() as u64,
             false => 0,
         };
-        let wall_secs = plan.operations.done / speed;
+        let wall_secs = program.operations.done / speed;
         if args.json {
             output::line(
                 &serde_json::json!({
@@ -345,10 +363,11 @@ fn dry_run(args: &SweepArgs, model: &Model, prepared: &[(Experiment, Plan)]) -> 
                     "sentence_start": alignment.start,
                     "answers": experiment.answers,
                     "baselines": baselines,
-                    "n_cells": plan.n_cells(),
-                    "n_passes": plan.passes.len(),
-                    "operations": plan.operations.done,
-                    "peak_bytes": plan.peak_bytes,
+                    "said": said,
+                    "n_cells": program.n_computed(),
+                    "n_passes": program.n_passes(),
+                    "operations": program.operations.done,
+                    "peak_bytes": program.peak_bytes,
                     "weights_bytes": network.n_held_bytes(),
                     "read_bytes": read_bytes,
                     "wall_secs": wall_secs,
@@ -359,15 +378,17 @@ fn dry_run(args: &SweepArgs, model: &Model, prepared: &[(Experiment, Plan)]) -> 
             output::line(&title(i, prepared.len(), experiment))?;
             output::line(&report::experiment(model, experiment))?;
             let (n_source, n_base) = alignment.lengths();
-            if let Some(warning) =
-                Document::length_warning(n_source, n_base, Some(experiment.align))
-            {
+            let align = Some(experiment.settings.align);
+            if let Some(warning) = Document::length_warning(n_source, n_base, align) {
                 output::line(&format!("warning  {warning}"))?;
             }
             if let Some(baselines) = &baselines {
                 output::line(&report::baselines(&experiment.answers, baselines))?;
             }
-            output::line(&report::plan(experiment, network.config.n_layers, plan))?;
+            if let Some(said) = &said {
+                output::line(&report::said(said))?;
+            }
+            output::line(&report::plan(experiment, &program))?;
             output::line(&report::cost(network.n_held_bytes(), read_bytes, wall_secs))?;
         }
     }

@@ -4,17 +4,18 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use shared::document::Document;
+use shared::document::{Baselines, Document};
 use shared::job::{PairPreview, Preview, Submission};
 use shared::pairs::{self, Columns, Pair, TableError};
 use shared::problem::RowProblem;
 use shared::settings::{Checked, SettingsError};
+use shared::specification::MeanOver;
 
 use super::Queue;
-use crate::experiment::{Experiment, PrepareError};
 use crate::model::Model;
 use crate::store::{NewPair, StoreError};
-use crate::sweep::{Plan, SweepError, plan, speed};
+use crate::study::{self, Experiment};
+use crate::sweep::{SweepError, speed};
 
 /// How many pairs a preview shows; of the others it only says that they can be run.
 pub const PREVIEW_PAIRS: usize = 3;
@@ -89,7 +90,7 @@ pub fn check(
     submission: &Submission,
 ) -> Result<(Arc<Model>, Vec<NewPair>), IntakeError> {
     let mut pairs = Vec::new();
-    let model = prepared(queue, submission, |pair, id, _| {
+    let model = prepared(queue, submission, |_, pair, id, _| {
         pairs.push(NewPair { pair, experiment: id });
     })?;
     Ok((model, pairs))
@@ -97,22 +98,14 @@ pub fn check(
 
 pub fn preview(queue: &Queue, submission: &Submission) -> Result<Preview, IntakeError> {
     let (mut ids, mut shown, mut operations) = (Vec::new(), Vec::new(), Vec::new());
-    let n_memory_bytes = queue.settings.n_memory_bytes;
     let mut plan_error = None;
-    let model = prepared(queue, submission, |_, id, experiment| {
-        let model = queue.model(submission.model.as_deref()).expect("checked");
-        let config = &model.network.config;
-        match Plan::new(config, &experiment.request, n_memory_bytes) {
-            Ok(plan) => {
-                let plan = plan.in_passes(
-                    config,
-                    &experiment.request,
-                    queue.settings.n_live_passes(model),
-                );
-                operations.push(plan.operations.done);
+    let model = prepared(queue, submission, |model, _, id, experiment| {
+        match queue.compile(model, &experiment) {
+            Ok(program) => {
+                operations.push(program.operations.done);
                 ids.push(id);
                 if shown.len() < PREVIEW_PAIRS {
-                    shown.push((experiment, plan.n_cells()));
+                    shown.push((experiment, program.n_computed()));
                 }
             }
             Err(error) => plan_error = Some(error),
@@ -123,12 +116,14 @@ pub fn preview(queue: &Queue, submission: &Submission) -> Result<Preview, Intake
     }
     let settings = &submission.settings;
     let known = queue.store.known(&ids, settings.readout, settings.verify > 0)?;
-    let begin = Instant::now();
     let mut pairs = Vec::with_capacity(shown.len());
-    let mut baseline_operations = 0.0;
+    let (mut baseline_operations, mut baseline_secs) = (0.0, 0.0);
     for (i, (experiment, n_cells)) in shown.into_iter().enumerate() {
-        baseline_operations += 2.0 * plan::naive_cost(&model.network.config, &experiment.request);
-        pairs.push(pair_preview(&model, ids[i].clone(), experiment, n_cells, known[i])?);
+        let begin = Instant::now();
+        let baselines = experiment.baselines(&model)?;
+        baseline_secs += begin.elapsed().as_secs_f64();
+        baseline_operations += experiment.baseline_operations(&model)?;
+        pairs.push(pair_preview(&model, ids[i].clone(), experiment, baselines, n_cells, known[i])?);
     }
     // Until a sweep has been timed, the unpatched runs say what to expect.
     let speed = match queue.speed() {
@@ -136,7 +131,7 @@ pub fn preview(queue: &Queue, submission: &Submission) -> Result<Preview, Intake
         None if model.network.is_streamed() => {
             speed::estimate(&model.network.placement).map_err(SweepError::from)?
         }
-        None => baseline_operations / begin.elapsed().as_secs_f64().max(1e-6),
+        None => baseline_operations / baseline_secs.max(1e-6),
     };
     let speed = speed.max(1.0);
     for (pair, operations) in pairs.iter_mut().zip(&operations) {
@@ -156,16 +151,17 @@ fn pair_preview(
     model: &Model,
     id: String,
     experiment: Experiment,
+    baselines: Option<Baselines>,
     n_cells: usize,
     known: bool,
 ) -> Result<PairPreview, IntakeError> {
-    let baselines = experiment.baselines(model)?;
     let tokens = |ids: &[u32]| ids.iter().map(|&id| model.tokenizer.token(id)).collect();
-    let alignment = &experiment.request.alignment;
+    let alignment = &experiment.alignment;
     let (n_source, n_base) = alignment.lengths();
     let mut warnings = Document::warnings_of(baselines.as_ref(), Some(&experiment.answers));
-    warnings.extend(Document::length_warning(n_source, n_base, Some(experiment.align)));
+    warnings.extend(Document::length_warning(n_source, n_base, Some(experiment.settings.align)));
     Ok(PairPreview {
+        said: experiment.said(model)?,
         known,
         source_tokens: tokens(&alignment.source),
         base_tokens: tokens(&alignment.base),
@@ -190,7 +186,7 @@ fn pair_preview(
 fn prepared(
     queue: &Queue,
     submission: &Submission,
-    mut each: impl FnMut(Pair, String, Experiment),
+    mut each: impl FnMut(&Model, Pair, String, Experiment),
 ) -> Result<Arc<Model>, IntakeError> {
     let limits = queue.limits();
     let model = queue.model(submission.model.as_deref()).ok_or_else(|| {
@@ -216,15 +212,17 @@ fn prepared(
     let pairs = pairs(submission, &settings)?;
     too_many("pairs", pairs.len(), limits.n_pairs)?;
 
+    // A pair that is wrong is named below, with all others that are.
+    let mean = study::mean_over(model, &pairs, &settings).ok().flatten();
     let (mut n, mut rows) = (0, Vec::new());
     for pair in pairs {
         let line = pair.line;
-        let prepared = prepare(model, &pair, &settings, limits);
+        let prepared = prepare(model, &pair, &settings, mean.as_ref(), limits);
         let identified = prepared.and_then(|experiment| {
             Ok((experiment.id(model).map_err(|e| e.to_string())?, experiment))
         });
         match identified {
-            Ok((id, experiment)) => each(pair, id, experiment),
+            Ok((id, experiment)) => each(model, pair, id, experiment),
             Err(message) => {
                 n += 1;
                 if rows.len() < N_NAMED_ROWS {
@@ -282,6 +280,7 @@ fn prepare(
     model: &Model,
     pair: &Pair,
     settings: &Checked,
+    mean: Option<&Arc<MeanOver>>,
     limits: &shared::listing::Limits,
 ) -> Result<Experiment, String> {
     // Before the tokenizer, which takes its time for a very long text.
@@ -293,9 +292,9 @@ fn prepare(
     if pair.source.trim().is_empty() || pair.base.trim().is_empty() {
         return Err("a sentence is empty".into());
     }
-    let experiment = Experiment::prepare(model, pair, settings)
-        .map_err(|error: PrepareError| error.to_string())?;
-    let alignment = &experiment.request.alignment;
+    let experiment =
+        Experiment::prepare(model, pair, settings, mean).map_err(|error| error.to_string())?;
+    let alignment = &experiment.alignment;
     let found = alignment.base.len().max(alignment.source.len());
     match found > limits.n_prompt_tokens {
         true => Err(format!(

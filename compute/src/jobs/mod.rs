@@ -16,6 +16,8 @@ use shared::listing::{Limits, ModelInfo};
 
 use crate::model::{Model, ModelError};
 use crate::store::{NewJob, Page, Store, StoreError};
+use crate::study::Experiment;
+use crate::sweep::{Division, Program, SweepError};
 
 pub use hub::{Hub, Resumed, Sent};
 pub use intake::{IntakeError, PREVIEW_PAIRS, rows as bad_rows};
@@ -29,13 +31,6 @@ pub struct QueueSettings {
     pub n_memory_bytes: usize,
     /// In how many passes a sweep is run, so that its columns come one after the other.
     pub n_passes: usize,
-}
-
-impl QueueSettings {
-    /// In how many passes a sweep of `model` is run: in one where each would read the weights anew.
-    fn n_live_passes(&self, model: &Model) -> usize {
-        if model.network.is_streamed() { 1 } else { self.n_passes }
-    }
 }
 
 impl Default for QueueSettings {
@@ -266,6 +261,14 @@ impl Queue {
         let mut jobs = self.store.active_jobs(N_LISTED_JOBS)?;
         self.place(&mut jobs)?;
         Ok(jobs)
+    }
+
+    /// How an experiment is carried out: in several waves, so that its columns come one after the
+    /// other, unless each would read the weights anew.
+    fn compile(&self, model: &Model, experiment: &Experiment) -> Result<Program, SweepError> {
+        let n_waves = if model.network.is_streamed() { 1 } else { self.settings.n_passes };
+        let division = Division { n_waves, ..Division::within(self.settings.n_memory_bytes) };
+        Program::new(&model.network.config, &[&experiment.specification], &division)
     }
 
     /// Fills in how many pairs run before each job's next one.

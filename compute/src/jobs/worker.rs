@@ -2,7 +2,7 @@
 
 use std::any::Any;
 use std::collections::BTreeMap;
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, Range};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::PoisonError;
@@ -11,13 +11,15 @@ use std::time::{Duration, Instant};
 
 use shared::document::Document;
 use shared::event::{Column, Event, Live, LiveBaselines};
+use shared::settings::Checked;
+use shared::specification::{Axis, Key, MeanOver, Specification};
+use shared::vocabulary::Written;
 
 use super::{Queue, Running, fair, now};
-use crate::experiment::Experiment;
 use crate::model::Model;
 use crate::store::{Claim, Outcome, StoreError};
-use crate::sweep::wavefront::Progress;
-use crate::sweep::{Cell, Plan, Reading, SweepError};
+use crate::study::{self, Experiment};
+use crate::sweep::{self, Progress, Reading, SweepError};
 
 /// How long the worker sleeps when nothing wakes it.
 const IDLE: Duration = Duration::from_secs(5);
@@ -176,6 +178,21 @@ impl Queue {
         }
     }
 
+    /// The mean over the table of a job, where it is asked for.
+    fn mean(
+        &self,
+        claim: &Claim,
+        model: &Model,
+        settings: &Checked,
+    ) -> Result<Option<Arc<MeanOver>>, Failure> {
+        if settings.settings.write != Written::Mean {
+            return Ok(None);
+        }
+        let reason = |error: &dyn std::fmt::Display| Failure::Reason(error.to_string());
+        let pairs = self.store.pairs(&claim.job).map_err(|e| reason(&e))?;
+        study::mean_over(model, &pairs, settings).map_err(|(_, error)| reason(&error))
+    }
+
     fn sweep(&self, claim: &Claim, cancelled: &AtomicBool) -> Result<Document, Failure> {
         if claim.n_begun > MAX_BEGUN {
             return Err(Failure::Reason(format!(
@@ -188,30 +205,36 @@ impl Queue {
             Failure::Reason(format!("the model `{}` is not offered any more", claim.model))
         })?;
         let settings = claim.settings.clone().check().map_err(|e| reason(&e))?;
-        let experiment =
-            Experiment::prepare(model, &claim.pair, &settings).map_err(|e| reason(&e))?;
+        let mean = self.mean(claim, model, &settings)?;
+        let experiment = Experiment::prepare(model, &claim.pair, &settings, mean.as_ref())
+            .map_err(|e| reason(&e))?;
         if experiment.id(model).map_err(|e| reason(&e))? != claim.experiment {
             return Err(Failure::Reason(format!(
                 "the model `{}` is another one than when this was submitted: submit it again",
                 claim.model
             )));
         }
-        let config = &model.network.config;
-        let plan = Plan::new(config, &experiment.request, self.settings.n_memory_bytes)
-            .map_err(|e| reason(&e))?
-            .in_passes(config, &experiment.request, self.settings.n_live_passes(model));
+        let program = self.compile(model, &experiment).map_err(|e| reason(&e))?;
         self.hub.send(Event::Begun { live: live(claim, model, &experiment) });
         if let Err(error) = self.announce(&claim.job) {
             tracing::warn!(%error, "a job could not be read");
         }
-        let mut teller = Teller::new(self, claim, &experiment, config.n_layers);
-        let swept = experiment.run(model, &plan, &mut |progress| {
+        let mut teller = Teller::new(self, claim, &experiment);
+        let mut listener = |progress: Progress| {
             if cancelled.load(Ordering::Relaxed) || self.is_stopping() {
                 return ControlFlow::Break(());
             }
             teller.tell(progress);
             ControlFlow::Continue(())
-        });
+        };
+        let mut made = None;
+        let mut done = |_, document| {
+            made = Some(document);
+            ControlFlow::Continue(())
+        };
+        let allowed = self.settings.n_memory_bytes;
+        let swept = study::run(model, &[&experiment], &program, allowed, &mut listener, &mut done);
+        let swept = swept.and_then(|()| made.ok_or(SweepError::Cancelled));
         swept.map_err(|error| match error {
             SweepError::Cancelled if cancelled.load(Ordering::Relaxed) => Failure::Cancelled,
             SweepError::Cancelled => Failure::Stopping,
@@ -222,7 +245,7 @@ impl Queue {
 
 /// The sweep before its first column.
 fn live(claim: &Claim, model: &Model, experiment: &Experiment) -> Live {
-    let alignment = &experiment.request.alignment;
+    let alignment = &experiment.alignment;
     let labels = alignment.base[alignment.start..].iter();
     Live {
         job: claim.job.clone(),
@@ -230,7 +253,7 @@ fn live(claim: &Claim, model: &Model, experiment: &Experiment) -> Live {
         experiment: claim.experiment.clone(),
         model: model.name.clone(),
         entity: experiment.entity.clone(),
-        site: Some(experiment.request.site),
+        site: Some(experiment.settings.sites.first()),
         answers: Some(experiment.answers.clone()),
         n_layers: model.network.config.n_layers,
         sentence_start: alignment.start,
@@ -246,25 +269,40 @@ fn live(claim: &Claim, model: &Model, experiment: &Experiment) -> Live {
 struct Teller<'a> {
     queue: &'a Queue,
     claim: &'a Claim,
-    n_layers: usize,
+    specification: &'a Specification,
     begin: Instant,
     told_at: Instant,
-    /// Columns of which some cells are there.
-    partial: BTreeMap<usize, Vec<Option<Reading>>>,
+    /// The columns of the first grid of layers and positions of which some cells are there.
+    partial: BTreeMap<usize, Partial>,
+    /// That grid and its first position.
+    shown: Option<(usize, Range<usize>)>,
+}
+
+/// A column of which some cells are there.
+#[derive(Clone)]
+struct Partial {
+    /// How many trials are missing.
+    n_missing: usize,
+    readings: Vec<(usize, Reading)>,
 }
 
 impl<'a> Teller<'a> {
-    fn new(queue: &'a Queue, claim: &'a Claim, experiment: &Experiment, n_layers: usize) -> Self {
-        let columns = experiment.request.positions();
+    fn new(queue: &'a Queue, claim: &'a Claim, experiment: &'a Experiment) -> Self {
         let begin = Instant::now();
-        Self {
-            queue,
-            claim,
-            n_layers,
-            begin,
-            told_at: begin,
-            partial: columns.map(|position| (position, vec![None; n_layers])).collect(),
+        let specification = &experiment.specification;
+        let shown =
+            specification.grids.iter().enumerate().find_map(|(i, grid)| match &grid.axes[..] {
+                [Axis::Layer(_), Axis::Position(positions)] => Some((i, positions.clone())),
+                _ => None,
+            });
+        let mut partial = BTreeMap::new();
+        for trial in &specification.trials {
+            if let Some(position) = column(shown.as_ref(), trial.key) {
+                let none = Partial { n_missing: 0, readings: Vec::new() };
+                partial.entry(position).or_insert(none).n_missing += 1;
+            }
         }
+        Self { queue, claim, specification, begin, told_at: begin, partial, shown }
     }
 
     fn tell(&mut self, progress: Progress) {
@@ -276,14 +314,18 @@ impl<'a> Teller<'a> {
                 let left_secs = left.is_finite().then_some(left);
                 self.queue.hub.send(Event::Progress { job, index, share, left_secs });
             }
-            Progress::Share(_) => {}
-            Progress::Baselines(source, base) => {
-                let value = |reading: Reading| Some(reading.logit_diff).filter(|v| v.is_finite());
-                let baselines = LiveBaselines { source: value(source), base: value(base) };
-                self.queue.hub.send(Event::Baselines { job, index, baselines });
+            Progress::Share(_) | Progress::Pair { .. } => {}
+            Progress::Runs { readings, .. } => {
+                let roles = study::roles(self.specification, readings);
+                let value =
+                    |reading: &Reading| Some(reading.logit_diff).filter(|value| value.is_finite());
+                if let Some([base, source]) = roles {
+                    let baselines = LiveBaselines { source: value(&source), base: value(&base) };
+                    self.queue.hub.send(Event::Baselines { job, index, baselines });
+                }
             }
-            Progress::Cells(cells) => {
-                let columns = self.finished(cells);
+            Progress::Trials { readings, .. } => {
+                let columns = self.finished(readings);
                 if !columns.is_empty() {
                     self.queue.hub.send(Event::Columns { job, index, columns });
                 }
@@ -291,31 +333,43 @@ impl<'a> Teller<'a> {
         }
     }
 
-    /// The columns that these cells complete.
-    fn finished(&mut self, cells: &[(Cell, Reading)]) -> Vec<Column> {
-        for &(Cell { layer, position }, reading) in cells {
-            if let Some(column) = self.partial.get_mut(&position) {
-                column[layer] = Some(reading);
+    /// The columns that these trials complete.
+    fn finished(&mut self, readings: &[(usize, Reading)]) -> Vec<Column> {
+        let mut finished = Vec::new();
+        for (trial, reading) in readings {
+            let key = self.specification.trials[*trial].key;
+            let Some(position) = column(self.shown.as_ref(), key) else { continue };
+            let Some(partial) = self.partial.get_mut(&position) else { continue };
+            partial.n_missing -= 1;
+            partial.readings.push((*trial, reading.clone()));
+            if partial.n_missing == 0
+                && let Some(partial) = self.partial.remove(&position)
+            {
+                finished.push(self.column(position, &partial));
             }
         }
-        let n_layers = self.n_layers;
-        let whole = |cells: &[Option<Reading>]| cells.iter().flatten().count() == n_layers;
-        let finished: Vec<_> = self.partial.iter().filter(|(_, cells)| whole(cells)).collect();
-        let columns: Vec<_> = finished
-            .into_iter()
-            .map(|(&position, cells)| Column {
-                position,
-                logit_diff: cells
-                    .iter()
-                    .map(|cell| cell.map(|c| c.logit_diff).filter(|v| v.is_finite()))
-                    .collect(),
-            })
-            .collect();
-        for column in &columns {
-            self.partial.remove(&column.position);
-        }
-        columns
+        finished
     }
+
+    /// A column that is whole.
+    fn column(&self, position: usize, partial: &Partial) -> Column {
+        let mut cells = BTreeMap::<usize, Vec<_>>::new();
+        for (trial, reading) in &partial.readings {
+            let trial = &self.specification.trials[*trial];
+            cells.entry(trial.key.cell).or_default().push((trial, reading));
+        }
+        let value = |trials: &Vec<_>| {
+            let cell = sweep::combined(self.specification, trials)?;
+            Some(cell.logit_diff).filter(|value| value.is_finite())
+        };
+        Column { position, logit_diff: cells.values().map(value).collect() }
+    }
+}
+
+/// The position of a cell of the grid that is shown.
+fn column(shown: Option<&(usize, Range<usize>)>, key: Key) -> Option<usize> {
+    let (grid, positions) = shown?;
+    (key.grid == *grid).then(|| positions.start + key.cell % positions.len())
 }
 
 fn panic_text(panic: &(dyn Any + Send)) -> String {

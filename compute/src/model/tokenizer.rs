@@ -1,5 +1,6 @@
 //! A model's tokenizer: text to tokens and back to text that a person can read.
 
+use std::ops::Range;
 use std::path::Path;
 
 use shared::document::Token;
@@ -23,6 +24,14 @@ pub struct Encoded {
 }
 
 impl Encoded {
+    /// The tokens that stand for any of these bytes of the prompt.
+    pub fn tokens_in(&self, bytes: Range<usize>) -> impl Iterator<Item = usize> + '_ {
+        let is_in = move |&(begin, end): &(usize, usize)| {
+            begin < bytes.end && end > bytes.start && end > begin
+        };
+        self.offsets.iter().enumerate().filter(move |(_, offsets)| is_in(offsets)).map(|(i, _)| i)
+    }
+
     /// The first token that contains anything from byte `byte` on.
     pub fn token_at(&self, byte: usize) -> Option<usize> {
         self.offsets.iter().position(|&(begin, end)| end > begin && end > byte)
@@ -125,6 +134,16 @@ impl Tokenizer {
             [id] => Some(Token { id, text: text.to_string() }),
             _ => None,
         })
+    }
+
+    /// The tokens that `text` is when it follows something, without any that are added at the
+    /// beginning.
+    ///
+    /// # Errors
+    /// What the tokenizer reports.
+    pub fn continuation(&self, text: &str) -> Result<Vec<Token>, tokenizers::Error> {
+        let encoding = self.inner.encode(text, false)?;
+        Ok(encoding.get_ids().iter().map(|&id| self.token(id)).collect())
     }
 
     /// A token with its text: leading space included, bytes that are no character as `<0xE2>`.

@@ -162,6 +162,20 @@ impl Store {
         })
     }
 
+    /// The rows of a job, in the order of the table; none if there is no such job.
+    ///
+    /// # Errors
+    /// What SQLite reports.
+    pub fn pairs(&self, job: &str) -> Result<Vec<Pair>> {
+        self.read(|connection| {
+            let sql = "SELECT p.pair FROM pairs p JOIN jobs j ON j.seq = p.job
+                WHERE j.id = ?1 ORDER BY p.idx";
+            let mut statement = connection.prepare_cached(sql)?;
+            let rows = statement.query_map([job], |row| json(row, 0))?;
+            Ok(rows.collect::<rusqlite::Result<_>>()?)
+        })
+    }
+
     /// Takes the next pair of a job out of the queue; `None` if it has none any more.
     ///
     /// # Errors

@@ -51,7 +51,8 @@ impl Experiment {
         // The flat fields hold the first grid that the notebook would know.
         let swept: Vec<_> = (start..base_tokens.len()).collect();
         let is_flat = |grid: &CellGrid| {
-            grid.is_layer_by_position() && grid.axes.last() == Some(&AxisKeys::Position(swept.clone()))
+            grid.is_layer_by_position()
+                && grid.axes.last() == Some(&AxisKeys::Position(swept.clone()))
         };
         let flat = grids.iter().position(is_flat);
         let (n_layers, n_columns) = (config.n_layers, swept.len());
@@ -175,7 +176,10 @@ impl Experiment {
                 logit_diff: cells.iter().map(|reading| finite(reading.logit_diff)).collect(),
                 p_true: vocabulary(&|v| Some(v.p_true)),
                 p_false: vocabulary(&|v| Some(v.p_false)),
-                top: cells.iter().map(|r| r.vocabulary.as_ref().and_then(|v| top(&v.top))).collect(),
+                top: cells
+                    .iter()
+                    .map(|r| r.vocabulary.as_ref().and_then(|v| top(&v.top)))
+                    .collect(),
             }
         };
         [Role::Base, Role::Source].into_iter().zip(&readings.lens).map(role).collect()
@@ -184,7 +188,7 @@ impl Experiment {
 
 /// What the base and the source say: each the mean over its runs, of which there are several where
 /// noise has seeds or answers have several tokens.
-fn roles(specification: &Specification, runs: &[Reading]) -> Option<[Reading; 2]> {
+pub fn roles(specification: &Specification, runs: &[Reading]) -> Option<[Reading; 2]> {
     let first = &specification.runs[Specification::BASE];
     let is_base = |run: &specification::Run| {
         run.tokens == first.tokens && run.edits.is_empty() == first.edits.is_empty()

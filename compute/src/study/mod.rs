@@ -6,6 +6,7 @@ mod document;
 mod error;
 mod prepare;
 mod preview;
+mod run;
 mod spans;
 
 use shared::alignment::Alignment;
@@ -14,10 +15,11 @@ use shared::settings::Settings;
 use shared::specification::{SpanPositions, Specification};
 use shared::vocabulary::Direction;
 
-pub use document::Cost;
+pub use document::{Cost, roles};
 pub use error::PrepareError;
 pub use prepare::mean_over;
 pub use preview::N_SAID;
+pub use run::run;
 
 /// Part of every id: raised whenever any number of any result may change, so that what an older
 /// version computed is not taken for what this one would.

@@ -13,10 +13,10 @@ use shared::specification::{
 use shared::template::{Prompt, Template};
 use shared::vocabulary::{Align, Direction, Span, Written};
 
-use super::{Experiment, NUMERICS};
 use super::answers::answers;
 use super::error::PrepareError;
 use super::spans::Sides;
+use super::{Experiment, NUMERICS};
 use crate::model::{Config, Encoded, Model, ModelError};
 use crate::sweep::SweepError;
 

@@ -1,13 +1,15 @@
 //! What the model says of a pair before anything is patched.
 
+use std::ops::ControlFlow;
+
 use candle_transformers::generation::{LogitsProcessor, Sampling};
 use shared::document::{Baselines, Token};
 use shared::job::Said;
-use shared::specification::Specification;
+use shared::specification::{Metrics, Specification};
 
 use super::Experiment;
 use crate::model::{Model, Network};
-use crate::sweep::{Division, Program, SweepError, oracle, run};
+use crate::sweep::{Division, Program, Progress, SweepError, oracle, run};
 
 /// How many tokens a preview lets the model say.
 pub const N_SAID: usize = 8;
@@ -24,13 +26,28 @@ impl Experiment {
         if model.network.is_streamed() {
             return Ok(None);
         }
-        let mut runs = Specification { trials: Vec::new(), ..self.specification.clone() };
-        runs.metrics.lens = false;
-        let division = Division::within(PLENTY_BYTES);
-        let program = Program::new(&model.network.config, &[&runs], &division)?;
-        let mut goes_on = |_: crate::sweep::Progress| std::ops::ControlFlow::Continue(());
+        let (runs, program) = self.unpatched(model)?;
+        let mut goes_on = |_: Progress| ControlFlow::Continue(());
         let readings = run(&model.network, &[&runs], &program, &mut goes_on)?;
         Ok(readings.first().and_then(|readings| self.baselines_of(model, &readings.runs)))
+    }
+
+    /// The operations of [`Self::baselines`].
+    ///
+    /// # Errors
+    /// As for [`Self::baselines`].
+    pub fn baseline_operations(&self, model: &Model) -> Result<f64, SweepError> {
+        Ok(self.unpatched(model)?.1.operations.done)
+    }
+
+    /// The runs without any trial, and how they are carried out.
+    fn unpatched(&self, model: &Model) -> Result<(Specification, Program), SweepError> {
+        let Specification { runs, grids, metrics, .. } = self.specification.clone();
+        let metrics = Metrics { lens: false, ..metrics };
+        let runs = Specification { runs, trials: Vec::new(), grids, metrics };
+        let division = Division::within(PLENTY_BYTES);
+        let program = Program::new(&model.network.config, &[&runs], &division)?;
+        Ok((runs, program))
     }
 
     /// What the model itself would say after each prompt, the most probable token each time, without

@@ -104,8 +104,10 @@ impl Side {
         match span {
             Span::Entity if entity.trim().is_empty() => Err("the pair has no entity"),
             Span::Entity => {
-                let mut positions: Vec<_> =
-                    mentions(&self.prompt.text, entity.trim()).into_iter().flat_map(tokens).collect();
+                let mut positions: Vec<_> = mentions(&self.prompt.text, entity.trim())
+                    .into_iter()
+                    .flat_map(tokens)
+                    .collect();
                 positions.dedup();
                 match positions.is_empty() {
                     true => Err("it does not name the entity"),

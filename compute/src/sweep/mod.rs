@@ -23,7 +23,7 @@ mod wave_plan;
 
 use shared::vocabulary::Site;
 
-pub use cells::{CellReading, cell_readings};
+pub use cells::{CellReading, cell_readings, combined};
 pub use certificate::{Certificate, certify};
 pub use check::check;
 pub use cost::{BlockCost, readout as readout_cost};

@@ -42,6 +42,14 @@ pub enum Progress<'a> {
         /// Trials with their readings.
         readings: &'a [(usize, Reading)],
     },
+    /// Everything about a pair is known. The pairs of a batch are, one after another, when the batch
+    /// is done.
+    Pair {
+        /// An index into the table.
+        pair: usize,
+        /// All of its readings.
+        readings: &'a Readings,
+    },
 }
 
 /// Hears how far a sweep is, and may break it off.
@@ -84,7 +92,11 @@ pub fn run(
             means: &means,
             n_readout_rows: program.n_readout_rows,
         };
-        all.extend(engine.run(&mut meter)?);
+        let readings = engine.run(&mut meter)?;
+        for (pair, readings) in batch.pairs.clone().zip(&readings) {
+            meter.say(Progress::Pair { pair, readings })?;
+        }
+        all.extend(readings);
     }
     Ok(all)
 }

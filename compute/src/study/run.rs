@@ -1,0 +1,90 @@
+//! Runs prepared experiments, and hands out each document once it is whole.
+
+use std::ops::ControlFlow;
+use std::time::Instant;
+
+use shared::document::Document;
+
+use super::{Cost, Experiment};
+use crate::model::Model;
+use crate::sweep::{self, Certificate, Program, Progress, SweepError, certify};
+
+/// Runs `program`, which was compiled from the specifications of `table` in this order. `listener`
+/// hears how far it is, and `done` gets each document; either may break it off. `allowed` bytes
+/// beyond the weights are taken for verification.
+///
+/// # Errors
+/// [`SweepError::Cancelled`] if it was broken off, or what went wrong.
+pub fn run(
+    model: &Model,
+    table: &[&Experiment],
+    program: &Program,
+    allowed: usize,
+    listener: &mut sweep::Listener,
+    done: &mut dyn FnMut(usize, Document) -> ControlFlow<()>,
+) -> Result<(), SweepError> {
+    let specifications: Vec<_> = table.iter().map(|e| &e.specification).collect();
+    let mut timer = Timer { program, begin: Instant::now(), batch: 0, secs: 0.0 };
+    let mut failure = None;
+    let swept = sweep::run(&model.network, &specifications, program, &mut |progress| {
+        let Progress::Pair { pair, readings } = progress else { return listener(progress) };
+        let cost = timer.cost(table, pair);
+        let experiment = table[pair];
+        let certificate = match experiment.settings.verify {
+            0 => Ok(None),
+            n => certify(&model.network, &experiment.specification, readings, n, allowed, listener)
+                .map(Some),
+        };
+        let document = certificate.and_then(|certificate: Option<Certificate>| {
+            experiment.document(model, readings, cost, certificate.as_ref())
+        });
+        timer.go_on(pair);
+        match document {
+            Ok(document) => done(pair, document),
+            Err(error) => {
+                failure = Some(error);
+                ControlFlow::Break(())
+            }
+        }
+    });
+    match failure {
+        Some(error) => Err(error),
+        None => swept.map(|_| ()),
+    }
+}
+
+/// Divides the time of a batch among its pairs.
+struct Timer<'a> {
+    program: &'a Program,
+    /// When the batch began.
+    begin: Instant,
+    /// Which it is.
+    batch: usize,
+    /// What it took, once it is over.
+    secs: f64,
+}
+
+impl Timer<'_> {
+    /// A pair's share by its trials.
+    fn cost(&mut self, table: &[&Experiment], pair: usize) -> Cost {
+        let Some(batch) = self.program.batches.get(self.batch) else {
+            return Cost { wall_secs: 0.0, operations: 0.0 };
+        };
+        if pair == batch.pairs.start {
+            self.secs = self.begin.elapsed().as_secs_f64();
+        }
+        let weight = |experiment: &Experiment| 1.0 + experiment.specification.trials.len() as f64;
+        let total: f64 = table[batch.pairs.clone()].iter().map(|e| weight(e)).sum();
+        let share = weight(table[pair]) / total;
+        Cost { wall_secs: share * self.secs, operations: share * batch.operations.done }
+    }
+
+    /// After the last pair of a batch, the next begins.
+    fn go_on(&mut self, pair: usize) {
+        let batch = self.program.batches.get(self.batch);
+        if batch.is_some_and(|batch| pair + 1 == batch.pairs.end) {
+            self.begin = Instant::now();
+            self.batch += 1;
+        }
+    }
+}
