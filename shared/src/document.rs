@@ -207,7 +207,7 @@ pub struct Readout {
 }
 
 /// The outcome of `--verify N`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Verification {
     /// How many cells the naive engine ran again, one full forward pass each.

@@ -72,9 +72,8 @@ fn continued(network: &Network, prompt: &[u32], n: usize) -> candle_core::Result
     let mut greedy = LogitsProcessor::from_sampling(0, Sampling::ArgMax);
     let mut tokens = prompt.to_vec();
     while tokens.len() < network.config.n_context && tokens.len() < prompt.len() + n {
-        let x = oracle::forward(network, &tokens, |_, _, x| Ok(x))?; // [tokens, d_model]
-        let last = x.narrow(0, tokens.len() - 1, 1)?;
-        let logits = network.logits(&network.final_norm(&last)?)?; // [1, d_vocab]
+        let x = oracle::forward(network, &tokens, |_, _, x| Ok(x))?; // [1, d_model]
+        let logits = network.logits(&network.final_norm(&x)?)?; // [1, d_vocab]
         tokens.push(greedy.sample(&logits.squeeze(0)?)?);
     }
     Ok(tokens.split_off(prompt.len()))
