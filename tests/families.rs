@@ -13,10 +13,12 @@ use std::path::{Path, PathBuf};
 use candle_core::{DType, Device, Tensor};
 use candle_nn::VarBuilder;
 use compute::model::{FAMILIES, Model, Network, Placement};
-use compute::sweep::{Plan, Request, naive, wavefront};
+use compute::sweep::{Division, Program, Progress, cell_readings, oracle, run};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use shared::alignment::Alignment;
+use shared::settings::Settings;
+use shared::specification::{AnswerIds, Dimensions, Specification, Subject};
 use shared::vocabulary::{Align, Site};
 
 /// The largest difference allowed between f32 here and f32 there, in nats, in probability or in a
@@ -67,7 +69,7 @@ fn network(name: &str, to: &Placement) -> Network {
 }
 
 fn logits(network: &Network, tokens: &[u32]) -> Vec<f32> {
-    let x = naive::forward(network, tokens, |_, _, x| Ok(x)).unwrap();
+    let x = oracle::forward(network, tokens, |_, _, x| Ok(x)).unwrap();
     let logits = network.logits(&network.final_norm(&x).unwrap()).unwrap();
     logits.flatten_all().unwrap().to_vec1().unwrap()
 }
@@ -125,38 +127,47 @@ fn every_family_agrees_at_every_site_and_alignment() {
         let mut comparison = Comparison { name: fixture.model.clone(), largest: 0.0 };
         for sweep in &fixture.sweeps {
             let starts = (fixture.source_start, fixture.base_start);
-            let request = Request {
-                alignment: Alignment::new(
-                    &sweep.source,
-                    &sweep.base,
-                    starts,
-                    sweep.align,
-                    fixture.pad,
-                ),
-                site: sweep.site,
-                true_ids: fixture.true_ids.clone(),
-                false_ids: fixture.false_ids.clone(),
-                readout: true,
+            let (source, base) = (&sweep.source, &sweep.base);
+            let subject = Subject {
+                alignment: Alignment::new(source, base, starts, sweep.align, fixture.pad),
+                spans: Vec::new(),
+                noised: Vec::new(),
+                answers: AnswerIds::Single {
+                    true_ids: fixture.true_ids.clone(),
+                    false_ids: fixture.false_ids.clone(),
+                },
+                mean: None,
+                dimensions: Dimensions {
+                    n_layers: network.config.n_layers,
+                    n_heads: network.config.n_heads,
+                    n_kv_heads: network.config.n_kv_heads,
+                },
             };
-            assert_eq!(request.alignment.start, sweep.start, "{}", fixture.model);
+            let alignment = &subject.alignment;
+            assert_eq!(alignment.start, sweep.start, "{}", fixture.model);
             let runs = [
-                ("source", &request.alignment.source, &sweep.source_logits),
-                ("base", &request.alignment.base, &sweep.base_logits),
+                ("source", &alignment.source, &sweep.source_logits),
+                ("base", &alignment.base, &sweep.base_logits),
             ];
             for (what, tokens, recorded) in runs {
                 comparison.compare(what, &logits(&network, tokens), recorded);
             }
-            let plan = Plan::new(&network.config, &request, MEMORY).unwrap();
-            let got =
-                wavefront::sweep(&network, &request, &plan, &mut |_| ControlFlow::Continue(()));
-            let got = got.unwrap();
-            assert_eq!(got.cells.len(), sweep.logit_diff.len(), "{}", fixture.model);
-            for (layer, row) in got.cells.iter().enumerate() {
+            let settings = Settings { sites: sweep.site.into(), ..Settings::default() };
+            let experiment = Specification::new(&settings, &subject);
+            let division = Division::within(MEMORY);
+            let program = Program::new(&network.config, &[&experiment], &division).unwrap();
+            let mut goes_on = |_: Progress| ControlFlow::Continue(());
+            let got = run(&network, &[&experiment], &program, &mut goes_on).unwrap();
+            let cells = cell_readings(&experiment, &got[0]).remove(0);
+            let cells: Vec<_> = cells.into_iter().map(Option::unwrap).collect();
+            let rows: Vec<_> = cells.chunks(alignment.base.len() - alignment.start).collect();
+            assert_eq!(rows.len(), sweep.logit_diff.len(), "{}", fixture.model);
+            for (layer, row) in rows.into_iter().enumerate() {
                 let what = format!("{} {:?} layer {layer}", sweep.site, sweep.align);
                 let diffs: Vec<_> = row.iter().map(|cell| cell.logit_diff).collect();
                 comparison.compare(&what, &diffs, &sweep.logit_diff[layer]);
                 let p_true: Vec<_> =
-                    row.iter().map(|cell| cell.vocabulary.unwrap().p_true).collect();
+                    row.iter().map(|cell| cell.vocabulary.as_ref().unwrap().p_true).collect();
                 comparison.compare(&what, &p_true, &sweep.p_true[layer]);
             }
         }

@@ -2,12 +2,13 @@
 
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use compute::experiment::Experiment;
 use compute::model::{DEFAULT_MODEL, Model};
-use compute::sweep::{Plan, naive};
+use compute::study::{self, Experiment};
+use compute::sweep::{Division, Program, oracle};
 use serde::Deserialize;
 use shared::document::Document;
 use shared::pairs::Pair;
@@ -100,9 +101,24 @@ impl Sweep {
             base: self.base_sentence.clone(),
             cells: Default::default(),
         };
-        let experiment = Experiment::prepare(model, &pair, &settings).unwrap();
-        let plan = Plan::new(&model.network.config, &experiment.request, MEMORY).unwrap();
-        experiment.run(model, &plan, &mut |_| std::ops::ControlFlow::Continue(())).unwrap()
+        let experiment = Experiment::prepare(model, &pair, &settings, None).unwrap();
+        let division = Division::within(MEMORY);
+        let table = [&experiment.specification];
+        let program = Program::new(&model.network.config, &table, &division).unwrap();
+        let mut made = None;
+        study::run(
+            model,
+            &[&experiment],
+            &program,
+            MEMORY,
+            &mut |_| ControlFlow::Continue(()),
+            &mut |_, document| {
+                made = Some(document);
+                ControlFlow::Continue(())
+            },
+        )
+        .unwrap();
+        made.unwrap()
     }
 
     /// Compares everything that was recorded; returns the largest difference.
@@ -199,7 +215,7 @@ fn logits_agree() {
     for (name, text) in fixtures("logits-") {
         let recorded: Logits = serde_json::from_str(&text).unwrap();
         let network = &model(&recorded.model).network;
-        let x = naive::forward(network, &recorded.ids, |_, _, x| Ok(x)).unwrap();
+        let x = oracle::forward(network, &recorded.ids, |_, _, x| Ok(x)).unwrap();
         let logits = network.logits(&network.final_norm(&x).unwrap()).unwrap();
         let logits = logits.squeeze(0).unwrap().to_vec1::<f32>().unwrap();
         for top in recorded.top {

@@ -4,12 +4,12 @@
 
 use std::path::Path;
 
-use compute::experiment::{Experiment, PrepareError, Settings};
 use compute::model::Model;
+use compute::study::{Experiment, PrepareError};
 use serde_json::{Value, json};
 use shared::pairs::Pair;
-use shared::template::Template;
-use shared::vocabulary::Align;
+use shared::settings::{AnswerPair, Settings};
+use shared::vocabulary::{Align, Directions};
 
 fn tiny() -> std::path::PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/oracle/models/tiny-llama3")
@@ -54,12 +54,13 @@ fn tokens_beyond_the_vocabulary_are_refused_with_what_to_do() {
             cells: Default::default(),
         };
         let settings = Settings {
-            answers: Some([Template::parse(answer).unwrap(), Template::parse("b").unwrap()]),
+            template: "none".into(),
+            answers: Some(AnswerPair([answer.into(), "b".into()])),
             exact_answers: true,
             align,
             ..Settings::default()
         };
-        Experiment::prepare(&model, &pair, &settings)
+        Experiment::prepare(&model, &pair, &settings.check().unwrap(), None)
     };
     let refused = [
         ("the a c", "the a", "a", Align::Pad, "`[PAD]` (480) of padding", "`--align right`"),
@@ -99,21 +100,25 @@ fn an_id_depends_on_what_determines_the_numbers_alone() {
             base: base.into(),
             cells: Default::default(),
         };
-        let answers = ["a", "b"].map(|word| Template::parse(word).unwrap());
-        let mut settings =
-            Settings { answers: Some(answers), exact_answers: true, ..Settings::default() };
+        let mut settings = Settings {
+            template: "none".into(),
+            answers: Some(AnswerPair(["a", "b"].map(String::from))),
+            exact_answers: true,
+            ..Settings::default()
+        };
         change(&mut settings);
-        Experiment::prepare(&model, &pair, &settings).unwrap().id(&model).unwrap()
+        let settings = settings.check().unwrap();
+        Experiment::prepare(&model, &pair, &settings, None).unwrap().id(&model).unwrap()
     };
     let right: &dyn Fn(&mut Settings) = &|settings| settings.align = Align::Right;
     let (even, uneven) = (("a", "b"), ("a b c e f", "a d"));
     assert_eq!(id(even.0, even.1, &|_| {}), id(even.0, even.1, right));
     assert_ne!(id(uneven.0, uneven.1, &|_| {}), id(uneven.0, uneven.1, right));
     // More or less is written down of the same numbers.
-    let reads = |settings: &mut Settings| (settings.readout, settings.n_verified) = (true, 3);
+    let reads = |settings: &mut Settings| (settings.readout, settings.verify) = (false, 3);
     assert_eq!(id(even.0, even.1, &|_| {}), id(even.0, even.1, &reads));
     let noising = |settings: &mut Settings| {
-        settings.direction = shared::vocabulary::Direction::Noising;
+        settings.direction = Directions::Noising;
     };
     assert_ne!(id(even.0, even.1, &|_| {}), id(even.0, even.1, &noising));
 }

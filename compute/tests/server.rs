@@ -9,13 +9,13 @@ use std::time::{Duration, Instant};
 use axum::Router;
 use axum::body::Body;
 use axum::http::{Method, Request, StatusCode};
-use compute::experiment::Experiment;
 use compute::jobs::{Queue, QueueSettings};
 use compute::model::{Model, Placement};
 use compute::server::security::{Guard, Token};
 use compute::server::{App, ServerSettings, app, openapi_document};
 use compute::store::Store;
-use compute::sweep::{Plan, SweepError};
+use compute::study::Experiment;
+use compute::sweep::{Division, Program, SweepError};
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
 use shared::pairs::Pair;
@@ -289,10 +289,14 @@ async fn bad_input_is_answered_with_what_is_wrong() {
         (with(json!({ "template": "{sentence" })).into(), 422, "unusable"),
         (with(json!({ "template": "{sentence} {rank}" })).into(), 422, "bad-rows"),
         (
-            with(json!({ "template": "none", "answers": ["a long answer", "b"] })).into(),
+            with(json!({ "template": "none", "answers": ["a long answer", "a long answer"] }))
+                .into(),
             422,
             "bad-rows",
         ),
+        (with(json!({ "site": "z", "positions": "entity" })).into(), 422, "bad-rows"),
+        (with(json!({ "noise_seeds": 3 })).into(), 422, "unusable"),
+        (with(json!({ "by": "position" })).into(), 422, "unusable"),
         (with(json!({ "template": "none", "verify": 1e6 as u64 })).into(), 422, "unusable"),
         (with(json!({ "site": "nowhere" })).into(), 400, "bad-request"),
         (table("").into(), 422, "bad-rows"),
@@ -425,7 +429,7 @@ async fn a_pair_goes_from_preview_to_exports() {
     assert_eq!(server.get(&format!("/data/{experiment}.json")).await.body, document.body);
     for (format, begin) in [
         ("json", &b"{\"schema\":\"patchboard/1\""[..]),
-        ("csv", b"layer,position,"),
+        ("csv", b"site,direction,layer,"),
         ("png", b"\x89PNG"),
         ("svg", b"<?xml"),
     ] {
@@ -477,8 +481,9 @@ async fn a_failed_pair_leaves_the_others_and_a_cancelled_job_stops() {
             ..Settings::default()
         };
         let settings = settings.check().unwrap();
-        let request = Experiment::prepare(&models[0], &pair, &settings).unwrap().request;
-        match Plan::new(&models[0].network.config, &request, 0) {
+        let experiment = Experiment::prepare(&models[0], &pair, &settings, None).unwrap();
+        let specifications = [&experiment.specification];
+        match Program::new(&models[0].network.config, &specifications, &Division::within(0)) {
             Err(SweepError::Memory { needed, .. }) => needed,
             other => panic!("{other:?}"),
         }

@@ -189,15 +189,12 @@ impl Experiment {
 /// What the base and the source say: each the mean over its runs, of which there are several where
 /// noise has seeds or answers have several tokens.
 pub fn roles(specification: &Specification, runs: &[Reading]) -> Option<[Reading; 2]> {
-    let first = &specification.runs[Specification::BASE];
-    let is_base = |run: &specification::Run| {
-        run.tokens == first.tokens && run.edits.is_empty() == first.edits.is_empty()
-    };
     // As if each run were a trial that changes nothing.
-    let trials = specification.runs.iter().enumerate().map(|(base, run)| Trial {
+    let is_source = |run| specification.counterpart(run) == Some(Specification::BASE);
+    let trials = (0..specification.runs.len()).map(|base| Trial {
         base,
         edits: Vec::new(),
-        key: Key { grid: 0, cell: usize::from(!is_base(run)) },
+        key: Key { grid: 0, cell: usize::from(is_source(base)) },
     });
     let roles = Specification {
         trials: trials.collect(),

@@ -198,8 +198,7 @@ impl<'a> Oracle<'a> {
     }
 
     fn read(&self, x: &Tensor, run: &Run, base: usize) -> Result<Reading> {
-        let has_source = self.specification.runs.len() > Specification::SOURCE;
-        let compared = [Some(base), has_source.then_some(Specification::SOURCE)];
+        let compared = [Some(base), self.specification.counterpart(base)];
         let rows: Vec<_> = ReadRow::of_run(self.specification, run, true, compared).collect();
         let read = readout::read(self.network, x, &rows, Some(&self.references), rows.len())?;
         Ok(RowReading::of_run(&read, self.specification, run))

@@ -34,7 +34,7 @@ pub struct VocabularyReading {
     pub rank_false: Option<f32>,
     /// KL(base || this), in nats; the base is the unpatched run that was patched.
     pub kl_base: Option<f32>,
-    /// KL(source || this), in nats.
+    /// KL(source || this), in nats; the source is the unpatched run that supplies.
     pub kl_source: Option<f32>,
     /// The most probable tokens with their probabilities, the first first; not empty.
     pub top: Vec<(u32, f32)>,

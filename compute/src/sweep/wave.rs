@@ -494,8 +494,8 @@ impl Engine<'_> {
     /// The runs to which a trial of `pair` is compared: its base and the source.
     fn references(&self, pair: usize, base: usize) -> [Option<usize>; 2] {
         let first = self.batch.first_run[pair - self.batch.pairs.start];
-        let has_source = self.table[pair].runs.len() > Specification::SOURCE;
-        [Some(first + base), has_source.then_some(first + Specification::SOURCE)]
+        let counterpart = self.table[pair].counterpart(base);
+        [Some(first + base), counterpart.map(|run| first + run)]
     }
 
     /// Reads the trials of a wave from what came out of its tiles.

@@ -114,7 +114,8 @@ fn what_is_no_finite_number_is_null_and_opens_again() {
     baselines.base.p_top = Some(f32::NAN);
     baselines.base.top_token = None;
     document.baselines = Some(baselines);
-    document.verification = Some(Verification { n_cells: 2, max_abs_diff: Some(f32::NAN), ..Default::default() });
+    document.verification =
+        Some(Verification { n_cells: 2, max_abs_diff: Some(f32::NAN), ..Default::default() });
     let opened = read_one(&document.to_json()).unwrap();
     assert_eq!(opened.patching_results, Grid::from(vec![vec![None, Some(1.0)]]));
     let Baselines { source, base } = opened.baselines.clone().unwrap();

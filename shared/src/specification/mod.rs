@@ -34,6 +34,16 @@ impl Specification {
     pub const BASE: usize = 0;
     /// The index of the run that supplies them.
     pub const SOURCE: usize = 1;
+
+    /// The run on the other side of a patch into run `base`: the source of the base and of what is
+    /// like it but for noise and answer, the base of the source; `None` where there is one run.
+    pub fn counterpart(&self, base: usize) -> Option<usize> {
+        let source = self.runs.get(Self::SOURCE)?;
+        let is_source = self.runs.get(base).is_some_and(|run| {
+            run.tokens == source.tokens && run.edits.is_empty() == source.edits.is_empty()
+        });
+        Some(if is_source { Self::BASE } else { Self::SOURCE })
+    }
 }
 
 /// A token sequence through the model.

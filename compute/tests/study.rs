@@ -1,0 +1,292 @@
+//! What settings make of a pair, and what is written down of it.
+
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+use std::path::Path;
+
+use compute::model::Model;
+use compute::study::{self, Experiment};
+use compute::sweep::{Division, Program};
+use shared::document::{AxisKeys, Document, Role};
+use shared::pairs::Pair;
+use shared::settings::{Checked, Settings};
+use shared::vocabulary::{Direction, Site, Span};
+
+const MEMORY: usize = 1 << 30;
+
+fn model() -> Model {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/oracle/models/tiny-llama3");
+    Model::open(&folder).unwrap()
+}
+
+fn pair(entity: &str, source: &str, base: &str) -> Pair {
+    let (entity, source, base) = (entity.into(), source.into(), base.into());
+    Pair { line: 1, entity, source, base, cells: BTreeMap::new() }
+}
+
+fn checked(texts: &[(&str, &str)]) -> Checked {
+    let mut settings = Settings::default();
+    settings.set("template", "{entity}? {sentence} Answer:").unwrap();
+    settings.set("answers", " the, a").unwrap();
+    settings.set("exact", "1").unwrap();
+    texts.iter().for_each(|(name, text)| settings.set(name, text).unwrap());
+    settings.check().unwrap()
+}
+
+fn sweep(model: &Model, table: &[Experiment]) -> Vec<Document> {
+    let table: Vec<_> = table.iter().collect();
+    let specifications: Vec<_> = table.iter().map(|e| &e.specification).collect();
+    let division = Division::within(MEMORY);
+    let program = Program::new(&model.network.config, &specifications, &division).unwrap();
+    let mut documents = Vec::new();
+    study::run(
+        model,
+        &table,
+        &program,
+        MEMORY,
+        &mut |_| ControlFlow::Continue(()),
+        &mut |index, document| {
+            assert_eq!(index, documents.len());
+            documents.push(document);
+            ControlFlow::Continue(())
+        },
+    )
+    .unwrap();
+    documents
+}
+
+#[test]
+fn named_positions_are_those_of_the_words() {
+    let model = model();
+    let pair =
+        pair("the guard", "Again the guard rules the town.", "Now The guard waits for the town.");
+    for align in ["pad", "right"] {
+        let settings = checked(&[("positions", "entity,differing,sentence,all"), ("align", align)]);
+        let experiment = Experiment::prepare(&model, &pair, &settings, None).unwrap();
+        let document = sweep(&model, &[experiment]).remove(0);
+        let texts = |positions: &[usize], tokens: &[shared::document::Token]| -> String {
+            positions.iter().map(|&p| tokens[p].text.as_str()).collect()
+        };
+        for spans in &document.spans {
+            let source = texts(&spans.source, &document.source_tokens);
+            let base = texts(&spans.base, &document.base_tokens);
+            let (start, n) = (document.sentence_start, document.base_tokens.len());
+            match spans.span {
+                Span::Entity => {
+                    // The template names it before the sentence, which is not swept.
+                    assert_eq!(source.trim(), "the guard", "{align}");
+                    assert_eq!(base.trim(), "The guard", "{align}");
+                }
+                Span::Differing => {
+                    let shift = document.source_tokens.len() as isize - n as isize;
+                    for p in start..n {
+                        let from = p.checked_add_signed(shift).unwrap();
+                        let differs = document.source_tokens[from] != document.base_tokens[p];
+                        assert_eq!(spans.base.contains(&p), differs, "{align} {p}");
+                        assert_eq!(spans.source.contains(&from), differs, "{align} {p}");
+                    }
+                }
+                Span::Sentence => {
+                    assert!(source.ends_with("the town."), "{align} {source}");
+                    assert!(base.ends_with("the town."), "{align} {base}");
+                    assert_eq!(spans.base[0], start);
+                }
+                Span::All => assert_eq!(spans.base, (start..n).collect::<Vec<_>>()),
+                Span::Each => unreachable!(),
+            }
+        }
+    }
+}
+
+#[test]
+fn positions_that_a_pair_lacks_are_refused_with_the_reason() {
+    let model = model();
+    let cases: [(&[(&str, &str)], Pair, &str); 6] = [
+        (
+            &[("positions", "entity")],
+            pair("", "A rules.", "A waits."),
+            "the base prompt has no positions of `entity`: the pair has no entity",
+        ),
+        (
+            &[("positions", "entity")],
+            pair("the king", "A rules.", "A waits."),
+            "the base prompt has no positions of `entity`: none of the swept ones is",
+        ),
+        (
+            &[("positions", "entity"), ("template", "none")],
+            pair("the king", "A rules.", "A waits."),
+            "it does not name the entity",
+        ),
+        (
+            &[("positions", "sentence"), ("template", "none")],
+            pair("A", "A rules.", "A waits."),
+            "only a template tells where the sentence is",
+        ),
+        (&[("noise", "differing")], pair("A", "A rules.", "A rules."), "there is nothing to patch"),
+        (
+            &[("noise", "entity"), ("template", "none")],
+            pair("the king", "A rules.", "A waits."),
+            "the source prompt has no positions of `entity`: it does not name the entity",
+        ),
+    ];
+    for (texts, pair, expected) in cases {
+        let error = Experiment::prepare(&model, &pair, &checked(texts), None);
+        let error = error.err().map(|error| error.to_string()).unwrap_or_default();
+        assert!(error.contains(expected), "{texts:?}: {error}");
+    }
+}
+
+#[test]
+fn every_setting_makes_a_document_that_the_oracle_confirms() {
+    let model = model();
+    let config = &model.network.config;
+    let pairs = [
+        pair("the guard", "Now the guard rules the town.", "Now the guard leaves the town."),
+        pair("the king", "Here the king orders a long war.", "Here the king sleeps."),
+    ];
+    // Settings, and the axes of each grid by their first letters.
+    let cases: [(&[(&str, &str)], &[&str]); 11] = [
+        (&[], &["lp"]),
+        (&[("site", "resid_pre,attn_out,mlp_out"), ("window", "2")], &["lp", "lp", "lp"]),
+        (&[("site", "z,k")], &["lh", "lh"]),
+        (&[("site", "q,v"), ("by", "position")], &["lhp", "lhp"]),
+        (&[("site", "resid_post,z"), ("positions", "entity,sentence")], &["ls", "lhs"]),
+        (&[("direction", "both"), ("align", "right"), ("top", "3")], &["lp", "lp"]),
+        (&[("write", "zero"), ("site", "mlp_out"), ("direction", "noising")], &["lp"]),
+        (&[("write", "mean"), ("site", "attn_out,z")], &["lp", "lh"]),
+        (
+            &[("noise", "entity"), ("noise_seeds", "3"), ("site", "mlp_out"), ("window", "3")],
+            &["lp"],
+        ),
+        (&[("answers", " a long answer, no")], &["lp"]),
+        (&[("lens", "true"), ("readout", "false")], &["lp"]),
+    ];
+    for (texts, axes) in cases {
+        let mut settings = checked(texts);
+        settings.settings.verify = 4;
+        let mean = study::mean_over(&model, &pairs, &settings).unwrap();
+        let prepare = |pair| Experiment::prepare(&model, pair, &settings, mean.as_ref()).unwrap();
+        let table = pairs.each_ref().map(prepare);
+        for document in sweep(&model, &table) {
+            let what = format!("{texts:?} {}", document.entity);
+            let read = Document::read(document.to_json().as_bytes()).unwrap();
+            assert_eq!(read, [document.clone()], "{what}");
+            let verification = document.verification.as_ref().unwrap();
+            assert!(verification.max_abs_diff.unwrap() < 1e-4, "{what} {verification:?}");
+            assert!(verification.self_patch.unwrap() < 1e-4, "{what} {verification:?}");
+            assert_eq!(verification.unreachable_equal, Some(true), "{what}");
+
+            let letters = |axis: &AxisKeys| match axis {
+                AxisKeys::Layer(_) => 'l',
+                AxisKeys::Head(_) => 'h',
+                AxisKeys::Position(_) => 'p',
+                AxisKeys::Span(_) => 's',
+            };
+            let found: Vec<String> =
+                document.grids.iter().map(|grid| grid.axes.iter().map(letters).collect()).collect();
+            assert_eq!(found, axes, "{what}");
+            let n_cells: usize = document.grids.iter().map(|grid| grid.logit_diff.len()).sum();
+            assert!(
+                document.grids.iter().all(|g| g.logit_diff.iter().all(Option::is_some)),
+                "{what}"
+            );
+            assert_eq!(shared::cells::csv(&document).lines().count(), 1 + n_cells, "{what}");
+            for grid in &document.grids {
+                let heads = grid.axes.iter().find_map(|axis| match axis {
+                    AxisKeys::Head(keys) => Some(keys.len()),
+                    _ => None,
+                });
+                let expected = match grid.site {
+                    Site::Query | Site::Z => Some(config.n_heads),
+                    Site::Key | Site::Value => Some(config.n_kv_heads),
+                    _ => None,
+                };
+                assert_eq!(heads, expected, "{what}");
+            }
+            // The flat fields are the first grid of layers and positions, or nothing.
+            let flat: Vec<_> = document.patching_results.concat();
+            match document.grids.iter().find(|grid| grid.is_layer_by_position()) {
+                Some(grid) => {
+                    assert_eq!(flat, grid.logit_diff, "{what}");
+                    assert_eq!(document.site, Some(grid.site), "{what}");
+                }
+                None => assert!(flat.iter().all(Option::is_none), "{what}"),
+            }
+            let n_top = settings.settings.top;
+            let tops = document.grids.iter().filter_map(|grid| grid.top.as_ref()).flatten();
+            for top in tops.flatten() {
+                assert_eq!(top.len(), n_top, "{what}");
+                assert!(top.iter().all(|top| document.token_text(top.id).is_some()), "{what}");
+            }
+            assert_eq!(document.lens.len(), if settings.settings.lens { 2 } else { 0 }, "{what}");
+        }
+    }
+}
+
+#[test]
+fn patching_everything_back_is_the_other_run() {
+    let model = model();
+    let pair = pair("A", "A rules the town.", "A leaves the town.");
+    let settings = checked(&[("direction", "both"), ("positions", "all"), ("lens", "true")]);
+    let document = sweep(&model, &[Experiment::prepare(&model, &pair, &settings, None).unwrap()]);
+    let [document] = &document[..] else { panic!("one document") };
+    let baselines = document.baselines.as_ref().unwrap();
+    for grid in &document.grids {
+        let end = match grid.direction {
+            Direction::Denoising => &baselines.source,
+            Direction::Noising => &baselines.base,
+        };
+        for (value, kl) in grid.logit_diff.iter().zip(grid.kl_source.as_ref().unwrap()) {
+            assert!((value.unwrap() - end.logit_diff.unwrap()).abs() < 1e-4, "{}", grid.direction);
+            assert!(kl.unwrap() < 1e-4, "{}: {kl:?} from the run that supplies", grid.direction);
+        }
+        assert!(grid.kl_base.as_ref().unwrap().iter().all(|kl| kl.unwrap() > 1e-3));
+        let recovery = grid.recovery(document);
+        assert!(recovery.iter().all(|r| (r.unwrap() - 1.0).abs() < 1e-3), "{recovery:?}");
+    }
+    // The last layer and position of the lens is the model's own reading.
+    for grid in &document.lens {
+        let run = match grid.run {
+            Role::Base => &baselines.base,
+            Role::Source => &baselines.source,
+        };
+        let last = grid.logit_diff.last().unwrap().unwrap();
+        assert!((last - run.logit_diff.unwrap()).abs() < 1e-4);
+        let top = grid.top.last().unwrap().as_ref().unwrap()[0];
+        assert_eq!(Some(top.id), run.top_token.as_ref().map(|token| token.id));
+    }
+}
+
+#[test]
+fn a_preview_goes_on_with_the_most_probable_token() {
+    let model = model();
+    let pair = pair("A", "A rules the town.", "A leaves the whole town.");
+    for texts in [&[("align", "pad")], &[("align", "right")], &[("noise", "entity")]] {
+        let experiment = Experiment::prepare(&model, &pair, &checked(texts), None).unwrap();
+        let baselines = experiment.baselines(&model).unwrap().unwrap();
+        let said = experiment.said(&model).unwrap().unwrap();
+        assert_eq!((said.source.len(), said.base.len()), (study::N_SAID, study::N_SAID));
+        assert_eq!(baselines.source.top_token.as_ref(), said.source.first(), "{texts:?}");
+        let document = sweep(&model, &[experiment]).remove(0);
+        assert_eq!(document.baselines, Some(baselines), "{texts:?}");
+    }
+}
+
+#[test]
+fn a_mean_is_over_the_table() {
+    let model = model();
+    let pairs =
+        [pair("A", "A rules it.", "A leaves it."), pair("B", "B rules it.", "B leaves it.")];
+    let settings = checked(&[("write", "mean"), ("positions", "all"), ("site", "attn_out")]);
+    let mean = study::mean_over(&model, &pairs, &settings).unwrap().unwrap();
+    assert_eq!(mean.runs.len(), 4);
+    let alone = Experiment::prepare(&model, &pairs[0], &settings, None).unwrap();
+    let together = Experiment::prepare(&model, &pairs[0], &settings, Some(&mean)).unwrap();
+    assert_ne!(alone.id(&model).unwrap(), together.id(&model).unwrap());
+    let values = |experiment| sweep(&model, &[experiment]).remove(0).grids[0].logit_diff.clone();
+    assert_ne!(values(alone), values(together));
+    let none = checked(&[]);
+    assert!(study::mean_over(&model, &pairs, &none).unwrap().is_none());
+}
