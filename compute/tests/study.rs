@@ -206,7 +206,7 @@ fn every_setting_makes_a_document_that_the_oracle_confirms() {
                 assert_eq!(heads, expected, "{what}");
             }
             // The flat fields are the first grid of layers and positions, or nothing.
-            let flat: Vec<_> = document.patching_results.concat();
+            let flat: Vec<_> = document.patching_results.cells().collect();
             match document.grids.iter().find(|grid| grid.is_layer_by_position()) {
                 Some(grid) => {
                     assert_eq!(flat, grid.logit_diff, "{what}");

@@ -92,10 +92,10 @@ fn long(document: &Document, grid: &CellGrid, write: &mut impl FnMut([Cow<str>; 
 fn flat(document: &Document, write: &mut impl FnMut([Cow<str>; COLUMNS.len()])) {
     let recovery = Metric::Recovery.grid(document).ok();
     let readout = document.readout.as_ref();
-    for (layer, row) in document.patching_results.iter().enumerate() {
-        for (column, &logit_diff) in row.iter().enumerate() {
+    for layer in 0..document.num_layers {
+        for (column, label) in document.token_labels.iter().enumerate() {
             let position = document.sentence_start.saturating_add(column);
-            let top = readout.and_then(|readout| readout.top_token[layer][column]);
+            let top = readout.and_then(|readout| readout.top_token.get(layer, column));
             write([
                 document.site.map_or("", |site| site.name()).into(),
                 document.direction.map_or("", |direction| direction.name()).into(),
@@ -103,12 +103,12 @@ fn flat(document: &Document, write: &mut impl FnMut([Cow<str>; COLUMNS.len()])) 
                 "".into(),
                 count(Some(position)),
                 "".into(),
-                quoted(&document.token_labels[column]),
+                quoted(label),
                 count(document.base_tokens.get(position).map(|token| token.id)),
-                number(logit_diff),
-                number(recovery.as_ref().and_then(|r| r[layer][column])),
-                number(readout.and_then(|r| r.p_true[layer][column])),
-                number(readout.and_then(|r| r.p_false[layer][column])),
+                number(document.patching_results.get(layer, column)),
+                number(recovery.as_ref().and_then(|r| r.get(layer, column))),
+                number(readout.and_then(|r| r.p_true.get(layer, column))),
+                number(readout.and_then(|r| r.p_false.get(layer, column))),
                 "".into(),
                 "".into(),
                 "".into(),

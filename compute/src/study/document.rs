@@ -81,8 +81,8 @@ impl Experiment {
             token_labels: base_tokens[start..].iter().map(|token| token.text.clone()).collect(),
             num_layers: n_layers,
             patching_results: match flat {
-                Some(flat) => rows(&grids[flat].logit_diff, n_columns),
-                None => vec![vec![None; n_columns]; n_layers],
+                Some(flat) => Grid::of_cells(&grids[flat].logit_diff, n_columns),
+                None => Grid::blank(n_layers, n_columns),
             },
             template: self.template.clone(),
             site: grids.get(flat.unwrap_or(0)).map(|grid| grid.site),
@@ -225,10 +225,6 @@ fn span(span: &specification::SpanPositions) -> DocumentSpan {
     DocumentSpan { span, base, source }
 }
 
-fn rows<T: Clone>(values: &[Option<T>], n_columns: usize) -> Grid<T> {
-    values.chunks(n_columns).map(<[Option<T>]>::to_vec).collect()
-}
-
 /// A reading of an unpatched run as the document has it.
 fn baseline(model: &Model, reading: &Reading) -> Option<Baseline> {
     let vocabulary = reading.vocabulary.as_ref()?;
@@ -250,14 +246,14 @@ fn readout(model: &Model, cells: &[Option<CellReading>], n_columns: usize) -> Op
         vocabularies.iter().map(|v| top(&v.top).and_then(|top| Some(top.first()?.id))).collect();
     let list = |value: &dyn Fn(&crate::sweep::VocabularyReading) -> f32| {
         let values: Vec<_> = vocabularies.iter().map(|v| finite(value(v))).collect();
-        rows(&values, n_columns)
+        Grid::of_cells(&values, n_columns)
     };
     let label = |id: u32| (id, model.tokenizer.token(id).text);
     Some(Readout {
         p_true: list(&|v| v.p_true),
         p_false: list(&|v| v.p_false),
         top_token_labels: tops.iter().flatten().map(|&id| label(id)).collect(),
-        top_token: rows(&tops, n_columns),
+        top_token: Grid::of_cells(&tops, n_columns),
     })
 }
 
