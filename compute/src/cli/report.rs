@@ -88,10 +88,11 @@ pub fn said(said: &Said) -> String {
 /// The plan: cells, passes, operations, memory.
 pub fn plan(experiment: &Experiment, program: &Program) -> String {
     let n_trials = experiment.specification.trials.len();
+    let n_cells: usize = experiment.specification.grids.iter().map(|grid| grid.n_cells()).sum();
+    let by = if n_trials == n_cells { String::new() } else { format!(" by {n_trials} trials") };
     format!(
-        "plan     {} cells, of which {} are known beforehand; {} over the layers, {:.1} GFLOP, at \
-         most {} MiB beyond the weights",
-        n_trials,
+        "plan     {n_cells} cells{by}, of which {} are known beforehand; {} over the layers, {:.1} \
+         GFLOP, at most {} MiB beyond the weights",
         n_trials - program.n_computed(),
         passes(program.n_passes()),
         program.operations.done / 1e9,

@@ -180,10 +180,11 @@ fn prepare(
     };
     // A pair that is wrong is named below, with all others that are.
     let mean = study::mean_over(model, &pairs.pairs, settings).ok().flatten();
+    let division = Division::within(allowed);
     for pair in &pairs.pairs {
         let one = Experiment::prepare(model, pair, settings, mean.as_ref());
         let one = one.map_err(anyhow::Error::from).and_then(|experiment| {
-            compile(model, &[&experiment], allowed)?;
+            compile(model, &[&experiment], &division)?;
             Ok(experiment)
         });
         match one {
@@ -198,11 +199,20 @@ fn prepare(
     }
 }
 
-/// How experiments are carried out together within `allowed` bytes beyond the weights.
-fn compile(model: &Model, table: &[&Experiment], allowed: usize) -> Result<Program, SweepError> {
+/// How experiments are carried out together.
+fn compile(
+    model: &Model,
+    table: &[&Experiment],
+    division: &Division,
+) -> Result<Program, SweepError> {
     let specifications: Vec<_> = table.iter().map(|e| &e.specification).collect();
-    Program::new(&model.network.config, &specifications, &Division::within(allowed))
+    Program::new(&model.network.config, &specifications, division)
 }
+
+/// The longest that the results of pairs wait for those of the others in their batch, about.
+const MOST_BATCH_SECS: f64 = 5.0;
+/// A usual disk. Sharing a pass pays as long as reading takes a good part of the time.
+const READ_BYTES_PER_SEC: f64 = 1e9;
 
 fn title(i: usize, n_pairs: usize, experiment: &Experiment) -> String {
     let name = if experiment.entity.is_empty() { "pair" } else { &experiment.entity };
@@ -254,7 +264,14 @@ fn sweep_table(
     if table.is_empty() {
         return Ok(());
     }
-    let program = compile(model, table, allowed)?;
+    // Pairs share a pass as long as their results need not wait for it.
+    let speed = speed::estimate(&model.network.placement)?;
+    let secs = match model.network.is_streamed() {
+        true => MOST_BATCH_SECS.max(4.0 * model.n_stored_bytes as f64 / READ_BYTES_PER_SEC),
+        false => MOST_BATCH_SECS,
+    };
+    let division = Division { most_operations: speed * secs, ..Division::within(allowed) };
+    let program = compile(model, table, &division)?;
     let bar = progress_bar(says);
     let mut listener = |progress: Progress| {
         if let Progress::Share(share) = progress {
@@ -344,7 +361,7 @@ fn dry_run(args: &SweepArgs, model: &Model, prepared: &[Experiment], allowed: us
         if interrupt::check().is_break() {
             bail!("interrupted");
         }
-        let program = compile(model, &[experiment], allowed)?;
+        let program = compile(model, &[experiment], &Division::within(allowed))?;
         let alignment = &experiment.alignment;
         let (baselines, said) = (experiment.baselines(model)?, experiment.said(model)?);
         let read_bytes = match network.is_streamed() {

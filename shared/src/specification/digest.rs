@@ -7,8 +7,9 @@ use sha2::{Digest, Sha256};
 use super::{Axis, Edit, MeanOver, Specification, Write};
 
 impl Specification {
-    /// The SHA-256 in hexadecimal digits of everything that determines the numbers of the cells:
-    /// runs, trials, grids and answers. How much else is read of a cell is not in it.
+    /// The SHA-256 in hexadecimal digits of everything that determines the numbers: runs, trials,
+    /// grids, answers, and what is kept beside them. Whether the whole vocabulary is read is not in
+    /// it, since a result that says more can take the place of one that says less.
     pub fn digest(&self) -> String {
         let mut canon = Canon::default();
         canon.list(&self.runs, |canon, run| {
@@ -31,6 +32,7 @@ impl Specification {
         for ids in [&self.metrics.true_ids, &self.metrics.false_ids] {
             canon.list(ids, |canon, &id| canon.number(id.into()));
         }
+        canon.numbers([self.metrics.n_top, usize::from(self.metrics.lens)]);
         canon.hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
     }
 }

@@ -235,6 +235,8 @@ fn the_digest_tells_apart_what_differs_and_nothing_else() {
         digest(&[("noise", "entity"), ("noise_scale", "1")], &subject()),
         digest(&[("site", "z")], &subject()),
         digest(&[("site", "z"), ("by", "position")], &subject()),
+        digest(&[("top", "2")], &subject()),
+        digest(&[("lens", "true")], &subject()),
         digest(&[], &other),
         digest(&[], &Subject { answers, ..subject() }),
     ];
