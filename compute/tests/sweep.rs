@@ -16,7 +16,7 @@ use compute::model::{
     Config, FAMILIES, Family, Kernels, Module, Network, Placement, Rope, RopeScaling, Weight,
 };
 use compute::sweep::oracle::{self, Oracle};
-use compute::sweep::{Division, Program, Progress, Reading, Readings, SweepError, certify, run};
+use compute::sweep::{Division, Finished, Program, Progress, Reading, Readings, SweepError, run};
 use proptest::prelude::*;
 use shared::settings::{List, Settings};
 use shared::specification::{
@@ -348,7 +348,7 @@ proptest! {
             let trials: Vec<_> = specification.trials.iter().collect();
             let oracle = Oracle::new(&network, specification, &trials).unwrap();
             let trials = oracle.trials(&trials).unwrap();
-            expected.push(Readings { runs: oracle.runs().to_vec(), trials, lens: Vec::new() });
+            expected.push(Readings { runs: oracle.runs().to_vec(), trials, ..Readings::default() });
         }
         let whole = Division::within(MEMORY);
         let cut = Division { n_waves: 3, n_wave_rows: 7, n_tile_rows: 3, ..whole };
@@ -485,27 +485,46 @@ fn certificates_hold_at_every_site() {
     let base = [5, 6, 7, 8, 13, 10, 14, 12];
     for &site in Site::ALL {
         let patches = patches(&network, &SOURCE, &base, 1, site);
-        let readings = sweep(&network, &patches);
-        let goes_on = &mut |_: Progress| ControlFlow::Continue(());
-        let found = certify(&network, &patches, &readings, 500, MEMORY, goes_on).unwrap();
-        assert_eq!(found.n_trials, patches.trials.len());
-        for (what, difference) in
-            [("oracle", found.max_abs_diff), ("itself", found.self_patch), ("alone", found.alone)]
-        {
-            assert!(difference < 1e-5, "{site} {what}: {difference}");
-        }
-        // Heads are patched at all positions together, which is nowhere without effect.
-        assert!(found.n_unreachable > 0 || site.has_heads(), "{site}");
-        assert!(found.unreachable_equal, "{site}");
-
-        // A wrong reading does not pass, nor does one that is no number.
-        for wrong in [readings.trials[0].logit_diff + 0.5, f32::NAN] {
-            let mut readings = readings.clone();
-            readings.trials[0].logit_diff = wrong;
-            let found = certify(&network, &patches, &readings, 500, MEMORY, goes_on).unwrap();
-            assert!(!(found.max_abs_diff < 0.4 || found.alone < 0.4), "{site}: {found:?}");
+        let others = self::patches(&network, &base, &SOURCE, 2, Site::MlpOut);
+        let table = [others, patches];
+        for n_waves in [1, 3] {
+            let division = Division { n_verified: 500, n_waves, ..Division::within(MEMORY) };
+            for readings in sweep_all(&network, &table, &division) {
+                let found = readings.certificate.unwrap();
+                assert_eq!(found.n_trials, readings.trials.len());
+                for (what, difference) in [
+                    ("oracle", found.max_abs_diff),
+                    ("itself", found.self_patch),
+                    ("alone", found.alone),
+                ] {
+                    assert!(difference < 1e-5, "{site} {what}: {difference}");
+                }
+                // Heads are patched at all positions together, which is nowhere without effect.
+                assert!(found.n_unreachable > 0 || site.has_heads(), "{site}");
+                assert!(found.unreachable_equal, "{site}");
+            }
         }
     }
+}
+
+/// A number in the wrong place does not pass.
+#[test]
+fn a_certificate_shows_what_is_off() {
+    let network = ordinary_network();
+    let base = [5, 6, 7, 8, 13, 10, 14, 12];
+    let patches = patches(&network, &SOURCE, &base, 1, Site::ResidPost);
+    let table = [&patches];
+    let division = Division { n_verified: 500, ..Division::within(MEMORY) };
+    let program = Program::new(&network.config, &table, &division).unwrap();
+    let mut damaged = program;
+    // A computed trial gets the place of another one, whose own reading is then missing.
+    let travellers = &mut damaged.batches[0].waves[0].travellers;
+    travellers[0].trials = travellers[1].trials.clone();
+    let goes_on = &mut |_: Progress| ControlFlow::Continue(());
+    let found = run(&network, &table, &damaged, goes_on).unwrap().remove(0);
+    let found = found.certificate.unwrap();
+    assert!(found.max_abs_diff > 1e-3 && found.alone > 1e-3, "{found:?}");
+    assert!(found.self_patch < 1e-5, "{found:?}");
 }
 
 /// What is not computed because it is known, computed after all.
@@ -624,6 +643,7 @@ fn finished_trials_are_heard_wave_by_wave() {
                         assert!(before.is_none(), "trial {trial} came twice");
                     }
                 }
+                Progress::Pair { pair: 0, .. } => {}
                 other => panic!("{other:?}"),
             }
             ControlFlow::Continue(())
@@ -635,6 +655,41 @@ fn finished_trials_are_heard_wave_by_wave() {
         for (heard, (trial, whole)) in heard.iter().zip(found.trials.iter().zip(&whole.trials)) {
             assert_eq!(heard.as_ref(), Some(trial));
             assert!((trial.logit_diff - whole.logit_diff).abs() < 1e-4);
+        }
+    }
+}
+
+/// What was computed before an interruption is not computed again, and the whole is the same.
+#[test]
+fn a_sweep_goes_on_from_what_is_finished() {
+    let network = ordinary_network();
+    let tables = [Site::ResidPost, Site::Z]
+        .map(|site| patches(&network, &SOURCE, &[1, 2, 7, 13, 4, 9, 30, 11], 0, site));
+    let table: Vec<_> = tables.iter().collect();
+    let division = Division { n_waves: 3, ..Division::within(MEMORY) };
+    let program = Program::new(&network.config, &table, &division).unwrap();
+    let goes_on = &mut |_: Progress| ControlFlow::Continue(());
+    let whole = run(&network, &table, &program, goes_on).unwrap();
+    for n_heard in 0..7 {
+        let mut finished = vec![Finished::new(); 2];
+        let mut n = 0;
+        let outcome = run(&network, &table, &program, &mut |progress| {
+            if let Progress::Trials { pair, readings } = progress {
+                finished[pair].extend(readings.iter().cloned());
+                n += 1;
+                if n > n_heard {
+                    return ControlFlow::Break(());
+                }
+            }
+            ControlFlow::Continue(())
+        });
+        assert!(outcome.is_err() || n <= n_heard);
+        let rest = Program::going_on(&network.config, &table, &division, &finished).unwrap();
+        assert!(n_heard < 2 || rest.n_computed() < program.n_computed());
+        for (found, whole) in run(&network, &table, &rest, goes_on).unwrap().iter().zip(&whole) {
+            for (found, whole) in found.trials.iter().zip(&whole.trials) {
+                assert_close(found.logit_diff, whole.logit_diff, "after an interruption");
+            }
         }
     }
 }

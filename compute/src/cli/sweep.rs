@@ -280,7 +280,7 @@ fn sweep_table(
         interrupt::check()
     };
     let mut done = |index, document| bar.suspend(|| done(index, document));
-    let swept = study::run(model, table, &program, allowed, &mut listener, &mut done);
+    let swept = study::run(model, table, &program, &mut listener, &mut done);
     bar.finish_and_clear();
     swept
 }

@@ -232,8 +232,7 @@ impl Queue {
             made = Some(document);
             ControlFlow::Continue(())
         };
-        let allowed = self.settings.n_memory_bytes;
-        let swept = study::run(model, &[&experiment], &program, allowed, &mut listener, &mut done);
+        let swept = study::run(model, &[&experiment], &program, &mut listener, &mut done);
         let swept = swept.and_then(|()| made.ok_or(SweepError::Cancelled));
         swept.map_err(|error| match error {
             SweepError::Cancelled if cancelled.load(Ordering::Relaxed) => Failure::Cancelled,

@@ -7,11 +7,10 @@ use shared::document::Document;
 
 use super::{Cost, Experiment};
 use crate::model::Model;
-use crate::sweep::{self, Certificate, Program, Progress, SweepError, certify};
+use crate::sweep::{self, Program, Progress, SweepError};
 
 /// Runs `program`, which was compiled from the specifications of `table` in this order. `listener`
-/// hears how far it is, and `done` gets each document; either may break it off. `allowed` bytes
-/// beyond the weights are taken for verification.
+/// hears how far it is, and `done` gets each document; either may break it off.
 ///
 /// # Errors
 /// [`SweepError::Cancelled`] if it was broken off, or what went wrong.
@@ -19,7 +18,6 @@ pub fn run(
     model: &Model,
     table: &[&Experiment],
     program: &Program,
-    allowed: usize,
     listener: &mut sweep::Listener,
     done: &mut dyn FnMut(usize, Document) -> ControlFlow<()>,
 ) -> Result<(), SweepError> {
@@ -30,14 +28,7 @@ pub fn run(
         let Progress::Pair { pair, readings } = progress else { return listener(progress) };
         let cost = timer.cost(table, pair);
         let experiment = table[pair];
-        let certificate = match experiment.settings.verify {
-            0 => Ok(None),
-            n => certify(&model.network, &experiment.specification, readings, n, allowed, listener)
-                .map(Some),
-        };
-        let document = certificate.and_then(|certificate: Option<Certificate>| {
-            experiment.document(model, readings, cost, certificate.as_ref())
-        });
+        let document = experiment.document(model, readings, cost, readings.certificate.as_ref());
         timer.go_on(pair);
         match document {
             Ok(document) => done(pair, document),

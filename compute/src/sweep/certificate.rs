@@ -1,22 +1,25 @@
-//! Holds a finished sweep to what must be true of it.
+//! Holds a sweep to what must be true of it. What is run for that goes through the layers together
+//! with the sweep, so that weights are read once for both.
 
-use std::ops::ControlFlow;
-
+use candle_core::Result;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use rand::seq::index::sample;
 use shared::specification::{Specification, Trial, Write};
 
 use super::SweepError;
+use super::cost::{self, BlockCost};
+use super::means::Means;
 use super::oracle::Oracle;
 use super::program::{Division, Program};
 use super::reach::{Reach, reach};
 use super::readout::Reading;
-use super::wave::{Listener, Progress, Readings, run};
-use crate::model::Network;
+use super::runs::sequence;
+use super::wave::{Engine, Readings};
+use crate::model::{Block, Config, Network, Rotary, Span};
 
-/// What was checked of a sweep, and how far it was off. Differences are of the metric, in nats; NaN
-/// where one of the values was none.
+/// What was checked of a pair's sweep, and how far it was off. Differences are of the metric, in
+/// nats; NaN where one of the values was none.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Certificate {
     /// How many trials the oracle ran again.
@@ -38,70 +41,190 @@ pub struct Certificate {
 /// Which trials are drawn is fixed, so that the same request gives the same document.
 const SEED: u64 = 0x70_61_74_63_68;
 
-/// Checks `n` trials of `specification` drawn at random, all of them if there are fewer, and as many
-/// that are known to change nothing. `readings` are what the sweep found, `allowed` the bytes that
-/// may be taken beyond the weights.
-///
-/// # Errors
-/// [`SweepError::Cancelled`] if `listener` breaks it off, or what candle reports.
-pub fn certify(
-    network: &Network,
-    specification: &Specification,
-    readings: &Readings,
-    n: usize,
-    allowed: usize,
-    listener: &mut Listener,
-) -> Result<Certificate, SweepError> {
-    let n_layers = network.config.n_layers;
-    let n_all = specification.trials.len();
-    let mut random = StdRng::seed_from_u64(SEED);
-    let drawn: Vec<_> = sample(&mut random, n_all, n.min(n_all)).into_iter().collect();
-    let unreachable: Vec<_> = specification
-        .trials
-        .iter()
-        .filter(|trial| reach(specification, trial, n_layers) == Reach::Run(trial.base))
-        .collect();
-    let n_unreachable = n.min(unreachable.len());
-    let unreachable: Vec<_> = sample(&mut random, unreachable.len(), n_unreachable)
-        .into_iter()
-        .map(|i| unreachable[i])
-        .collect();
-    let trial = |&i: &usize| &specification.trials[i];
-    let again: Vec<_> = drawn.iter().map(trial).chain(unreachable.iter().copied()).collect();
-    let oracle = Oracle::new(network, specification, &again)?;
-    let by_oracle = oracle.trials(&again)?;
-    if listener(Progress::Share(1.0)) == ControlFlow::Break(()) {
-        return Err(SweepError::Cancelled);
-    }
-    let swept = drawn.iter().map(|&i| &readings.trials[i]);
-    let (by_oracle, of_unreachable) = by_oracle.split_at(drawn.len());
-    let bits = |reading: &Reading| reading.logit_diff.to_bits();
-    let is_equal =
-        |(reading, trial): (&Reading, &&Trial)| bits(reading) == bits(&oracle.runs()[trial.base]);
-    let unreachable_equal = of_unreachable.iter().zip(&unreachable).all(is_equal);
+/// What is run to check one pair.
+#[derive(Debug, Clone)]
+pub struct Check {
+    /// An index into the table.
+    pub pair: usize,
+    /// The trials that are drawn.
+    drawn: Vec<usize>,
+    /// Drawn among those that are known to equal their base.
+    unreachable: Vec<usize>,
+    /// The drawn trials, and those of them that copy only, as copies of their own base.
+    pub alone: Specification,
+    /// For each of these copies its base.
+    bases: Vec<usize>,
+    /// How those are computed, all of them, and in no other company.
+    pub program: Program,
+    /// What the oracle does.
+    operations: f64,
+}
 
-    let alone: Vec<_> = drawn.iter().map(|i| trial(i).clone()).collect();
-    let own: Vec<_> = alone.iter().filter_map(copies_itself).collect();
-    let n_alone = alone.len();
-    let trials = alone.iter().chain(&own).cloned().collect();
-    let both = Specification { trials, ..specification.clone() };
-    let division = Division { computes_all: true, ..Division::within(allowed) };
-    let program = Program::new(&network.config, &[&both], &division)?;
-    let mut goes_on = |_: Progress| listener(Progress::Share(1.0));
-    let found = run(network, &[&both], &program, &mut goes_on)?;
-    let Some(found) = found.first() else {
-        return Err(SweepError::Specification("a program without pairs".into()));
-    };
-    let (alone, itself) = found.trials.split_at(n_alone);
-    let base = own.iter().map(|trial| &found.runs[trial.base]);
-    Ok(Certificate {
-        n_trials: drawn.len(),
-        max_abs_diff: largest_difference(swept.clone(), by_oracle.iter()),
-        self_patch: largest_difference(base, itself.iter()),
-        n_unreachable,
-        unreachable_equal,
-        alone: largest_difference(swept, alone.iter()),
-    })
+impl Check {
+    /// Draws `n` trials of the pair `pair`, all of them if there are fewer, and as many that are
+    /// known to change nothing.
+    ///
+    /// # Errors
+    /// As for [`Program::new`].
+    pub fn new(
+        config: &Config,
+        specification: &Specification,
+        pair: usize,
+        n: usize,
+        division: &Division,
+    ) -> std::result::Result<Self, SweepError> {
+        let n_all = specification.trials.len();
+        let mut random = StdRng::seed_from_u64(SEED);
+        let drawn: Vec<_> = sample(&mut random, n_all, n.min(n_all)).into_iter().collect();
+        let is_unreachable = |&i: &usize| {
+            let trial = &specification.trials[i];
+            reach(specification, trial, config.n_layers) == Reach::Run(trial.base)
+        };
+        let unreachable: Vec<_> = (0..n_all).filter(is_unreachable).collect();
+        let unreachable: Vec<_> = sample(&mut random, unreachable.len(), n.min(unreachable.len()))
+            .into_iter()
+            .map(|i| unreachable[i])
+            .collect();
+        let trials: Vec<_> = drawn.iter().map(|&i| specification.trials[i].clone()).collect();
+        let own: Vec<_> = trials.iter().filter_map(copies_itself).collect();
+        let bases = own.iter().map(|trial| trial.base).collect();
+        let trials = trials.into_iter().chain(own).collect();
+        let mut alone = Specification { trials, ..specification.clone() };
+        alone.metrics.lens = false;
+        let division = Division { computes_all: true, n_verified: 0, n_waves: 1, ..*division };
+        let program = Program::new(config, &[&alone], &division)?;
+        let cost = BlockCost::new(config);
+        let naive = |run: usize| {
+            let n = sequence(&specification.runs[run]).len();
+            let span = Span { offset: 0, n_shared: n, n_own: 0, n_queries: n };
+            cost.runs(&[span]) * config.n_layers as f64 + cost::readout(config, 0, 1, 1)
+        };
+        let naive_trials = drawn.iter().chain(&unreachable);
+        let naive_trials = naive_trials.map(|&i| naive(specification.trials[i].base));
+        let naive_runs = (0..specification.runs.len()).map(naive);
+        let operations = naive_trials.chain(naive_runs).sum();
+        Ok(Self { pair, drawn, unreachable, alone, bases, program, operations })
+    }
+
+    /// In how many passes over the layers the pair is computed alone.
+    pub fn n_passes(&self) -> usize {
+        self.program.n_passes()
+    }
+
+    /// All operations.
+    pub fn operations(&self) -> f64 {
+        self.operations + self.program.operations.done
+    }
+
+    /// The memory that it takes beside the sweep, in bytes: the oracle's residual streams and what
+    /// it copies, and all of the program that computes the pair alone.
+    pub fn n_bytes(&self, config: &Config) -> usize {
+        let n_runs = self.alone.runs.len() + self.drawn.len() + self.unreachable.len();
+        let longest = self.alone.runs.iter().map(|run| sequence(run).len()).max().unwrap_or(0);
+        let of_position = 2 * config.d_model + config.n_heads * config.d_head;
+        // Of each activation at most a copy is made for every edit.
+        let n_copied = 4 * self.alone.runs.len() * longest * of_position;
+        let numbers = n_runs * longest * config.d_model + n_copied;
+        numbers * size_of::<f32>() + self.program.peak_bytes
+    }
+}
+
+/// A check on its way through the layers.
+pub struct Checker<'a> {
+    check: &'a Check,
+    specification: &'a Specification,
+    oracle: Oracle<'a>,
+    alone: Engine<'a>,
+    /// In how many passes over the layers the pair is computed alone.
+    n_waves: usize,
+}
+
+impl<'a> Checker<'a> {
+    /// A check before the first block. `alone` is a table of [`Check::alone`].
+    ///
+    /// # Errors
+    /// What candle reports.
+    pub fn new(
+        network: &'a Network,
+        check: &'a Check,
+        [specification, alone]: [&'a [&'a Specification]; 2],
+        rotary: &'a Rotary,
+        means: &'a Means,
+    ) -> Result<Self> {
+        let specification = specification[check.pair];
+        let again = check.drawn.iter().chain(&check.unreachable);
+        let again: Vec<_> = again.map(|&i| &specification.trials[i]).collect();
+        let batch = &check.program.batches[0];
+        let n_chunk = check.program.n_readout_rows;
+        Ok(Self {
+            check,
+            specification,
+            oracle: Oracle::begin(network, specification, &again)?,
+            alone: Engine::new(network, alone, batch, rotary, means, n_chunk)?,
+            n_waves: batch.waves.len(),
+        })
+    }
+
+    /// Begins a pass over the layers.
+    ///
+    /// # Errors
+    /// What candle reports.
+    pub fn begin_pass(&mut self, pass: usize) -> Result<()> {
+        if pass < self.n_waves { self.alone.begin_wave(pass) } else { Ok(()) }
+    }
+
+    /// Goes through a block.
+    ///
+    /// # Errors
+    /// What candle reports.
+    pub fn advance(
+        &mut self,
+        pass: usize,
+        layer: usize,
+        block: &Block,
+    ) -> std::result::Result<(), SweepError> {
+        if pass == 0 {
+            self.oracle.step(layer, block)?;
+        }
+        if pass < self.n_waves {
+            self.alone.advance(layer, block, &mut |_| Ok(()))?;
+        }
+        Ok(())
+    }
+
+    /// Ends a pass over the layers.
+    ///
+    /// # Errors
+    /// What candle reports.
+    pub fn end_pass(&mut self, pass: usize) -> std::result::Result<(), SweepError> {
+        if pass < self.n_waves { self.alone.end_wave_silently() } else { Ok(()) }
+    }
+
+    /// Compares what was found to `readings`, those of the sweep.
+    ///
+    /// # Errors
+    /// What candle reports.
+    pub fn finish(self, readings: &Readings) -> std::result::Result<Certificate, SweepError> {
+        let Check { drawn, unreachable, bases, .. } = self.check;
+        let (runs, by_oracle) = self.oracle.finish()?;
+        let (by_oracle, of_unreachable) = by_oracle.split_at(drawn.len());
+        let bits = |reading: &Reading| reading.logit_diff.to_bits();
+        let unreachable_equal = of_unreachable.iter().zip(unreachable).all(|(reading, &trial)| {
+            bits(reading) == bits(&runs[self.specification.trials[trial].base])
+        });
+        let found = &self.alone.readings[0];
+        let (alone, itself) = found.trials.split_at(drawn.len());
+        let swept = || drawn.iter().map(|&i| &readings.trials[i]);
+        let bases = bases.iter().map(|&base| &found.runs[base]);
+        Ok(Certificate {
+            n_trials: drawn.len(),
+            max_abs_diff: largest_difference(swept(), by_oracle.iter()),
+            self_patch: largest_difference(bases, itself.iter()),
+            n_unreachable: unreachable.len(),
+            unreachable_equal,
+            alone: largest_difference(swept(), alone.iter()),
+        })
+    }
 }
 
 /// The same trial with all copies from its own base; `None` if it writes anything else.

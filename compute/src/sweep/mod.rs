@@ -24,11 +24,11 @@ mod wave_plan;
 use shared::vocabulary::Site;
 
 pub use cells::{CellReading, cell_readings, combined};
-pub use certificate::{Certificate, certify};
+pub use certificate::Certificate;
 pub use check::check;
 pub use cost::{BlockCost, readout as readout_cost};
 pub use lens::LensReading;
-pub use program::{Batch, Division, Operations, Program};
+pub use program::{Batch, Division, Finished, Operations, Program};
 pub use reach::{Reach, Step, reach};
 pub use readout::{Reading, VocabularyReading};
 pub use runs::{equal_prefix, sequence};

@@ -9,7 +9,7 @@ use shared::vocabulary::Site;
 
 use super::readout::{self, ReadRow, Reading, RowReading};
 use super::runs::{n_read, sequence};
-use crate::model::{BlockRows, Network, Rotary, Shared, Span, index, standard_normal};
+use crate::model::{Block, BlockRows, Network, Rotary, Shared, Span, index, standard_normal};
 
 /// Runs `tokens` through the whole network. `hook` sees every activation `[tokens, width]` and
 /// returns it, changed or not. Returns the final residual stream of the last position,
@@ -44,28 +44,36 @@ fn forward_together(
     for (layer, block) in network.blocks().enumerate() {
         let block = block?;
         for (x, hook) in states.iter_mut().zip(hooks.iter_mut()) {
-            let n = x.dim(0)?;
-            let spans = [Span { offset: 0, n_shared: n, n_own: 0, n_queries: n }];
-            let at = index(0..n, network.device())?;
-            let rows = BlockRows {
-                spans: &spans,
-                own_positions: &at,
-                query_positions: &at,
-                query_rows: None,
-            };
-            let mut hook = |site: Site, x: Option<Tensor>| {
-                let x = x.ok_or_else(|| candle_core::Error::msg("a run without rows"))?;
-                match network.config.has_site(site) {
-                    true => hook(layer, site, x).map(Some),
-                    false => Ok(Some(x)),
-                }
-            };
-            let shared = Shared::These(None);
-            let (post, _) = block.run(Some(x.clone()), None, rows, shared, &rotary, &mut hook)?;
-            *x = post.ok_or_else(|| candle_core::Error::msg("a run without rows"))?;
+            *x = through(network, &block, layer, &rotary, x, *hook)?;
         }
     }
     Ok(states)
+}
+
+/// Takes the residual stream `x` `[tokens, d_model]` of one run through a block.
+fn through(
+    network: &Network,
+    block: &Block,
+    layer: usize,
+    rotary: &Rotary,
+    x: &Tensor,
+    hook: &mut LayerHook,
+) -> Result<Tensor> {
+    let n = x.dim(0)?;
+    let spans = [Span { offset: 0, n_shared: n, n_own: 0, n_queries: n }];
+    let at = index(0..n, network.device())?;
+    let rows =
+        BlockRows { spans: &spans, own_positions: &at, query_positions: &at, query_rows: None };
+    let mut hook = |site: Site, x: Option<Tensor>| {
+        let x = x.ok_or_else(|| candle_core::Error::msg("a run without rows"))?;
+        match network.config.has_site(site) {
+            true => hook(layer, site, x).map(Some),
+            false => Ok(Some(x)),
+        }
+    };
+    let (post, _) =
+        block.run(Some(x.clone()), None, rows, Shared::These(None), rotary, &mut hook)?;
+    post.ok_or_else(|| candle_core::Error::msg("a run without rows"))
 }
 
 /// Activations of runs, by run, layer and site, `[tokens, width]`.
@@ -75,18 +83,25 @@ type Activations = HashMap<(usize, usize, Site), Tensor>;
 pub struct Oracle<'a> {
     network: &'a Network,
     specification: &'a Specification,
-    /// What trials copy.
+    rotary: Rotary,
+    /// What trials copy of which run.
+    wanted: BTreeSet<(usize, Site)>,
     activations: Activations,
     means: Vec<(Arc<MeanOver>, HashMap<(usize, Site), Tensor>)>,
+    embedding_std: f64,
+    /// The residual stream of every run, `[tokens, d_model]`.
+    run_states: Vec<Tensor>,
+    /// Trials that advance with the runs, with their residual streams.
+    riding: Vec<(Trial, Tensor)>,
     /// The final residual streams at the first position that is read of each run,
     /// `[runs, d_model]`.
-    references: Tensor,
+    references: Option<Tensor>,
     runs: Vec<Reading>,
-    embedding_std: f64,
 }
 
 impl<'a> Oracle<'a> {
-    /// Runs all runs of `specification`, and keeps what `trials` copy of them.
+    /// Runs all runs of `specification` in a pass of their own, and keeps what `trials` copy of
+    /// them.
     ///
     /// # Errors
     /// What candle reports.
@@ -95,11 +110,32 @@ impl<'a> Oracle<'a> {
         specification: &'a Specification,
         trials: &[&Trial],
     ) -> Result<Self> {
+        let mut oracle = Self::begin(network, specification, trials)?;
+        oracle.riding.clear();
+        for (layer, block) in network.blocks().enumerate() {
+            oracle.step(layer, &*block?)?;
+        }
+        oracle.read_runs()?;
+        Ok(oracle)
+    }
+
+    /// All runs and `trials` before the first block: [`Self::step`] takes them through each, so that
+    /// they can share the reading of weights with others.
+    ///
+    /// # Errors
+    /// What candle reports.
+    pub fn begin(
+        network: &'a Network,
+        specification: &'a Specification,
+        trials: &[&Trial],
+    ) -> Result<Self> {
         let edits = trials.iter().flat_map(|trial| &trial.edits);
-        let (mut wanted, mut over) = (Vec::new(), Vec::<Arc<MeanOver>>::new());
+        let (mut wanted, mut over) = (BTreeSet::new(), Vec::<Arc<MeanOver>>::new());
         for edit in edits {
             match &edit.write {
-                Write::From { run, .. } => wanted.push((*run, edit.site)),
+                Write::From { run, .. } => {
+                    wanted.insert((*run, edit.site));
+                }
                 Write::Mean(mean) if !over.iter().any(|m| Arc::ptr_eq(m, mean)) => {
                     over.push(mean.clone());
                 }
@@ -110,14 +146,24 @@ impl<'a> Oracle<'a> {
             |edits: &[Edit]| edits.iter().any(|e| matches!(e.write, Write::Noise { .. }));
         let any_noise = specification.runs.iter().any(|run| is_noisy(&run.edits))
             || trials.iter().any(|trial| is_noisy(&trial.edits));
+        let sequences: Vec<_> = specification.runs.iter().map(sequence).collect();
+        let longest = sequences.iter().map(Vec::len).max().unwrap_or(0);
+        let positions: Vec<_> = (0..longest).collect();
+        let embed = |tokens: &Vec<u32>| network.embed(tokens, &positions[..tokens.len()]);
+        let run_states = sequences.iter().map(embed).collect::<Result<Vec<_>>>()?;
+        let riding = trials.iter().map(|trial| ((*trial).clone(), run_states[trial.base].clone()));
         let mut oracle = Self {
             network,
             specification,
+            rotary: Rotary::new(&network.config, longest, &network.placement)?,
+            wanted,
             activations: HashMap::new(),
             means: Vec::new(),
-            references: Tensor::zeros((0, 0), candle_core::DType::F32, network.device())?,
-            runs: Vec::new(),
             embedding_std: if any_noise { network.embedding_std()? } else { 0.0 },
+            riding: riding.collect(),
+            run_states,
+            references: None,
+            runs: Vec::new(),
         };
         for mean in over {
             let sites: Vec<_> = trials
@@ -129,41 +175,69 @@ impl<'a> Oracle<'a> {
             let means = mean_over(network, &mean, &sites)?;
             oracle.means.push((mean, means));
         }
-        let sequences: Vec<_> = specification.runs.iter().map(sequence).collect();
-        let mut kept: Vec<Vec<_>> = vec![Vec::new(); sequences.len()];
-        let mut hooks: Vec<_> = specification
-            .runs
-            .iter()
-            .zip(&mut kept)
-            .enumerate()
-            .map(|(i, (run, kept))| {
-                let (oracle, wanted) = (&oracle, &wanted);
-                move |layer: usize, site: Site, x: Tensor| {
-                    let x = oracle.edited(&run.edits, layer, site, x)?;
-                    if wanted.contains(&(i, site)) {
-                        kept.push(((i, layer, site), x.clone()));
-                    }
-                    Ok(x)
-                }
-            })
-            .collect();
-        let mut hooks: Vec<_> = hooks.iter_mut().map(|hook| hook as &mut LayerHook).collect();
-        let ends = forward_together(network, &sequences, &mut hooks)?;
-        drop(hooks);
-        let ends = ends
-            .iter()
-            .zip(&specification.runs)
-            .map(|(x, run)| x.narrow(0, x.dim(0)? - n_read(run), n_read(run)));
-        let ends = ends.collect::<Result<Vec<_>>>()?;
-        oracle.activations.extend(kept.into_iter().flatten());
-        let firsts = ends.iter().map(|x| x.narrow(0, 0, 1)).collect::<Result<Vec<_>>>()?;
-        oracle.references = Tensor::cat(&firsts, 0)?;
-        oracle.runs = ends
-            .iter()
-            .zip(&specification.runs)
-            .map(|(x, run)| oracle.read(x, run, Specification::BASE))
-            .collect::<Result<_>>()?;
         Ok(oracle)
+    }
+
+    /// Takes all runs and then the trials that advance with them through a block.
+    ///
+    /// # Errors
+    /// What candle reports.
+    pub fn step(&mut self, layer: usize, block: &Block) -> Result<()> {
+        let mut states = std::mem::take(&mut self.run_states);
+        let mut kept = Vec::new();
+        for (i, (run, x)) in self.specification.runs.iter().zip(&mut states).enumerate() {
+            let mut hook = |layer: usize, site: Site, x: Tensor| {
+                let x = self.edited(&run.edits, layer, site, x)?;
+                if self.wanted.contains(&(i, site)) {
+                    kept.push(((i, layer, site), x.clone()));
+                }
+                Ok(x)
+            };
+            *x = through(self.network, block, layer, &self.rotary, x, &mut hook)?;
+        }
+        self.run_states = states;
+        self.activations.extend(kept);
+        let mut riding = std::mem::take(&mut self.riding);
+        for (trial, x) in &mut riding {
+            let run = &self.specification.runs[trial.base];
+            let mut hook = |layer: usize, site: Site, x: Tensor| {
+                let x = self.edited(&run.edits, layer, site, x)?;
+                self.edited(&trial.edits, layer, site, x)
+            };
+            *x = through(self.network, block, layer, &self.rotary, x, &mut hook)?;
+        }
+        if !riding.is_empty() {
+            // Nobody comes back to this layer.
+            self.activations.clear();
+        }
+        self.riding = riding;
+        Ok(())
+    }
+
+    /// Reads the runs and the trials that have come through all blocks.
+    ///
+    /// # Errors
+    /// What candle reports.
+    pub fn finish(mut self) -> Result<(Vec<Reading>, Vec<Reading>)> {
+        self.read_runs()?;
+        let riding = std::mem::take(&mut self.riding);
+        let trials = riding.iter().map(|(trial, x)| {
+            let run = &self.specification.runs[trial.base];
+            self.read(&ends_of(x, run)?, run, trial.base)
+        });
+        let trials = trials.collect::<Result<_>>()?;
+        Ok((self.runs, trials))
+    }
+
+    fn read_runs(&mut self) -> Result<()> {
+        let ends = self.run_states.iter().zip(&self.specification.runs);
+        let ends = ends.map(|(x, run)| ends_of(x, run)).collect::<Result<Vec<_>>>()?;
+        let firsts = ends.iter().map(|x| x.narrow(0, 0, 1)).collect::<Result<Vec<_>>>()?;
+        self.references = Some(Tensor::cat(&firsts, 0)?);
+        let runs = ends.iter().zip(&self.specification.runs);
+        self.runs =
+            runs.map(|(x, run)| self.read(x, run, Specification::BASE)).collect::<Result<_>>()?;
+        Ok(())
     }
 
     /// The readings of all runs.
@@ -191,8 +265,7 @@ impl<'a> Oracle<'a> {
         let ends = forward_together(self.network, &sequences, &mut hooks)?;
         let read = trials.iter().zip(ends).map(|(trial, x)| {
             let run = base(trial);
-            let x = x.narrow(0, x.dim(0)? - n_read(run), n_read(run))?;
-            self.read(&x, run, trial.base)
+            self.read(&ends_of(&x, run)?, run, trial.base)
         });
         read.collect()
     }
@@ -200,7 +273,7 @@ impl<'a> Oracle<'a> {
     fn read(&self, x: &Tensor, run: &Run, base: usize) -> Result<Reading> {
         let compared = [Some(base), self.specification.counterpart(base)];
         let rows: Vec<_> = ReadRow::of_run(self.specification, run, true, compared).collect();
-        let read = readout::read(self.network, x, &rows, Some(&self.references), rows.len())?;
+        let read = readout::read(self.network, x, &rows, self.references.as_ref(), rows.len())?;
         Ok(RowReading::of_run(&read, self.specification, run))
     }
 
@@ -249,6 +322,11 @@ impl<'a> Oracle<'a> {
         }
         Ok(x)
     }
+}
+
+/// The rows of a residual stream `x` `[tokens, d_model]` that are read.
+fn ends_of(x: &Tensor, run: &Run) -> Result<Tensor> {
+    x.narrow(0, x.dim(0)? - n_read(run), n_read(run))
 }
 
 /// The mean over all rows of the activations at `sites`, by layer.

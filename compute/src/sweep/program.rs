@@ -1,7 +1,7 @@
 //! What a table of experiments compiles to: batches of pairs whose runs are unpatched rows of one
 //! matrix, and waves of trials that go through the layers with them.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -9,15 +9,17 @@ use shared::specification::{MeanOver, Run, Specification, Write};
 use shared::vocabulary::Site;
 
 use super::SweepError;
+use super::certificate::Check;
 use super::check::check;
 use super::cost::{self, BlockCost};
 use super::indices::{Indices, Slice};
 use super::means;
 use super::reach::{self, Reach};
+use super::readout::Reading;
 use super::runs::{RunRows, n_read, sequence};
 use super::sizes::Sizes;
 use super::wave_plan::{Put, Puts, Sites, Traveller, Wave};
-use crate::model::Config;
+use crate::model::{Config, Network};
 
 /// How a table is divided.
 #[derive(Debug, Clone, Copy)]
@@ -34,11 +36,27 @@ pub struct Division {
     pub n_wave_rows: usize,
     /// The most rows that go through a block at a time, likewise.
     pub n_tile_rows: usize,
+    /// How many trials of each pair are checked.
+    pub n_verified: usize,
     /// Whether to compute even trials whose results are known, to check them.
     pub computes_all: bool,
 }
 
 impl Division {
+    /// For a table in `network`, whose weights are `n_stored_bytes` in their files, on a machine that
+    /// does `speed` operations a second: a batch is as large as makes it efficient and no larger, so
+    /// that results come soon and an interruption costs little.
+    pub fn of_table(network: &Network, n_stored_bytes: u64, speed: f64, allowed: usize) -> Self {
+        let whole = Self::within(allowed);
+        match network.is_streamed() {
+            true => {
+                let secs = n_stored_bytes as f64 / READ_BYTES_PER_SEC;
+                Self { most_operations: READS_PER_BATCH * secs * speed, ..whole }
+            }
+            false => Self { n_wave_rows: RESIDENT_ROWS, ..whole },
+        }
+    }
+
     /// As large as `allowed` bytes allow, and in as few waves.
     pub fn within(allowed: usize) -> Self {
         Self {
@@ -47,6 +65,7 @@ impl Division {
             n_waves: 1,
             n_wave_rows: usize::MAX,
             n_tile_rows: TILE_ROWS,
+            n_verified: 0,
             computes_all: false,
         }
     }
@@ -89,8 +108,12 @@ pub struct Batch {
     pub first_run: Vec<usize>,
     /// Trials that equal a run, as pair, trial and run.
     pub known: Vec<(usize, usize, usize)>,
+    /// Trials that were computed before.
+    pub finished: Vec<(usize, Finished)>,
     /// The waves, at least one.
     pub waves: Vec<Wave>,
+    /// What is checked of each pair.
+    pub checks: Vec<Check>,
     /// Whether what later waves need of the runs is kept, or else computed again.
     pub keeps_runs: bool,
     /// Row numbers that waves and puts refer to.
@@ -99,6 +122,16 @@ pub struct Batch {
     pub operations: Operations,
 }
 
+/// Trials of a pair that were computed before, with their readings.
+pub type Finished = BTreeMap<usize, Reading>;
+
+/// How fast a disk is taken to be.
+const READ_BYTES_PER_SEC: f64 = 1e9;
+/// How many times as long as reading the weights a batch computes: reading no longer dominates.
+const READS_PER_BATCH: f64 = 4.0;
+/// Rows of a wave whose weights are in memory: enough that products are tall from the first layers
+/// on.
+const RESIDENT_ROWS: usize = 1 << 15;
 /// Rows of a tile, if memory allows: enough that the matrix products run at their peak, few enough
 /// that what lies between them stays in cache.
 const TILE_ROWS: usize = 1024;
@@ -116,12 +149,38 @@ impl Program {
         table: &[&Specification],
         division: &Division,
     ) -> Result<Self, SweepError> {
+        Self::going_on(config, table, division, &[])
+    }
+
+    /// Compiles what is left of `table`: `finished` has the trials of each pair that were computed
+    /// before an interruption; of pairs that it lacks, none.
+    ///
+    /// # Errors
+    /// As for [`Self::new`].
+    pub fn going_on(
+        config: &Config,
+        table: &[&Specification],
+        division: &Division,
+        finished: &[Finished],
+    ) -> Result<Self, SweepError> {
         for specification in table {
             check(config, specification)?;
         }
         let pairs: Vec<_> = (0..table.len())
-            .map(|pair| Pair::new(config, table[pair], pair, division.computes_all))
+            .map(|pair| {
+                let finished = finished.get(pair).cloned().unwrap_or_default();
+                Pair::new(config, table[pair], pair, finished, division.computes_all)
+            })
             .collect();
+        let mut checks = Vec::new();
+        if division.n_verified > 0 {
+            // The pair alone takes its share of memory, and the table what it leaves.
+            let half = Division { allowed: division.allowed / 2, ..*division };
+            for (pair, specification) in table.iter().enumerate() {
+                let n = division.n_verified;
+                checks.push(Check::new(config, specification, pair, n, &half)?);
+            }
+        }
         let mut program = Self {
             batches: Vec::new(),
             n_readout_rows: READOUT_ROWS,
@@ -130,7 +189,10 @@ impl Program {
         };
         let mut begin = 0;
         while begin < pairs.len() {
-            let draft = |end: usize| Draft::new(config, table, &pairs[begin..end], division);
+            let draft = |end: usize| {
+                let checks = checks.get(begin..end).unwrap_or_default();
+                Draft::new(config, table, &pairs[begin..end], checks, division)
+            };
             let mut best = draft(begin + 1)?;
             // The largest batch that goes in one wave and is not too long; `most` is too many.
             let (mut least, mut most) = (begin + 1, pairs.len() + 1);
@@ -149,7 +211,8 @@ impl Program {
                     Err(error) => return Err(error),
                 }
             }
-            best.compile(config, table, division, &mut program);
+            let checks = checks.get(begin..least).unwrap_or_default();
+            best.compile(config, table, checks, division, &mut program);
             begin = least;
         }
         let means = means::operations(config, &program);
@@ -166,7 +229,11 @@ impl Program {
 
     /// How often the layers are gone through.
     pub fn n_passes(&self) -> usize {
-        self.batches.iter().map(|batch| batch.waves.len()).sum()
+        let passes = self.batches.iter().map(|batch| {
+            let of_checks = batch.checks.iter().map(Check::n_passes).max().unwrap_or(0);
+            batch.waves.len().max(of_checks)
+        });
+        passes.sum()
     }
 
     /// The longest run.
@@ -178,8 +245,9 @@ impl Program {
     /// The activations whose means are written, by layer.
     pub fn means(&self) -> Vec<(Arc<MeanOver>, usize, Site)> {
         let mut means: Vec<(Arc<MeanOver>, usize, Site)> = Vec::new();
-        let travellers =
-            self.batches.iter().flat_map(|batch| &batch.waves).flat_map(|wave| &wave.travellers);
+        let of_checks = self.batches.iter().flat_map(|batch| &batch.checks);
+        let batches = self.batches.iter().chain(of_checks.flat_map(|check| &check.program.batches));
+        let travellers = batches.flat_map(|batch| &batch.waves).flat_map(|wave| &wave.travellers);
         for step in travellers.flat_map(|traveller| &traveller.steps) {
             if let Write::Mean(over) = &step.write {
                 let is_known = |(known, layer, site): &(Arc<MeanOver>, usize, Site)| {
@@ -198,6 +266,7 @@ impl Program {
 struct Pair {
     index: usize,
     known: Vec<(usize, usize)>,
+    finished: Finished,
     travellers: Vec<Traveller>,
 }
 
@@ -206,6 +275,7 @@ impl Pair {
         config: &Config,
         specification: &Specification,
         index: usize,
+        finished: Finished,
         computes_all: bool,
     ) -> Self {
         let (mut known, mut travellers) = (Vec::new(), Vec::<Traveller>::new());
@@ -217,6 +287,7 @@ impl Pair {
                 reach = Reach::Steps(all);
             }
             match reach {
+                _ if finished.contains_key(&i) => {}
                 Reach::Run(run) => known.push((i, run)),
                 Reach::Steps(steps) => {
                     let same = format!("{} {steps:?}", trial.base);
@@ -243,7 +314,7 @@ impl Pair {
         }
         // Column by column, so that a wave finishes whole ones.
         travellers.sort_by_key(|traveller| (traveller.first, traveller.entry()));
-        Self { index, known, travellers }
+        Self { index, known, finished, travellers }
     }
 }
 
@@ -253,6 +324,7 @@ struct Draft {
     runs: RunRows,
     first_run: Vec<usize>,
     known: Vec<(usize, usize, usize)>,
+    finished: Vec<(usize, Finished)>,
     travellers: Vec<Traveller>,
     n_tile_rows: usize,
     n_readout_rows: usize,
@@ -267,6 +339,7 @@ impl Draft {
         config: &Config,
         table: &[&Specification],
         pairs: &[Pair],
+        checks: &[Check],
         division: &Division,
     ) -> Result<Self, SweepError> {
         let mut runs: Vec<&Run> = Vec::new();
@@ -296,6 +369,7 @@ impl Draft {
         let n_rows = travellers.iter().map(Traveller::n_rows).sum::<usize>();
         let fixed = sizes.fixed()
             + sizes.notes(travellers.len() + known.len(), n_rows)
+            + checks.iter().map(|check| check.n_bytes(config)).sum::<usize>()
             + if has_lens { sizes.lens(config.n_layers) } else { 0 };
         // The runs' readings are of the whole vocabulary.
         let least_readout = sizes.readout(1);
@@ -326,6 +400,7 @@ impl Draft {
             runs,
             first_run,
             known,
+            finished: pairs.iter().map(|pair| (pair.index, pair.finished.clone())).collect(),
             travellers,
             n_tile_rows,
             n_readout_rows,
@@ -357,6 +432,7 @@ impl Draft {
         self,
         config: &Config,
         table: &[&Specification],
+        checks: &[Check],
         division: &Division,
         program: &mut Program,
     ) {
@@ -395,8 +471,11 @@ impl Draft {
         let in_waves =
             waves.iter().map(|wave| wave.operations() + trials_readout(config, table, wave));
         let in_waves = in_waves.sum::<f64>() + runs_readout(config, table, &self.pairs);
-        let operations =
-            Operations { useful: runs + in_waves, done: runs * n_passes as f64 + in_waves };
+        let in_checks: f64 = checks.iter().map(Check::operations).sum();
+        let operations = Operations {
+            useful: runs + in_waves,
+            done: runs * n_passes as f64 + in_waves + in_checks,
+        };
         program.operations.useful += operations.useful;
         program.operations.done += operations.done;
         program.peak_bytes = program.peak_bytes.max(self.peak_bytes);
@@ -408,7 +487,9 @@ impl Draft {
             order,
             first_run: self.first_run,
             known: self.known,
+            finished: self.finished,
             keeps_runs: self.keeps_runs && waves.len() > 1,
+            checks: checks.to_vec(),
             waves,
             indices,
             operations,

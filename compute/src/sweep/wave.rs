@@ -11,6 +11,7 @@ use candle_core::{Result, Tensor};
 use shared::specification::{Run, Specification};
 use shared::vocabulary::Site;
 
+use super::certificate::{Certificate, Check, Checker};
 use super::indices::Uploaded;
 use super::lens::{Lens, LensReading};
 use super::means::{self, Means};
@@ -64,6 +65,8 @@ pub struct Readings {
     pub trials: Vec<Reading>,
     /// What the logit lens shows of base and source, where it was asked for.
     pub lens: Vec<LensReading>,
+    /// What was checked, where that was asked for.
+    pub certificate: Option<Certificate>,
 }
 
 /// Runs `program`, which must have been compiled from `table` for this network. Returns the
@@ -83,22 +86,64 @@ pub fn run(
     meter.add(means::operations(&network.config, program))?;
     let mut all = Vec::with_capacity(table.len());
     for batch in &program.batches {
-        let engine = Engine {
-            network,
-            rotary: &rotary,
-            table,
-            batch,
-            indices: batch.indices.upload(network.device())?,
-            means: &means,
-            n_readout_rows: program.n_readout_rows,
-        };
-        let readings = engine.run(&mut meter)?;
+        let readings = run_batch(network, table, program, batch, &rotary, &means, &mut meter)?;
         for (pair, readings) in batch.pairs.clone().zip(&readings) {
             meter.say(Progress::Pair { pair, readings })?;
         }
         all.extend(readings);
     }
     Ok(all)
+}
+
+/// Runs one batch. What checks it goes through the layers with its first wave.
+fn run_batch(
+    network: &Network,
+    table: &[&Specification],
+    program: &Program,
+    batch: &Batch,
+    rotary: &Rotary,
+    means: &Means,
+    meter: &mut Meter,
+) -> std::result::Result<Vec<Readings>, SweepError> {
+    let alone: Vec<_> = batch.checks.iter().map(|check| [&check.alone]).collect();
+    let checks = batch.checks.iter().zip(&alone);
+    let checks =
+        checks.map(|(check, alone)| Checker::new(network, check, [table, alone], rotary, means));
+    let mut checks = checks.collect::<Result<Vec<_>>>()?;
+    let n_check_waves = batch.checks.iter().map(Check::n_passes).max().unwrap_or(0);
+    let mut engine = Engine::new(network, table, batch, rotary, means, program.n_readout_rows)?;
+    let n_waves = batch.waves.len();
+    for pass in 0..n_waves.max(n_check_waves) {
+        if pass < n_waves {
+            engine.begin_wave(pass)?;
+        }
+        for check in &mut checks {
+            check.begin_pass(pass)?;
+        }
+        for (layer, block) in network.blocks().enumerate() {
+            let block = block?;
+            if pass < n_waves {
+                engine.advance(layer, &block, &mut |operations| meter.add(operations))?;
+            }
+            for check in &mut checks {
+                check.advance(pass, layer, &block)?;
+                meter.add(0.0)?;
+            }
+        }
+        if pass < n_waves {
+            engine.end_wave(meter)?;
+        }
+        for check in &mut checks {
+            check.end_pass(pass)?;
+        }
+    }
+    let mut readings = engine.readings;
+    for (checker, check) in checks.into_iter().zip(&batch.checks) {
+        let of_pair = &mut readings[check.pair - batch.pairs.start];
+        of_pair.certificate = Some(checker.finish(of_pair)?);
+        meter.add(check.operations())?;
+    }
+    Ok(readings)
 }
 
 /// Counts operations and reports the share done.
@@ -138,17 +183,8 @@ impl RunLayer {
     }
 }
 
-/// What is read of the unpatched runs.
-struct RunsRead {
-    pairs: Vec<Readings>,
-    /// The trials of each pair that equal a run.
-    known: BTreeMap<usize, Vec<(usize, Reading)>>,
-    /// The final residual stream of each run where it is first read, `[runs, d_model]`.
-    references: Tensor,
-}
-
 /// One batch at work.
-struct Engine<'a> {
+pub struct Engine<'a> {
     network: &'a Network,
     rotary: &'a Rotary,
     table: &'a [&'a Specification],
@@ -156,74 +192,132 @@ struct Engine<'a> {
     indices: Uploaded,
     means: &'a Means,
     n_readout_rows: usize,
+    /// What any wave reads of the runs, by layer.
+    needs: Vec<Sites>,
+    /// What later waves need of the runs, by layer.
+    kept: Vec<RunLayer>,
+    /// The final residual stream of each run where it is first read, once it is known.
+    references: Option<Tensor>,
+    lens: Option<Lens>,
+    /// Which wave is on its way.
+    number: usize,
+    /// The runs' residual streams `[run rows, d_model]`, unless what was kept of them serves.
+    runs: Option<Tensor>,
+    /// The residual streams of each tile, `[rows, d_model]`.
+    tiles: Vec<Option<Tensor>>,
+    /// What is known so far, of each pair.
+    pub readings: Vec<Readings>,
 }
 
-impl Engine<'_> {
-    fn run(&self, meter: &mut Meter) -> std::result::Result<Vec<Readings>, SweepError> {
-        let batch = self.batch;
-        let n_layers = self.network.config.n_layers;
-        // What any wave needs is kept in the first.
-        let needs = needs(&batch.waves, n_layers);
-        let mut kept: Vec<RunLayer> = Vec::new();
-        let mut readings: Vec<Readings> = Vec::new();
-        let mut references = None;
-        let mut lens = Lens::new(self.table, batch);
-        for (number, wave) in batch.waves.iter().enumerate() {
-            let is_first = number == 0;
-            let runs_again = is_first || !batch.keeps_runs;
-            let mut x = None;
-            if runs_again {
-                x = Some(self.network.embed(&batch.runs.tokens, &batch.runs.positions)?);
-            }
-            let mut tiles = vec![None; wave.tiles.len()];
-            for (layer, block) in self.network.blocks().enumerate() {
-                let block = block?;
-                let computed;
-                let run_layer = match x.take() {
-                    Some(before) => {
-                        let needed =
-                            if batch.keeps_runs { needs[layer] } else { wave.needs[layer] };
-                        let (after, run_layer) =
-                            self.advance_runs(&block, layer, before, needed)?;
-                        if let (true, Some(lens)) = (is_first, &mut lens) {
-                            lens.keep(&after)?;
-                        }
-                        x = Some(after);
-                        meter.add(
-                            cost::BlockCost::new(&self.network.config).runs(&batch.runs.spans),
-                        )?;
-                        if batch.keeps_runs {
-                            kept.push(run_layer);
-                            &kept[layer]
-                        } else {
-                            computed = run_layer;
-                            &computed
-                        }
-                    }
-                    None => &kept[layer],
-                };
-                for (tile, x) in wave.tiles.iter().zip(&mut tiles) {
-                    *x = self.advance_tile(&block, layer, tile, x.take(), run_layer)?;
-                    meter.add(tile.layers[layer].operations)?;
+impl<'a> Engine<'a> {
+    /// A batch before its first wave.
+    ///
+    /// # Errors
+    /// What candle reports.
+    pub fn new(
+        network: &'a Network,
+        table: &'a [&'a Specification],
+        batch: &'a Batch,
+        rotary: &'a Rotary,
+        means: &'a Means,
+        n_readout_rows: usize,
+    ) -> Result<Self> {
+        Ok(Self {
+            network,
+            rotary,
+            table,
+            batch,
+            indices: batch.indices.upload(network.device())?,
+            means,
+            n_readout_rows,
+            needs: needs(&batch.waves, network.config.n_layers),
+            kept: Vec::new(),
+            references: None,
+            lens: Lens::new(table, batch),
+            number: 0,
+            runs: None,
+            tiles: Vec::new(),
+            readings: Vec::new(),
+        })
+    }
+
+    /// Begins the wave `number`.
+    ///
+    /// # Errors
+    /// What candle reports.
+    pub fn begin_wave(&mut self, number: usize) -> Result<()> {
+        let runs = &self.batch.runs;
+        self.number = number;
+        self.tiles = vec![None; self.batch.waves[number].tiles.len()];
+        self.runs = match number == 0 || !self.batch.keeps_runs {
+            true => Some(self.network.embed(&runs.tokens, &runs.positions)?),
+            false => None,
+        };
+        Ok(())
+    }
+
+    /// Takes runs and trials through a block. `count` hears of operations.
+    ///
+    /// # Errors
+    /// What candle or `count` reports.
+    pub fn advance(
+        &mut self,
+        layer: usize,
+        block: &Block,
+        count: &mut dyn FnMut(f64) -> std::result::Result<(), SweepError>,
+    ) -> std::result::Result<(), SweepError> {
+        let wave = &self.batch.waves[self.number];
+        let computed;
+        let run_layer = match self.runs.take() {
+            Some(before) => {
+                let keeps = self.batch.keeps_runs;
+                let needed = if keeps { self.needs[layer] } else { wave.needs[layer] };
+                let (after, run_layer) = self.advance_runs(block, layer, before, needed)?;
+                if let (0, Some(lens)) = (self.number, &mut self.lens) {
+                    lens.keep(&after)?;
+                }
+                self.runs = Some(after);
+                count(cost::BlockCost::new(&self.network.config).runs(&self.batch.runs.spans))?;
+                if keeps {
+                    self.kept.push(run_layer);
+                    &self.kept[layer]
+                } else {
+                    computed = run_layer;
+                    &computed
                 }
             }
-            if let (true, Some(ends)) = (is_first, x) {
-                let read = self.read_runs(&ends)?;
-                (readings, references) = (read.pairs, Some(read.references));
-                if let Some(lens) = lens.take() {
-                    let read = lens.read(self.network, self.table, batch, self.n_readout_rows)?;
-                    for (pair, lens) in read {
-                        readings[pair - batch.pairs.start].lens = lens;
-                    }
-                }
-                meter.add(runs_readout(&self.network.config, self.table, &batch.pairs))?;
-                self.begin(&read.known, &mut readings, meter)?;
-            }
-            let trials = self.read_trials(wave, tiles, references.as_ref())?;
-            meter.add(trials_readout(&self.network.config, self.table, wave))?;
-            self.finish(wave, trials, &mut readings, meter)?;
+            None => &self.kept[layer],
+        };
+        let mut tiles = std::mem::take(&mut self.tiles);
+        for (tile, x) in wave.tiles.iter().zip(&mut tiles) {
+            *x = self.advance_tile(block, layer, tile, x.take(), run_layer)?;
+            count(tile.layers[layer].operations)?;
         }
-        Ok(readings)
+        self.tiles = tiles;
+        Ok(())
+    }
+
+    /// Reads what has come through all layers.
+    fn end_wave(&mut self, meter: &mut Meter) -> std::result::Result<(), SweepError> {
+        let config = &self.network.config;
+        if let (0, Some(ends)) = (self.number, self.runs.take()) {
+            let known = self.read_runs(&ends)?;
+            meter.add(runs_readout(config, self.table, &self.batch.pairs))?;
+            self.begin(&known, meter)?;
+        }
+        let wave = &self.batch.waves[self.number];
+        let trials = self.read_trials(wave)?;
+        meter.add(trials_readout(config, self.table, wave))?;
+        self.finish(wave, trials, meter)
+    }
+
+    /// The same with nobody to hear of it.
+    ///
+    /// # Errors
+    /// What candle reports.
+    pub fn end_wave_silently(&mut self) -> std::result::Result<(), SweepError> {
+        let listener = &mut |_: Progress| ControlFlow::Continue(());
+        self.end_wave(&mut Meter { done: 0.0, total: 1.0, listener })
     }
 
     /// Takes the unpatched runs through a block.
@@ -436,7 +530,7 @@ impl Engine<'_> {
 
     /// Reads the rows of all runs, `ends` `[run rows, d_model]`, and what is known of trials, which
     /// are compared to bases of their own.
-    fn read_runs(&self, ends: &Tensor) -> Result<RunsRead> {
+    fn read_runs(&mut self, ends: &Tensor) -> Result<BTreeMap<usize, Vec<(usize, Reading)>>> {
         let batch = self.batch;
         // Which run is read, and as a trial of which base.
         let (mut reads, mut references) = (Vec::new(), Vec::new());
@@ -479,12 +573,19 @@ impl Engine<'_> {
             runs: readings.by_ref().take(self.table[pair].runs.len()).collect(),
             ..Readings::default()
         });
-        let pairs = pairs.collect();
+        let mut pairs: Vec<_> = pairs.collect();
         let mut known_by_pair: BTreeMap<usize, Vec<(usize, Reading)>> = BTreeMap::new();
         for (trial, read) in known {
             known_by_pair.entry(read.0).or_default().push((trial, of_known[&read].clone()));
         }
-        Ok(RunsRead { pairs, known: known_by_pair, references })
+        if let Some(lens) = self.lens.take() {
+            let read = lens.read(self.network, self.table, batch, self.n_readout_rows)?;
+            for (pair, lens) in read {
+                pairs[pair - batch.pairs.start].lens = lens;
+            }
+        }
+        (self.readings, self.references) = (pairs, Some(references));
+        Ok(known_by_pair)
     }
 
     fn run_of(&self, pair: usize, run: usize) -> &Run {
@@ -499,13 +600,8 @@ impl Engine<'_> {
     }
 
     /// Reads the trials of a wave from what came out of its tiles.
-    fn read_trials(
-        &self,
-        wave: &Wave,
-        tiles: Vec<Option<Tensor>>,
-        references: Option<&Tensor>,
-    ) -> Result<Vec<Reading>> {
-        let tiles: Vec<_> = tiles.into_iter().flatten().collect();
+    fn read_trials(&mut self, wave: &Wave) -> Result<Vec<Reading>> {
+        let tiles: Vec<_> = std::mem::take(&mut self.tiles).into_iter().flatten().collect();
         if tiles.is_empty() {
             return Ok(Vec::new());
         }
@@ -525,6 +621,7 @@ impl Engine<'_> {
         if x.dim(0)? != rows.len() {
             candle_core::bail!("{} rows came out of a wave of {}", x.dim(0)?, rows.len())
         }
+        let references = self.references.as_ref();
         let read = readout::read(self.network, &x, &rows, references, self.n_readout_rows)?;
         let mut read = read.into_iter();
         let readings = wave.travellers.iter().map(|traveller| {
@@ -542,30 +639,31 @@ impl Engine<'_> {
 
     /// Hands out what is known once the runs are read.
     fn begin(
-        &self,
+        &mut self,
         known: &BTreeMap<usize, Vec<(usize, Reading)>>,
-        pairs: &mut [Readings],
         meter: &mut Meter,
     ) -> std::result::Result<(), SweepError> {
-        for (pair, readings) in self.batch.pairs.clone().zip(&mut *pairs) {
+        for (pair, readings) in self.batch.pairs.clone().zip(&mut self.readings) {
             meter.say(Progress::Runs { pair, readings: &readings.runs })?;
             // Trials that are not known are filled in later.
             readings.trials = vec![readings.runs[0].clone(); self.table[pair].trials.len()];
-            let known = known.get(&pair).map_or(&[][..], Vec::as_slice);
-            for (trial, reading) in known {
+            let mut known = known.get(&pair).cloned().unwrap_or_default();
+            let finished = self.batch.finished.iter().filter(|(of, _)| *of == pair);
+            let finished = finished.flat_map(|(_, finished)| finished);
+            known.extend(finished.map(|(&trial, reading)| (trial, reading.clone())));
+            for (trial, reading) in &known {
                 readings.trials[*trial] = reading.clone();
             }
-            meter.say(Progress::Trials { pair, readings: known })?;
+            meter.say(Progress::Trials { pair, readings: &known })?;
         }
         Ok(())
     }
 
     /// Hands out the readings of a wave's trials.
     fn finish(
-        &self,
+        &mut self,
         wave: &Wave,
         readings: Vec<Reading>,
-        pairs: &mut [Readings],
         meter: &mut Meter,
     ) -> std::result::Result<(), SweepError> {
         let mut by_pair: BTreeMap<usize, Vec<(usize, Reading)>> = BTreeMap::new();
@@ -574,7 +672,7 @@ impl Engine<'_> {
             of_pair.extend(traveller.trials.iter().map(|&trial| (trial, reading.clone())));
         }
         for (pair, readings) in by_pair {
-            let trials = &mut pairs[pair - self.batch.pairs.start].trials;
+            let trials = &mut self.readings[pair - self.batch.pairs.start].trials;
             for (trial, reading) in &readings {
                 trials[*trial] = reading.clone();
             }

@@ -1,0 +1,107 @@
+//! What company costs: several sites, both directions, live waves and tables, each as a ratio to one
+//! pair at one site in the same run. Medians of interleaved rounds.
+//!
+//! `cargo run --release --example ratios -- MODEL [ROUNDS]`
+
+use std::ops::ControlFlow;
+use std::path::Path;
+use std::time::Instant;
+
+use anyhow::{Context, Result};
+use compute::model::Model;
+use compute::sweep::{Division, Program, run};
+use shared::alignment::Alignment;
+use shared::settings::{List, Settings};
+use shared::specification::{AnswerIds, Dimensions, Specification, Subject};
+use shared::vocabulary::{Directions, Site};
+
+/// Tokens of the prompts, of those that all prompts of a table share, and swept columns.
+const SHAPES: [(&str, usize, usize, usize); 2] =
+    [("38 tokens, 14 columns", 38, 24, 14), ("16 tokens, 8 columns", 16, 8, 8)];
+const PAIRS: usize = 100;
+const MEMORY: usize = 2 << 30;
+
+fn main() -> Result<()> {
+    let mut args = std::env::args().skip(1);
+    let path = args.next().context("expected a model: a folder or a .gguf file")?;
+    let n_rounds: usize = args.next().map_or(Ok(5), |rounds| rounds.parse())?;
+    let model = Model::open(Path::new(&path))?;
+    let config = &model.network.config;
+    for (name, n_tokens, n_shared, n_columns) in SHAPES {
+        let specification = |settings: &Settings, seed: usize| {
+            let prompt = |own: usize| -> Vec<u32> {
+                let token = |i: usize| match i < n_shared {
+                    true => 1000 + i,
+                    false => 2000 + (i * 7919 + own * 104_729) % 20_000,
+                };
+                (0..n_tokens).map(|i| token(i) as u32).collect()
+            };
+            let start = n_tokens - n_columns;
+            let (source, base) = (prompt(2 * seed), prompt(2 * seed + 1));
+            let subject = Subject {
+                alignment: Alignment::new(&source, &base, (start, start), settings.align, 0),
+                spans: Vec::new(),
+                noised: Vec::new(),
+                answers: AnswerIds::Single { true_ids: vec![100, 101], false_ids: vec![200, 201] },
+                mean: None,
+                dimensions: Dimensions {
+                    n_layers: config.n_layers,
+                    n_heads: config.n_heads,
+                    n_kv_heads: config.n_kv_heads,
+                },
+            };
+            Specification::new(settings, &subject)
+        };
+        let one = Settings::default();
+        let sites = vec![Site::ResidPost, Site::AttnOut, Site::MlpOut];
+        let three = Settings { sites: List::new(sites)?, ..Settings::default() };
+        let both = Settings { direction: Directions::Both, ..Settings::default() };
+        let whole = Division::within(MEMORY);
+        let live = Division { n_waves: 4, ..whole };
+        let table = (0..PAIRS).map(|seed| specification(&one, seed)).collect();
+        let cases: Vec<(&str, Vec<Specification>, Division, f64)> = vec![
+            ("one site", vec![specification(&one, 0)], whole, 1.0),
+            ("three sites", vec![specification(&three, 0)], whole, 1.0),
+            ("both directions", vec![specification(&both, 0)], whole, 1.0),
+            ("four live waves", vec![specification(&one, 0)], live, 1.0),
+            ("a pair of a table of 100", table, whole, PAIRS as f64),
+        ];
+        let mut secs = vec![Vec::new(); cases.len()];
+        for round in 0..=n_rounds {
+            for ((_, table, division, n), secs) in cases.iter().zip(&mut secs) {
+                let table: Vec<_> = table.iter().collect();
+                let begin = Instant::now();
+                let program = Program::new(config, &table, division)?;
+                run(&model.network, &table, &program, &mut |_| ControlFlow::Continue(()))?;
+                // The first round warms up.
+                if round > 0 {
+                    secs.push(begin.elapsed().as_secs_f64() / n);
+                }
+            }
+        }
+        #[allow(clippy::print_stdout, reason = "it is what this program is for")]
+        for ((what, table, division, _), secs) in cases.iter().zip(&mut secs).rev() {
+            secs.sort_by(f64::total_cmp);
+            let median = secs[secs.len() / 2];
+            let table: Vec<_> = table.iter().collect();
+            let program = Program::new(config, &table, division)?;
+            let per_pair = program.operations.done / table.len() as f64;
+            println!(
+                "{name}, {what}: {:.1} ms, {:.1} Gop, {:.0} Gop/s, {} passes",
+                1e3 * median,
+                1e-9 * per_pair,
+                1e-9 * per_pair / median,
+                program.n_passes()
+            );
+        }
+        let median = |i: usize| {
+            let secs: &Vec<f64> = &secs[i];
+            secs[secs.len() / 2]
+        };
+        #[allow(clippy::print_stdout, reason = "it is what this program is for")]
+        for (i, (what, ..)) in cases.iter().enumerate().skip(1) {
+            println!("{name}, {what}: {:.3} of one", median(i) / median(0));
+        }
+    }
+    Ok(())
+}
