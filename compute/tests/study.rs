@@ -38,14 +38,14 @@ fn checked(texts: &[(&str, &str)]) -> Checked {
 fn sweep(model: &Model, table: &[Experiment]) -> Vec<Document> {
     let table: Vec<_> = table.iter().collect();
     let specifications: Vec<_> = table.iter().map(|e| &e.specification).collect();
-    let division = Division::within(MEMORY);
+    let n_verified = table.iter().map(|e| e.settings.verify).max().unwrap_or(0);
+    let division = Division { n_verified, ..Division::within(MEMORY) };
     let program = Program::new(&model.network.config, &specifications, &division).unwrap();
     let mut documents = Vec::new();
     study::run(
         model,
         &table,
         &program,
-        MEMORY,
         &mut |_| ControlFlow::Continue(()),
         &mut |index, document| {
             assert_eq!(index, documents.len());

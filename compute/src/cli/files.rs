@@ -9,6 +9,9 @@ use shared::figure::FigureOptions;
 
 use crate::export::{Format, render, write_atomically};
 
+/// The extension of what is finished of a result.
+const PARTIAL: &str = "partial";
+
 /// A folder for results.
 pub struct Folder(PathBuf);
 
@@ -29,9 +32,23 @@ impl Folder {
         self.0.join(format!("{}-{id}.{format}", slug(entity)))
     }
 
+    /// The file of what is finished of a result.
+    pub fn partial(&self, entity: &str, id: &str) -> PathBuf {
+        self.0.join(format!("{}-{id}.{PARTIAL}", slug(entity)))
+    }
+
     /// Whether there is any result about `entity`, whatever its id.
     pub fn has_any(&self, entity: &str) -> bool {
-        let (begin, end) = (format!("{}-", slug(entity)), format!(".{}", Format::Json));
+        self.has_any_with(entity, Format::Json.name())
+    }
+
+    /// Whether anything about `entity` is finished in part, whatever its id.
+    pub fn has_any_partial(&self, entity: &str) -> bool {
+        self.has_any_with(entity, PARTIAL)
+    }
+
+    fn has_any_with(&self, entity: &str, extension: &str) -> bool {
+        let (begin, end) = (format!("{}-", slug(entity)), format!(".{extension}"));
         let names = std::fs::read_dir(&self.0).into_iter().flatten().flatten();
         names.map(|entry| entry.file_name()).any(|name| {
             let name = name.to_string_lossy();

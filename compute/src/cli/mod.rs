@@ -9,6 +9,7 @@ mod memory;
 mod models;
 mod opening;
 mod output;
+mod partial;
 mod publish;
 mod report;
 mod serve;

@@ -16,12 +16,13 @@ use super::files::Folder;
 use super::inputs::{PairArgs, Pairs};
 use super::memory::MemoryArgs;
 use super::opening::{self, OpenArgs};
+use super::partial::Partial;
 use super::report::counted;
 use super::{interrupt, output, report};
 use crate::export::Format;
 use crate::model::Model;
 use crate::study::{self, Experiment};
-use crate::sweep::{Division, Program, Progress, SweepError, speed};
+use crate::sweep::{Division, Finished, Program, Progress, SweepError, speed};
 
 /// What to sweep and where to put it.
 #[derive(Debug, Args)]
@@ -144,10 +145,10 @@ pub fn run(args: &SweepArgs) -> Result<()> {
             }
         }
     };
-    let swept = sweep_table(&model, &table, allowed, says, &mut done);
+    let swept = sweep_table(&model, &folder, &table, allowed, says, &mut done);
     match (failure, swept) {
         (Some(error), _) => return Err(error),
-        (None, Err(SweepError::Cancelled)) => bail!(
+        (None, Err(error)) if is_cancelled(&error) => bail!(
             "interrupted: {} of {} finished and kept in {}; run the same command again to go on",
             n_done + n_skipped,
             counted(n_pairs, "pair"),
@@ -163,6 +164,10 @@ pub fn run(args: &SweepArgs) -> Result<()> {
         output::line(&format!("\n{n_done} swept{skipped}: {}", args.out.display()))?;
     }
     Ok(())
+}
+
+fn is_cancelled(error: &anyhow::Error) -> bool {
+    matches!(error.downcast_ref(), Some(SweepError::Cancelled))
 }
 
 /// Prepares every pair, so that what is wrong with any is said before the first sweep, and all at
@@ -184,7 +189,7 @@ fn prepare(
     for pair in &pairs.pairs {
         let one = Experiment::prepare(model, pair, settings, mean.as_ref());
         let one = one.map_err(anyhow::Error::from).and_then(|experiment| {
-            compile(model, &[&experiment], &division)?;
+            compile(model, &[&experiment], &division, &[])?;
             Ok(experiment)
         });
         match one {
@@ -204,15 +209,13 @@ fn compile(
     model: &Model,
     table: &[&Experiment],
     division: &Division,
+    finished: &[Finished],
 ) -> Result<Program, SweepError> {
     let specifications: Vec<_> = table.iter().map(|e| &e.specification).collect();
-    Program::new(&model.network.config, &specifications, division)
+    let n_verified = table.iter().map(|e| e.settings.verify).max().unwrap_or(0);
+    let division = Division { n_verified, ..*division };
+    Program::going_on(&model.network.config, &specifications, &division, finished)
 }
-
-/// The longest that the results of pairs wait for those of the others in their batch, about.
-const MOST_BATCH_SECS: f64 = 5.0;
-/// A usual disk. Sharing a pass pays as long as reading takes a good part of the time.
-const READ_BYTES_PER_SEC: f64 = 1e9;
 
 fn title(i: usize, n_pairs: usize, experiment: &Experiment) -> String {
     let name = if experiment.entity.is_empty() { "pair" } else { &experiment.entity };
@@ -253,36 +256,67 @@ fn there(
     Ok(Some((id, folder.write(&document, &missing, &FigureOptions::default())?)))
 }
 
-/// Sweeps a table behind a progress bar.
+/// Sweeps a table behind a progress bar. What is finished of a pair that takes several passes is
+/// kept in `folder` until all of it is.
 fn sweep_table(
     model: &Model,
+    folder: &Folder,
     table: &[&Experiment],
     allowed: usize,
     says: bool,
     done: &mut dyn FnMut(usize, Document) -> ControlFlow<()>,
-) -> Result<(), SweepError> {
+) -> Result<()> {
     if table.is_empty() {
         return Ok(());
     }
-    // Pairs share a pass as long as their results need not wait for it.
+    let mut finished = vec![Finished::new(); table.len()];
+    for (experiment, finished) in table.iter().zip(&mut finished) {
+        // Without need, no sweep waits until all of a large model has been read for the id.
+        if folder.has_any_partial(&experiment.entity) {
+            let partial = Partial::new(folder, model, experiment)?;
+            *finished = partial.read(experiment);
+            partial.rewrite(finished)?;
+        }
+    }
     let speed = speed::estimate(&model.network.placement)?;
-    let secs = match model.network.is_streamed() {
-        true => MOST_BATCH_SECS.max(4.0 * model.n_stored_bytes as f64 / READ_BYTES_PER_SEC),
-        false => MOST_BATCH_SECS,
+    let division = Division::of_table(&model.network, model.n_stored_bytes, speed, allowed);
+    let program = compile(model, table, &division, &finished)?;
+    let is_long = |pair: usize| {
+        let batch = program.batches.iter().find(|batch| batch.pairs.contains(&pair));
+        batch.is_some_and(|batch| batch.waves.len() > 1)
     };
-    let division = Division { most_operations: speed * secs, ..Division::within(allowed) };
-    let program = compile(model, table, &division)?;
     let bar = progress_bar(says);
+    let mut failure = None;
     let mut listener = |progress: Progress| {
-        if let Progress::Share(share) = progress {
-            bar.set_position((share * BAR_STEPS as f64) as u64);
+        match progress {
+            Progress::Share(share) => bar.set_position((share * BAR_STEPS as f64) as u64),
+            Progress::Trials { pair, readings } if is_long(pair) && !readings.is_empty() => {
+                let kept = Partial::new(folder, model, table[pair]).and_then(|p| p.add(readings));
+                if let Err(error) = kept {
+                    failure = Some(error);
+                    return ControlFlow::Break(());
+                }
+            }
+            _ => {}
         }
         interrupt::check()
     };
-    let mut done = |index, document| bar.suspend(|| done(index, document));
+    let mut done = |index: usize, document| {
+        let went_on = bar.suspend(|| done(index, document));
+        if went_on.is_continue()
+            && (is_long(index) || !finished[index].is_empty())
+            && let Ok(partial) = Partial::new(folder, model, table[index])
+        {
+            partial.remove();
+        }
+        went_on
+    };
     let swept = study::run(model, table, &program, &mut listener, &mut done);
     bar.finish_and_clear();
-    swept
+    match failure {
+        Some(error) => Err(error),
+        None => Ok(swept?),
+    }
 }
 
 const BAR_STEPS: u64 = 1000;
@@ -361,7 +395,7 @@ fn dry_run(args: &SweepArgs, model: &Model, prepared: &[Experiment], allowed: us
         if interrupt::check().is_break() {
             bail!("interrupted");
         }
-        let program = compile(model, &[experiment], &Division::within(allowed))?;
+        let program = compile(model, &[experiment], &Division::within(allowed), &[])?;
         let alignment = &experiment.alignment;
         let (baselines, said) = (experiment.baselines(model)?, experiment.said(model)?);
         let read_bytes = match network.is_streamed() {

@@ -267,7 +267,9 @@ impl Queue {
     /// other, unless each would read the weights anew.
     fn compile(&self, model: &Model, experiment: &Experiment) -> Result<Program, SweepError> {
         let n_waves = if model.network.is_streamed() { 1 } else { self.settings.n_passes };
-        let division = Division { n_waves, ..Division::within(self.settings.n_memory_bytes) };
+        let n_verified = experiment.settings.verify;
+        let division =
+            Division { n_waves, n_verified, ..Division::within(self.settings.n_memory_bytes) };
         Program::new(&model.network.config, &[&experiment.specification], &division)
     }
 

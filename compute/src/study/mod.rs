@@ -4,6 +4,7 @@
 mod answers;
 mod document;
 mod error;
+pub mod finished;
 mod prepare;
 mod preview;
 mod run;

@@ -47,14 +47,11 @@ impl Division {
     /// does `speed` operations a second: a batch is as large as makes it efficient and no larger, so
     /// that results come soon and an interruption costs little.
     pub fn of_table(network: &Network, n_stored_bytes: u64, speed: f64, allowed: usize) -> Self {
-        let whole = Self::within(allowed);
-        match network.is_streamed() {
-            true => {
-                let secs = n_stored_bytes as f64 / READ_BYTES_PER_SEC;
-                Self { most_operations: READS_PER_BATCH * secs * speed, ..whole }
-            }
-            false => Self { n_wave_rows: RESIDENT_ROWS, ..whole },
-        }
+        let secs = match network.is_streamed() {
+            true => BATCH_SECS.max(READS_PER_BATCH * n_stored_bytes as f64 / READ_BYTES_PER_SEC),
+            false => BATCH_SECS,
+        };
+        Self { most_operations: speed * secs, ..Self::within(allowed) }
     }
 
     /// As large as `allowed` bytes allow, and in as few waves.
@@ -125,13 +122,12 @@ pub struct Batch {
 /// Trials of a pair that were computed before, with their readings.
 pub type Finished = BTreeMap<usize, Reading>;
 
-/// How fast a disk is taken to be.
-const READ_BYTES_PER_SEC: f64 = 1e9;
+/// The longest that the results of pairs wait for those of the others in their batch, about.
+const BATCH_SECS: f64 = 5.0;
 /// How many times as long as reading the weights a batch computes: reading no longer dominates.
 const READS_PER_BATCH: f64 = 4.0;
-/// Rows of a wave whose weights are in memory: enough that products are tall from the first layers
-/// on.
-const RESIDENT_ROWS: usize = 1 << 15;
+/// How fast a disk is taken to be.
+const READ_BYTES_PER_SEC: f64 = 1e9;
 /// Rows of a tile, if memory allows: enough that the matrix products run at their peak, few enough
 /// that what lies between them stays in cache.
 const TILE_ROWS: usize = 1024;
