@@ -110,7 +110,7 @@ impl Sweep {
             model,
             &[&experiment],
             &program,
-            MEMORY,
+
             &mut |_| ControlFlow::Continue(()),
             &mut |_, document| {
                 made = Some(document);

@@ -21,8 +21,11 @@ pub struct Means(Vec<OneMean>);
 #[derive(Debug)]
 struct OneMean {
     over: Arc<MeanOver>,
-    means: BTreeMap<(usize, Site), Tensor>,
+    means: BTreeMap<Node, Tensor>,
 }
+
+/// A layer and a site of it.
+type Node = (usize, Site);
 
 /// Positions of runs that go through the layers at a time.
 const MOST_POSITIONS: usize = 2048;
@@ -33,7 +36,7 @@ impl Means {
     /// # Errors
     /// What candle reports.
     pub fn compute(network: &Network, program: &Program) -> Result<Self> {
-        let mut wanted: Vec<(Arc<MeanOver>, Vec<(usize, Site)>)> = Vec::new();
+        let mut wanted: Vec<(Arc<MeanOver>, Vec<Node>)> = Vec::new();
         for (over, layer, site) in program.means() {
             match wanted.iter_mut().find(|(known, _)| Arc::ptr_eq(known, &over)) {
                 Some((_, nodes)) => nodes.push((layer, site)),
@@ -96,11 +99,11 @@ fn rows_of(part: &[(Vec<u32>, Range<usize>)], n_layers: usize) -> RunRows {
 fn compute(
     network: &Network,
     over: &MeanOver,
-    nodes: &[(usize, Site)],
-) -> Result<BTreeMap<(usize, Site), Tensor>> {
+    nodes: &[Node],
+) -> Result<BTreeMap<Node, Tensor>> {
     let longest = over.runs.iter().map(|(tokens, _)| tokens.len()).max().unwrap_or(0);
     let rotary = Rotary::new(&network.config, longest, &network.placement)?;
-    let mut sums: BTreeMap<(usize, Site), Tensor> = BTreeMap::new();
+    let mut sums: BTreeMap<Node, Tensor> = BTreeMap::new();
     let n_rows: usize = over.runs.iter().map(|(_, positions)| positions.len()).sum();
     for part in parts(over) {
         let rows = rows_of(part, network.config.n_layers);

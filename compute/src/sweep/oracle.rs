@@ -79,6 +79,9 @@ fn through(
 /// Activations of runs, by run, layer and site, `[tokens, width]`.
 type Activations = HashMap<(usize, usize, Site), Tensor>;
 
+/// Means by layer and site, `[1, width]`.
+type MeanByNode = HashMap<(usize, Site), Tensor>;
+
 /// Runs experiments naively.
 pub struct Oracle<'a> {
     network: &'a Network,
@@ -87,7 +90,7 @@ pub struct Oracle<'a> {
     /// What trials copy of which run.
     wanted: BTreeSet<(usize, Site)>,
     activations: Activations,
-    means: Vec<(Arc<MeanOver>, HashMap<(usize, Site), Tensor>)>,
+    means: Vec<(Arc<MeanOver>, MeanByNode)>,
     embedding_std: f64,
     /// The residual stream of every run, `[tokens, d_model]`.
     run_states: Vec<Tensor>,
@@ -334,7 +337,7 @@ fn mean_over(
     network: &Network,
     over: &MeanOver,
     sites: &[Site],
-) -> Result<HashMap<(usize, Site), Tensor>> {
+) -> Result<MeanByNode> {
     let mut rows: HashMap<(usize, Site), Vec<Tensor>> = HashMap::new();
     for (tokens, positions) in &over.runs {
         forward(network, tokens, |layer, site, x| {
