@@ -246,7 +246,7 @@ fn there(
     let there = folder.find(&experiment.entity, &id).filter(|document| {
         let n_verified = document.verification.as_ref().map_or(0, |v| v.n_cells);
         let Settings { readout, verify, .. } = args.settings;
-        document.readout.is_some() >= readout && (verify == 0 || n_verified > 0)
+        document.has_readout() >= readout && (verify == 0 || n_verified > 0)
     });
     let Some(document) = there else { return Ok(None) };
     let missing: Vec<_> = formats(args)

@@ -220,7 +220,7 @@ pub(super) fn put(transaction: &Transaction, document: &Document) -> Result<bool
         .query_row([&document.id], |row| row.get(0))
         .optional()?;
     if was_deleted.is_some()
-        && reuse(transaction, &document.id, document.readout.is_some(), n_verified > 0)?
+        && reuse(transaction, &document.id, document.has_readout(), n_verified > 0)?
     {
         return Ok(was_deleted == Some(true));
     }
@@ -250,7 +250,7 @@ pub(super) fn put(transaction: &Transaction, document: &Document) -> Result<bool
                 site,
                 entry.finished_at,
                 entry.contrast().unwrap_or(-1.0),
-                document.readout.is_some(),
+                document.has_readout(),
                 n_verified,
                 search.join("\n").to_lowercase(),
             ],

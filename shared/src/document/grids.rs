@@ -264,6 +264,11 @@ fn check_lists(lists: &[(&str, Option<usize>)], n: usize) -> Result<(), String> 
 }
 
 impl Document {
+    /// Whether the whole vocabulary was read at every cell.
+    pub fn has_readout(&self) -> bool {
+        self.readout.is_some() || self.grids.iter().any(|grid| grid.p_true.is_some())
+    }
+
     /// The text of a token that some cell says.
     pub fn token_text(&self, id: u32) -> Option<&str> {
         let flat = || self.readout.as_ref().and_then(|readout| readout.top_token_labels.get(&id));
