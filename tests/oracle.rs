@@ -110,7 +110,6 @@ impl Sweep {
             model,
             &[&experiment],
             &program,
-
             &mut |_| ControlFlow::Continue(()),
             &mut |_, document| {
                 made = Some(document);

@@ -96,11 +96,7 @@ fn rows_of(part: &[(Vec<u32>, Range<usize>)], n_layers: usize) -> RunRows {
     RunRows::new(&runs.iter().collect::<Vec<_>>(), n_layers)
 }
 
-fn compute(
-    network: &Network,
-    over: &MeanOver,
-    nodes: &[Node],
-) -> Result<BTreeMap<Node, Tensor>> {
+fn compute(network: &Network, over: &MeanOver, nodes: &[Node]) -> Result<BTreeMap<Node, Tensor>> {
     let longest = over.runs.iter().map(|(tokens, _)| tokens.len()).max().unwrap_or(0);
     let rotary = Rotary::new(&network.config, longest, &network.placement)?;
     let mut sums: BTreeMap<Node, Tensor> = BTreeMap::new();

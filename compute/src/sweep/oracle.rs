@@ -333,11 +333,7 @@ fn ends_of(x: &Tensor, run: &Run) -> Result<Tensor> {
 }
 
 /// The mean over all rows of the activations at `sites`, by layer.
-fn mean_over(
-    network: &Network,
-    over: &MeanOver,
-    sites: &[Site],
-) -> Result<MeanByNode> {
+fn mean_over(network: &Network, over: &MeanOver, sites: &[Site]) -> Result<MeanByNode> {
     let mut rows: HashMap<(usize, Site), Vec<Tensor>> = HashMap::new();
     for (tokens, positions) in &over.runs {
         forward(network, tokens, |layer, site, x| {
