@@ -15,7 +15,8 @@ use shared::vocabulary::{Align, Direction, Site};
 use crate::model::{Encoded, Model, ModelError, VERSION};
 use crate::sweep::wavefront::{Listener, Rider};
 use crate::sweep::{
-    Plan, Reading, Request, Sweep, SweepError, VocabularyReading, naive, verify, wavefront,
+    Cell, Plan, Reading, Request, Sweep, SweepError, VocabularyReading, metric, naive, verify,
+    wavefront,
 };
 
 /// Part of every id: raised whenever any number of any result may change, so that what an older
@@ -299,15 +300,28 @@ impl Experiment {
     /// from disk, which would be read twice for them alone.
     ///
     /// # Errors
-    /// [`SweepError`].
-    pub fn baselines(&self, model: &Model) -> Result<Option<Baselines>, SweepError> {
+    /// [`SweepError`]; [`SweepError::Cancelled`] if `is_cancelled` turned true, which is asked at
+    /// every activation.
+    pub fn baselines(
+        &self,
+        model: &Model,
+        is_cancelled: &dyn Fn() -> bool,
+    ) -> Result<Option<Baselines>, SweepError> {
         if model.network.is_streamed() {
             return Ok(None);
         }
-        let read = |tokens: &[u32]| -> candle_core::Result<Baseline> {
-            let reading = naive::baseline(&model.network, tokens, &self.request)?;
+        let read = |tokens: &[u32]| -> Result<Baseline, SweepError> {
+            let mut stopped = false;
+            let x = naive::forward(&model.network, tokens, |_, _, activation| {
+                stopped = is_cancelled();
+                if stopped { Err(candle_core::Error::msg("cancelled")) } else { Ok(activation) }
+            });
+            if stopped {
+                return Err(SweepError::Cancelled);
+            }
+            let reading = metric::read(&model.network, x?, &self.request)?[0];
             let missing = || candle_core::Error::msg("a baseline reads the vocabulary");
-            baseline(model, &reading).ok_or_else(missing)
+            Ok(baseline(model, &reading).ok_or_else(missing)?)
         };
         let Alignment { source, base, .. } = &self.request.alignment;
         Ok(Some(Baselines { source: read(source)?, base: read(base)? }))
@@ -323,8 +337,26 @@ impl Experiment {
         plan: &Plan,
         listener: &mut Listener,
     ) -> Result<Document, SweepError> {
+        self.resume(model, plan, &[], listener)
+    }
+
+    /// The same, where some cells are `found` already: the plan is [`Plan::without`] them.
+    ///
+    /// # Errors
+    /// [`SweepError`].
+    pub fn resume(
+        &self,
+        model: &Model,
+        plan: &Plan,
+        found: &[(Cell, Reading)],
+        listener: &mut Listener,
+    ) -> Result<Document, SweepError> {
         let begin = Instant::now();
-        let sweep = wavefront::sweep(&model.network, &self.request, plan, listener)?;
+        let mut sweep = wavefront::sweep(&model.network, &self.request, plan, listener)?;
+        let start = self.request.positions().start;
+        for &(cell, reading) in found {
+            sweep.cells[cell.layer][cell.position - start] = reading;
+        }
         self.document(model, plan, &sweep, begin.elapsed().as_secs_f64(), listener)
     }
 

@@ -7,7 +7,7 @@ mod support;
 use std::ops::ControlFlow;
 
 use compute::model::Config;
-use compute::sweep::{Plan, Request, wavefront};
+use compute::sweep::{Plan, Request, naive, plan, wavefront};
 use peak_alloc::PeakAlloc;
 use shared::alignment::Alignment;
 use shared::vocabulary::{Align, Site};
@@ -57,6 +57,16 @@ fn a_sweep_stays_within_its_memory() {
         );
         assert!(used <= plan.peak_bytes, "{used} bytes used, {} planned", plan.peak_bytes);
         n_passes.push(plan.passes.len());
+    }
+    for n_tokens in [8, 60, 128] {
+        let tokens: Vec<_> = (0..n_tokens).collect();
+        let planned = plan::naive_bytes(&network.config, tokens.len());
+        let before = ALLOCATED.current_usage();
+        ALLOCATED.reset_peak_usage();
+        naive::baseline(&network, &tokens, &request).unwrap();
+        let used = ALLOCATED.peak_usage() - before;
+        eprintln!("{n_tokens} tokens, {planned} bytes planned, {used} used");
+        assert!(used <= planned, "{used} bytes used, {planned} planned");
     }
     assert_eq!(n_passes[0], 1);
     assert!(n_passes[2] > n_passes[1] && n_passes[1] > 1, "{n_passes:?}");

@@ -195,6 +195,7 @@ impl Draft {
                 readout: self.readout,
                 verify: 0,
             },
+            again: false,
         })
     }
 }

@@ -20,7 +20,7 @@ use crate::experiment::{Experiment, Settings};
 use crate::export::Format;
 use crate::model::Model;
 use crate::sweep::wavefront::Progress;
-use crate::sweep::{Plan, SweepError, plan, speed};
+use crate::sweep::{Plan, SweepError, plan, speed, verify};
 
 /// What to sweep and where to put it.
 #[derive(Debug, Args)]
@@ -263,7 +263,8 @@ fn there(
     let id = experiment.id(model)?;
     let there = folder.find(&experiment.entity, &id).filter(|document| {
         let n_verified = document.verification.as_ref().map_or(0, |v| v.n_cells);
-        document.readout.is_some() >= !args.no_readout && (args.verify == 0 || n_verified > 0)
+        let n_cells = document.num_layers * document.token_labels.len();
+        (args.no_readout || document.readout.is_some()) && n_verified >= args.verify.min(n_cells)
     });
     let Some(document) = there else { return Ok(None) };
     let missing: Vec<_> = formats(args)
@@ -367,12 +368,13 @@ fn dry_run(args: &SweepArgs, model: &Model, prepared: &[(Experiment, Plan)]) -> 
             bail!("interrupted");
         }
         let alignment = &experiment.request.alignment;
-        let baselines = experiment.baselines(model)?;
+        let baselines = experiment.baselines(model, &|| interrupt::check().is_break())?;
         let read_bytes = match network.is_streamed() {
             true => model.n_stored_bytes * plan.passes.len() as u64,
             false => 0,
         };
-        let wall_secs = plan.operations.done / speed;
+        let verification = verify::cost(&network.config, &experiment.request, args.verify);
+        let wall_secs = (plan.operations.done + verification) / speed;
         if args.json {
             output::line(
                 &serde_json::json!({

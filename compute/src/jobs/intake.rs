@@ -1,20 +1,20 @@
 //! From a submission to pairs that are known to be runnable: whatever can be wrong with it is said
 //! now, every bad row at once.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Instant;
 
-use shared::document::Document;
+use shared::document::{Baselines, Document};
 use shared::job::{PairPreview, Preview, Submission, SweepSettings};
 use shared::pairs::{self, Columns, Pair, TableError};
 use shared::problem::RowProblem;
 use shared::template::{Template, TemplateError};
 
-use super::Queue;
+use super::{Offered, Queue};
 use crate::experiment::{Experiment, PrepareError, Settings};
 use crate::model::Model;
-use crate::store::{NewPair, StoreError};
-use crate::sweep::{Plan, SweepError, plan, speed};
+use crate::store::{NewPair, StoreError, wanted};
+use crate::sweep::{Plan, Request, SweepError, plan, speed, verify};
 
 /// How many pairs a preview shows; of the others it only says that they can be run.
 pub const PREVIEW_PAIRS: usize = 3;
@@ -108,20 +108,26 @@ pub fn settings(asked: &SweepSettings) -> Result<Settings, TemplateError> {
 pub fn check(
     queue: &Queue,
     submission: &Submission,
+    is_cancelled: &dyn Fn() -> bool,
 ) -> Result<(Arc<Model>, Vec<NewPair>), IntakeError> {
     let mut pairs = Vec::new();
-    let model = prepared(queue, submission, |pair, id, _| {
+    let offered = prepared(queue, submission, is_cancelled, |_, pair, id, _| {
         pairs.push(NewPair { pair, experiment: id });
     })?;
-    Ok((model, pairs))
+    Ok((offered.model.clone(), pairs))
 }
 
-pub fn preview(queue: &Queue, submission: &Submission) -> Result<Preview, IntakeError> {
+/// What a submission would do. Ends early once nobody waits for it.
+pub fn preview(
+    queue: &Queue,
+    submission: &Submission,
+    is_cancelled: &dyn Fn() -> bool,
+) -> Result<Preview, IntakeError> {
     let (mut ids, mut shown, mut operations) = (Vec::new(), Vec::new(), Vec::new());
     let n_memory_bytes = queue.settings.n_memory_bytes;
+    let n_verified = submission.settings.verify;
     let mut plan_error = None;
-    let model = prepared(queue, submission, |_, id, experiment| {
-        let model = queue.model(submission.model.as_deref()).expect("checked");
+    let offered = prepared(queue, submission, is_cancelled, |model, _, id, experiment| {
         let config = &model.network.config;
         match Plan::new(config, &experiment.request, n_memory_bytes) {
             Ok(plan) => {
@@ -130,7 +136,8 @@ pub fn preview(queue: &Queue, submission: &Submission) -> Result<Preview, Intake
                     &experiment.request,
                     queue.settings.n_live_passes(model),
                 );
-                operations.push(plan.operations.done);
+                let verification = verify::cost(config, &experiment.request, n_verified);
+                operations.push(plan.operations.done + verification);
                 ids.push(id);
                 if shown.len() < PREVIEW_PAIRS {
                     shown.push((experiment, plan.n_cells()));
@@ -142,32 +149,44 @@ pub fn preview(queue: &Queue, submission: &Submission) -> Result<Preview, Intake
     if let Some(error) = plan_error {
         return Err(error.into());
     }
-    let settings = &submission.settings;
-    let known = queue.store.known(&ids, settings.readout, settings.verify > 0)?;
+    let model = &offered.model;
+    let known = queue.store.known(&ids, wanted(&submission.settings))?;
+    let _alone = queue.previewing.lock().unwrap_or_else(PoisonError::into_inner);
     let begin = Instant::now();
     let mut pairs = Vec::with_capacity(shown.len());
     let mut baseline_operations = 0.0;
     for (i, (experiment, n_cells)) in shown.into_iter().enumerate() {
-        baseline_operations += 2.0 * plan::naive_cost(&model.network.config, &experiment.request);
-        pairs.push(pair_preview(&model, ids[i].clone(), experiment, n_cells, known[i])?);
+        let Request { alignment, .. } = &experiment.request;
+        let n_tokens = alignment.source.len().max(alignment.base.len());
+        let config = &model.network.config;
+        let baselines = match plan::naive_bytes(config, n_tokens) <= queue.settings.n_preview_bytes
+        {
+            true => experiment.baselines(model, is_cancelled)?,
+            false => None,
+        };
+        if baselines.is_some() {
+            baseline_operations += 2.0 * plan::naive_cost(config, &experiment.request);
+        }
+        pairs.push(pair_preview(model, ids[i].clone(), experiment, n_cells, known[i], baselines));
     }
     // Until a sweep has been timed, the unpatched runs say what to expect.
-    let speed = match queue.speed() {
+    let speed = match offered.speed() {
         Some(speed) => speed,
-        None if model.network.is_streamed() => {
-            speed::estimate(&model.network.placement).map_err(SweepError::from)?
+        None if baseline_operations > 0.0 => {
+            baseline_operations / begin.elapsed().as_secs_f64().max(1e-6)
         }
-        None => baseline_operations / begin.elapsed().as_secs_f64().max(1e-6),
+        None => speed::estimate(&model.network.placement).map_err(SweepError::from)?,
     };
     let speed = speed.max(1.0);
     for (pair, operations) in pairs.iter_mut().zip(&operations) {
         pair.estimated_secs = operations / speed;
     }
-    let new = operations.iter().zip(&known).filter(|(_, known)| !**known);
+    let is_shown = |known: &bool| *known && !submission.again;
+    let new = operations.iter().zip(&known).filter(|(_, known)| !is_shown(known));
     Ok(Preview {
         model: model.name.clone(),
         n_pairs: ids.len(),
-        n_known: known.iter().filter(|known| **known).count(),
+        n_known: known.iter().filter(|known| is_shown(known)).count(),
         estimated_secs: new.map(|(operations, _)| operations / speed).sum(),
         pairs,
     })
@@ -179,14 +198,14 @@ fn pair_preview(
     experiment: Experiment,
     n_cells: usize,
     known: bool,
-) -> Result<PairPreview, IntakeError> {
-    let baselines = experiment.baselines(model)?;
+    baselines: Option<Baselines>,
+) -> PairPreview {
     let tokens = |ids: &[u32]| ids.iter().map(|&id| model.tokenizer.token(id)).collect();
     let alignment = &experiment.request.alignment;
     let (n_source, n_base) = alignment.lengths();
     let mut warnings = Document::warnings_of(baselines.as_ref(), Some(&experiment.answers));
     warnings.extend(Document::length_warning(n_source, n_base, Some(experiment.align)));
-    Ok(PairPreview {
+    PairPreview {
         known,
         source_tokens: tokens(&alignment.source),
         base_tokens: tokens(&alignment.base),
@@ -204,18 +223,20 @@ fn pair_preview(
         base_prompt: experiment.base_prompt,
         answers: experiment.answers,
         baselines,
-    })
+    }
 }
 
 /// Checks everything and hands out each pair with its id; nothing counts if there is an error in the end.
-fn prepared(
-    queue: &Queue,
+fn prepared<'a>(
+    queue: &'a Queue,
     submission: &Submission,
-    mut each: impl FnMut(Pair, String, Experiment),
-) -> Result<Arc<Model>, IntakeError> {
+    is_cancelled: &dyn Fn() -> bool,
+    mut each: impl FnMut(&Model, Pair, String, Experiment),
+) -> Result<&'a Offered, IntakeError> {
     let limits = queue.limits();
-    let model = queue.model(submission.model.as_deref()).ok_or_else(|| {
-        let names: Vec<_> = queue.models.iter().map(|model| format!("`{}`", model.name)).collect();
+    let offered = queue.offered(submission.model.as_deref()).ok_or_else(|| {
+        let names: Vec<_> =
+            queue.models.iter().map(|offered| format!("`{}`", offered.model.name)).collect();
         match &submission.model {
             Some(found) if !names.is_empty() => {
                 IntakeError::UnknownModel { found: found.clone(), expected: names.join(", ") }
@@ -223,6 +244,7 @@ fn prepared(
             _ => IntakeError::NoModel,
         }
     })?;
+    let model = &*offered.model;
     let too_many = |what, found, limit| match found > limit {
         true => Err(IntakeError::TooMany { what, found, limit }),
         false => Ok(()),
@@ -239,13 +261,16 @@ fn prepared(
 
     let (mut n, mut rows) = (0, Vec::new());
     for pair in pairs {
+        if is_cancelled() {
+            return Err(SweepError::Cancelled.into());
+        }
         let line = pair.line;
         let prepared = prepare(model, &pair, &settings, limits);
         let identified = prepared.and_then(|experiment| {
             Ok((experiment.id(model).map_err(|e| e.to_string())?, experiment))
         });
         match identified {
-            Ok((id, experiment)) => each(pair, id, experiment),
+            Ok((id, experiment)) => each(model, pair, id, experiment),
             Err(message) => {
                 n += 1;
                 if rows.len() < N_NAMED_ROWS {
@@ -257,7 +282,10 @@ fn prepared(
     if n > 0 {
         return Err(IntakeError::Rows { n, rows });
     }
-    Ok(model.clone())
+    if is_cancelled() {
+        return Err(SweepError::Cancelled.into());
+    }
+    Ok(offered)
 }
 
 /// The most bytes of a job's name.

@@ -147,6 +147,25 @@ impl Plan {
         self
     }
 
+    /// The same sweep without the cells that `is_there`. Passes of which nothing is left are not
+    /// run, but for one, which reads the unpatched runs.
+    pub fn without(
+        mut self,
+        config: &Config,
+        request: &Request,
+        is_there: impl Fn(Cell) -> bool,
+    ) -> Self {
+        for cells in &mut self.passes {
+            cells.retain(|&cell| !is_there(cell));
+        }
+        self.passes.retain(|cells| !cells.is_empty());
+        if self.passes.is_empty() {
+            self.passes.push(Vec::new());
+        }
+        self.operations = count(config, request, &self.passes);
+        self
+    }
+
     /// How many cells are computed.
     pub fn n_cells(&self) -> usize {
         self.passes.iter().map(Vec::len).sum()
@@ -325,6 +344,12 @@ fn count(config: &Config, request: &Request, passes: &[Vec<Cell>]) -> Operations
     operations.useful += whole_readout_cost(config, request, 2);
     operations.done += whole_readout_cost(config, request, 2);
     operations
+}
+
+/// Bytes beyond the weights of one unpatched run of `n_tokens` by the naive engine.
+pub fn naive_bytes(config: &Config, n_tokens: usize) -> usize {
+    let size = Sizes { config, n_run_rows: n_tokens };
+    OVERHEAD_BYTES + size.runs() + size.readout(1)
 }
 
 /// The operations of one run of the base by the naive engine, which reads the vocabulary at the

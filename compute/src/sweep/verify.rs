@@ -7,7 +7,7 @@ use rand::rngs::StdRng;
 use rand::seq::index::sample;
 
 use super::wavefront::{Listener, Progress};
-use super::{Cell, Request, Sweep, SweepError, naive};
+use super::{Cell, Request, Sweep, SweepError, naive, plan};
 use crate::model::{Config, Network};
 
 /// What the oracle says of a sweep.
@@ -30,6 +30,15 @@ pub fn draw_cells(config: &Config, request: &Request, n: usize, seed: u64) -> Ve
         .into_iter()
         .map(|i| Cell { layer: i / columns.len(), position: columns.start + i % columns.len() })
         .collect()
+}
+
+/// The operations of verifying `n` cells, or all if there are fewer: the source once, and the base
+/// for each.
+pub fn cost(config: &Config, request: &Request, n: usize) -> f64 {
+    match n.min(config.n_layers * request.positions().len()) {
+        0 => 0.0,
+        n => (n + 1) as f64 * plan::naive_cost(config, request),
+    }
 }
 
 /// Runs `n` cells drawn at random again by the naive engine; all of them if there are fewer.
