@@ -409,7 +409,6 @@ fn damaged_models_are_refused_by_name() {
     for (model, expected) in &cases {
         fails(&["sweep", &table, "--model", model, "--out", &out], 1, expected);
     }
-    fs::remove_file(place.folder.path().join("tiny-tied-1/model.safetensors")).unwrap_or(());
     assert!(names(Path::new(&out)).is_empty());
 }
 
@@ -456,12 +455,40 @@ fn a_failed_write_leaves_nothing_half_done() {
     assert!(said.contains("1 swept, 1 already there"), "{said}");
 }
 
+#[test]
+fn a_result_is_enough_where_as_many_cells_were_verified() {
+    let place = Place::new();
+    let model = tiny("tiny-tied").display().to_string();
+    let (table, out) = (place.path("pairs.tsv"), place.path("out"));
+    for (n, swept) in [
+        ("1", true),
+        ("0", false),
+        ("1", false),
+        ("5", true),
+        ("3", false),
+        ("9999", true),
+        ("99999", false),
+    ] {
+        let args = ["sweep", &table, "--model", &model, "--out", &out, "--format", "json"];
+        let said = succeed(&[&args[..], &["--limit", "1", "--verify", n]].concat());
+        assert_eq!(said.contains("1 swept"), swept, "--verify {n}: {said}");
+    }
+}
+
 /// Ctrl-C after the first of many results: it is kept, and the same command goes on from there.
 #[cfg(unix)]
 #[test]
 fn an_interrupted_table_is_continued() {
+    // A machine that is done before it hears of it gets more to do.
+    let was_interrupted = [40, 400, 4_000].into_iter().any(interrupt_a_table);
+    assert!(was_interrupted);
+}
+
+/// Whether the interruption came before the end.
+#[cfg(unix)]
+fn interrupt_a_table(n_pairs: usize) -> bool {
     let place = Place::new();
-    let rows: String = (0..40)
+    let rows: String = (0..n_pairs)
         .map(|i| format!("N{i}\tThe king orders guard {i} to leave the hall.\tThe king watches guard {i} at rest in the hall.\n"))
         .collect();
     let table = place.write("many.tsv", format!("name\tpower\tno_power\n{rows}"));
@@ -479,19 +506,22 @@ fn an_interrupted_table_is_continued() {
     // Its output is read to the end, so that it is not the pipe that stops it.
     let n_finished = 1 + lines.filter(|line| line.as_ref().unwrap().starts_with("done")).count();
     let output = child.wait_with_output().unwrap();
-    check_failure(&output, "an interrupted sweep", 1, "finished and kept in");
     let kept = names(Path::new(&out));
     assert_eq!(kept.len(), n_finished);
-    assert!(n_finished < 40);
+    if n_finished == n_pairs {
+        return false;
+    }
+    check_failure(&output, "an interrupted sweep", 1, "finished and kept in");
     for name in &kept {
         Document::read(&fs::read(Path::new(&out).join(name)).unwrap()).unwrap();
     }
     let said = succeed(&args);
     assert!(
-        said.contains(&format!("{} swept, {n_finished} already there", 40 - n_finished)),
+        said.contains(&format!("{} swept, {n_finished} already there", n_pairs - n_finished)),
         "{said}"
     );
-    assert_eq!(names(Path::new(&out)).len(), 40);
+    assert_eq!(names(Path::new(&out)).len(), n_pairs);
+    true
 }
 
 /// The test build has no viewer in it.

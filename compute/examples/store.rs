@@ -5,7 +5,7 @@
 
 use std::time::{Duration, Instant};
 
-use compute::store::{Page, Store};
+use compute::store::{Page, Present, Store};
 use shared::address::{Filter, Sort};
 use shared::document::{Document, content_id};
 
@@ -16,7 +16,7 @@ fn main() {
     let begin = Instant::now();
     for first in (0..n).step_by(500) {
         let documents: Vec<_> = (first..n.min(first + 500)).map(document).collect();
-        store.put(&documents).unwrap();
+        store.put(&documents, Present::Keep).unwrap();
     }
     println!("{n} experiments stored in {:.1} s", begin.elapsed().as_secs_f64());
     let filter = Filter::default();

@@ -8,7 +8,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use compute::model::{Config, Kernels, Network, Placement};
-use compute::sweep::{Division, Program, SweepError, run};
+use compute::sweep::{Division, Program, SweepError, run, unpatched_bytes};
 use peak_alloc::PeakAlloc;
 use shared::settings::{List, Settings};
 use shared::specification::{Edit, Key, MeanOver, Specification, Trial, Write};
@@ -134,4 +134,22 @@ fn a_sweep_stays_within_its_memory() {
         }
     }
     assert!(most_passes > 3, "{most_passes}");
+
+    // Unpatched runs alone, which previews make.
+    for n_tokens in [8, 60, 128] {
+        let tokens: Vec<_> = (0..n_tokens).collect();
+        let mut runs = grids(&config, &Settings::default(), 0);
+        runs.trials.clear();
+        for run in &mut runs.runs {
+            run.tokens = tokens.clone();
+        }
+        runs.runs[0].tokens.reverse();
+        let planned = unpatched_bytes(&config, tokens.len());
+        let program = Program::new(&config, &[&runs], &Division::within(1 << 30)).unwrap();
+        let before = ALLOCATED.current_usage();
+        ALLOCATED.reset_peak_usage();
+        run(&resident, &[&runs], &program, &mut |_| ControlFlow::Continue(())).unwrap();
+        let used = ALLOCATED.peak_usage() - before;
+        assert!(used <= planned, "{n_tokens} tokens: {used} bytes used, {planned} planned");
+    }
 }

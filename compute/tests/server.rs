@@ -302,7 +302,7 @@ async fn bad_input_is_answered_with_what_is_wrong() {
         (table("").into(), 422, "bad-rows"),
         (table("\u{0}\u{1},\"\n\u{fffd}").into(), 422, "bad-rows"),
         (table(&rows).into(), 422, "unusable"),
-        (vec![b' '; (4 << 20) + 1], 413, "too-large"),
+        (vec![b' '; limits.limits.n_body_bytes + 1], 413, "too-large"),
     ];
     for (body, status, kind) in cases {
         for path in ["/api/jobs", "/api/preview"] {
@@ -359,9 +359,9 @@ async fn bad_input_is_answered_with_what_is_wrong() {
         ("DELETE", "/api/jobs/x", "", 404, "not-found"),
         ("POST", "/api/jobs/x/cancel", "", 404, "not-found"),
         ("PUT", "/api/jobs", "", 405, "method"),
-        ("POST", "/", "", 200, ""),
+        ("POST", "/", "", 405, "method"),
     ];
-    for (method, path, kind, status, word) in others.iter().filter(|case| !case.4.is_empty()) {
+    for (method, path, kind, status, word) in others {
         let answer = server
             .send(request(method.parse().unwrap(), path, &[("content-type", kind)], Body::empty()))
             .await;
@@ -374,6 +374,129 @@ async fn bad_input_is_answered_with_what_is_wrong() {
     }
     let long = format!("/api/experiments?q={}", "x".repeat(9_000));
     assert_eq!(server.get(&long).await.problem(), "long-address");
+}
+
+#[tokio::test]
+async fn what_is_refused_beyond_is_what_the_server_says() {
+    let mut settings = QueueSettings::default();
+    settings.limits.n_body_bytes = 300;
+    settings.limits.n_import_bytes = 900;
+    let server = Server::new(Guard::default(), settings, false);
+    let limits = server.get("/api/server").await.json()["limits"].clone();
+    assert_eq!((&limits["n_body_bytes"], &limits["n_import_bytes"]), (&json!(300), &json!(900)));
+    let cases = [
+        ("/api/preview", 300, 400),
+        ("/api/preview", 301, 413),
+        ("/api/jobs", 300, 400),
+        ("/api/jobs", 301, 413),
+        ("/api/jobs/table", 300, 422),
+        ("/api/jobs/table", 301, 413),
+        ("/api/import", 900, 422),
+        ("/api/import", 901, 413),
+    ];
+    for (path, n_bytes, status) in cases {
+        // By the length that it says it has, and by the one that it turns out to have.
+        for says in [true, false] {
+            let stream = futures_util::stream::iter([Ok::<_, std::io::Error>(vec![b' '; n_bytes])]);
+            let body = if says { vec![b' '; n_bytes].into() } else { Body::from_stream(stream) };
+            let headers = [("content-type", "application/json")];
+            let answer = server.send(request(Method::POST, path, &headers, body)).await;
+            assert_eq!(answer.status.as_u16(), status, "{path} {n_bytes} {says}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_result_can_be_computed_again() {
+    let server = Server::open();
+    let submitted = server.post("/api/jobs", &pairs(1)).await.json();
+    let job = server.finished(submitted["job"]["id"].as_str().unwrap()).await;
+    let id = job["pairs"][0]["experiment"].as_str().unwrap().to_string();
+    let path = format!("/api/experiments/{id}");
+    let grid = async || server.get(&path).await.json()["patching_results"].clone();
+    let right = grid().await;
+    let mut wrong = server.get(&path).await.json();
+    wrong["patching_results"][0][0] = json!(7.0);
+    let wrong_grid = wrong["patching_results"].clone();
+    let spoil = async || {
+        let imported = server.post("/api/import?replace=true", &wrong).await.json();
+        assert_eq!(imported["ids"], json!([id]));
+        assert_eq!(grid().await, wrong_grid);
+    };
+    // An import keeps what is there, unless it is told to replace it.
+    assert_eq!(server.post("/api/import", &wrong).await.json()["n_new"], 0);
+    assert_eq!(grid().await, right);
+
+    // Submitted as before, what is there is shown; submitted again, it is computed and replaced.
+    spoil().await;
+    let submitted = server.post("/api/jobs", &pairs(1)).await.json();
+    assert_eq!((&submitted["job"]["state"], grid().await), (&json!("done"), wrong_grid.clone()));
+    let mut again = pairs(1);
+    again["again"] = json!(true);
+    let preview = server.post("/api/preview", &again).await.json();
+    assert_eq!((&preview["n_known"], &preview["pairs"][0]["known"]), (&json!(0), &json!(true)));
+    assert!(preview["estimated_secs"].as_f64().unwrap() > 0.0);
+    let submitted = server.post("/api/jobs", &again).await.json();
+    assert_eq!(submitted["pairs"][0]["experiment"], json!(id));
+    server.finished(submitted["job"]["id"].as_str().unwrap()).await;
+    assert_eq!(grid().await, right);
+
+    // So does a table.
+    spoil().await;
+    let pair = &pairs(1)["pairs"][0];
+    let text = |name: &str| pair[name].as_str().unwrap();
+    let table = format!(
+        "name\tpower\tno_power\n{}\t{}\t{}\n",
+        text("entity"),
+        text("source"),
+        text("base")
+    );
+    for (query, expected) in [("", &wrong_grid), ("?again=true", &right)] {
+        let table = Body::from(table.clone());
+        let path = format!("/api/jobs/table{query}");
+        let submitted = server.send(request(Method::POST, &path, &[], table)).await.json();
+        server.finished(submitted["job"]["id"].as_str().unwrap()).await;
+        assert_eq!(grid().await, *expected, "{query:?}");
+    }
+
+    // What was deleted is not brought back as it was.
+    spoil().await;
+    let deleted = server.send(request(Method::DELETE, &path, &[], Body::empty())).await;
+    assert_eq!(deleted.status, StatusCode::NO_CONTENT);
+    assert_eq!(server.post("/api/preview", &pairs(1)).await.json()["n_known"], 0);
+    let submitted = server.post("/api/jobs", &pairs(1)).await.json();
+    server.finished(submitted["job"]["id"].as_str().unwrap()).await;
+    assert_eq!(grid().await, right);
+}
+
+#[tokio::test]
+async fn what_was_deleted_is_forgotten_while_the_server_runs() {
+    let settings = QueueSettings { purge_every: Duration::ZERO, ..QueueSettings::default() };
+    let server = Server::new(Guard::default(), settings, true);
+    let submitted = server.post("/api/jobs", &pairs(2)).await.json();
+    let job = server.finished(submitted["job"]["id"].as_str().unwrap()).await;
+    let [old, new] = [0, 1]
+        .map(|i| format!("/api/experiments/{}", job["pairs"][i]["experiment"].as_str().unwrap()));
+    for path in [&old, &new] {
+        let deleted = server.send(request(Method::DELETE, path, &[], Body::empty())).await;
+        assert_eq!(deleted.status, StatusCode::NO_CONTENT);
+    }
+    // A week goes by.
+    let database = rusqlite::Connection::open(server.queue.store().path()).unwrap();
+    database.busy_timeout(Duration::from_secs(20)).unwrap();
+    let old_id = old.rsplit('/').next().unwrap();
+    let sql = "UPDATE experiments SET deleted_at = deleted_at - 7 * 86400 WHERE id = ?1";
+    assert_eq!(database.execute(sql, [old_id]).unwrap(), 1);
+    let sql = "SELECT count(*) FROM experiments WHERE id = ?1";
+    let begin = Instant::now();
+    while database.query_row(sql, [old_id], |row| row.get::<_, usize>(0)).unwrap() > 0 {
+        assert!(begin.elapsed() < Duration::from_secs(60));
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let restored = server.post(&format!("{old}/restore"), &json!({})).await;
+    assert_eq!(restored.problem(), "not-found");
+    let restored = server.post(&format!("{new}/restore"), &json!({})).await;
+    assert_eq!(restored.status, StatusCode::NO_CONTENT);
 }
 
 #[tokio::test]
@@ -415,7 +538,7 @@ async fn a_pair_goes_from_preview_to_exports() {
     assert_eq!((&stands["stored"], &stands["job"]["id"]), (&json!(true), &json!(id)));
     assert_eq!(stands["pair"], job["pairs"][0]);
 
-    // Asked again, it is shown.
+    // Submitted once more, it is shown.
     let again = server.post("/api/jobs", &pairs(1)).await.json();
     assert_eq!(again["job"]["state"], "done");
     assert_eq!(server.post("/api/preview", &pairs(1)).await.json()["n_known"], 1);

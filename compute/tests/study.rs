@@ -268,8 +268,8 @@ fn a_preview_goes_on_with_the_most_probable_token() {
     let pair = pair("A", "A rules the town.", "A leaves the whole town.");
     for texts in [&[("align", "pad")], &[("align", "right")], &[("noise", "entity")]] {
         let experiment = Experiment::prepare(&model, &pair, &checked(texts), None).unwrap();
-        let baselines = experiment.baselines(&model).unwrap().unwrap();
-        let said = experiment.said(&model).unwrap().unwrap();
+        let baselines = experiment.baselines(&model, &|| false).unwrap().unwrap();
+        let said = experiment.said(&model, &|| false).unwrap().unwrap();
         assert_eq!((said.source.len(), said.base.len()), (study::N_SAID, study::N_SAID));
         assert_eq!(baselines.source.top_token.as_ref(), said.source.first(), "{texts:?}");
         let document = sweep(&model, &[experiment]).remove(0);

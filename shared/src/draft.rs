@@ -138,6 +138,7 @@ impl Draft {
             pairs,
             table,
             settings: self.settings.clone(),
+            again: false,
         })
     }
 

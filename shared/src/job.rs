@@ -35,6 +35,10 @@ pub struct Submission {
     /// What is the same for all pairs.
     #[serde(default)]
     pub settings: Settings,
+    /// Whether to compute pairs that have a result once more; what comes of it takes the result's
+    /// place.
+    #[serde(default)]
+    pub again: bool,
 }
 
 /// One pair of sentences.
@@ -93,7 +97,8 @@ pub struct Preview {
     pub model: String,
     /// All pairs of the submission, of which the first few are shown in [`Self::pairs`].
     pub n_pairs: usize,
-    /// The pairs that have a result already, which will be shown and not run again.
+    /// The pairs that have a result already, which will be shown and not computed; 0 where all are
+    /// to be computed again.
     pub n_known: usize,
     /// Seconds that the new ones will take, beyond waiting for others.
     pub estimated_secs: f64,
@@ -130,7 +135,7 @@ pub struct PairPreview {
     /// The answers and the tokens that count as them.
     pub answers: Answers,
     /// Both unpatched runs; `null` for a model whose weights are read from disk, which takes too
-    /// long for a preview.
+    /// long for a preview, and where they need more memory than the server has for previews.
     pub baselines: Option<Baselines>,
     /// What the model itself says after each prompt, the most probable token each time; `null` for
     /// a model whose weights are read from disk.

@@ -17,7 +17,7 @@ use super::output;
 use crate::jobs::{Queue, QueueSettings, check_names};
 use crate::server::listen::{Bounds, serve};
 use crate::server::security::{Guard, Token};
-use crate::server::{App, ServerSettings, app};
+use crate::server::{App, N_THREADS, ServerSettings, app};
 use crate::store::Store;
 
 /// Where, for whom and with what to serve.
@@ -67,6 +67,11 @@ pub struct ServeArgs {
     #[arg(long, value_name = "N", default_value_t = QueueSettings::default().n_passes)]
     passes: usize,
 
+    /// After how many seconds of computing the finished passes of a sweep are stored: no interruption
+    /// costs more than that and a pass.
+    #[arg(long, value_name = "SECONDS", default_value_t = QueueSettings::default().keep_every.as_secs())]
+    keep_every: u64,
+
     /// How the log is written; which lines is set by `RUST_LOG`, e.g. `debug` for every request.
     #[arg(long, value_enum, default_value_t = LogFormat::Text)]
     log: LogFormat,
@@ -80,9 +85,6 @@ enum LogFormat {
     /// One JSON object a line.
     Json,
 }
-
-/// Deleted experiments can be restored for so long.
-const KEPT_DAYS: u32 = 7;
 
 /// Runs the command.
 ///
@@ -100,13 +102,8 @@ pub fn run(args: &ServeArgs) -> Result<()> {
         }
     };
     let store = Arc::new(Store::open(&folder)?);
-    match store.why_read_only() {
-        Some(why) => tracing::warn!(why, "results are only shown: nothing can be stored"),
-        // On a full disk there is no room to make room; what is there is shown all the same.
-        None => match store.purge(KEPT_DAYS) {
-            Ok(n) => tracing::debug!(n, "deleted experiments were forgotten"),
-            Err(error) => tracing::warn!(%error, "deleted experiments could not be forgotten"),
-        },
+    if let Some(why) = store.why_read_only() {
+        tracing::warn!(why, "results are only shown: nothing can be stored");
     }
     let limit = args.memory.limit()?;
     let names: Vec<_> = match (guard.read_only, &args.model[..]) {
@@ -121,12 +118,16 @@ pub fn run(args: &ServeArgs) -> Result<()> {
         models.push(model);
     }
     check_names(&models)?;
-    let settings =
-        QueueSettings { n_memory_bytes, n_passes: args.passes.max(1), ..QueueSettings::default() };
+    let settings = QueueSettings {
+        n_passes: args.passes.max(1),
+        keep_every: Duration::from_secs(args.keep_every),
+        ..QueueSettings::default()
+    }
+    .with_memory(&models, n_memory_bytes);
     let queue = Arc::new(Queue::new(store, models, settings)?);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
-        .max_blocking_threads(16)
+        .max_blocking_threads(N_THREADS)
         .enable_all()
         .build()
         .context("cannot start the server's threads")?;

@@ -246,7 +246,8 @@ fn there(
     let there = folder.find(&experiment.entity, &id).filter(|document| {
         let n_verified = document.verification.as_ref().map_or(0, |v| v.n_cells);
         let Settings { readout, verify, .. } = args.settings;
-        document.has_readout() >= readout && (verify == 0 || n_verified > 0)
+        let n_cells: usize = experiment.specification.trials.len();
+        (document.has_readout() || !readout) && n_verified >= verify.min(n_cells)
     });
     let Some(document) = there else { return Ok(None) };
     let missing: Vec<_> = formats(args)
@@ -397,7 +398,9 @@ fn dry_run(args: &SweepArgs, model: &Model, prepared: &[Experiment], allowed: us
         }
         let program = compile(model, &[experiment], &Division::within(allowed), &[])?;
         let alignment = &experiment.alignment;
-        let (baselines, said) = (experiment.baselines(model)?, experiment.said(model)?);
+        let is_cancelled = || interrupt::check().is_break();
+        let baselines = experiment.baselines(model, &is_cancelled)?;
+        let said = experiment.said(model, &is_cancelled)?;
         let read_bytes = match network.is_streamed() {
             true => model.n_stored_bytes * program.n_passes() as u64,
             false => 0,

@@ -1,21 +1,21 @@
 //! From a submission to pairs that are known to be runnable: whatever can be wrong with it is said
 //! now, every bad row at once.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Instant;
 
 use shared::document::{Baselines, Document};
-use shared::job::{PairPreview, Preview, Submission};
+use shared::job::{PairPreview, Preview, Said, Submission};
 use shared::pairs::{self, Columns, Pair, TableError};
 use shared::problem::RowProblem;
 use shared::settings::{Checked, SettingsError};
 use shared::specification::MeanOver;
 
-use super::Queue;
+use super::{Offered, Queue};
 use crate::model::Model;
-use crate::store::{NewPair, StoreError};
+use crate::store::{NewPair, StoreError, wanted};
 use crate::study::{self, Experiment};
-use crate::sweep::{SweepError, speed};
+use crate::sweep::{Finished, SweepError, speed, unpatched_bytes};
 
 /// How many pairs a preview shows; of the others it only says that they can be run.
 pub const PREVIEW_PAIRS: usize = 3;
@@ -88,80 +88,104 @@ fn first(rows: &[RowProblem]) -> String {
 pub fn check(
     queue: &Queue,
     submission: &Submission,
+    is_cancelled: &dyn Fn() -> bool,
 ) -> Result<(Arc<Model>, Vec<NewPair>), IntakeError> {
     let mut pairs = Vec::new();
-    let model = prepared(queue, submission, |_, pair, id, _| {
+    let offered = prepared(queue, submission, is_cancelled, |_, pair, id, _| {
         pairs.push(NewPair { pair, experiment: id });
     })?;
-    Ok((model, pairs))
+    Ok((offered.model.clone(), pairs))
 }
 
-pub fn preview(queue: &Queue, submission: &Submission) -> Result<Preview, IntakeError> {
+/// What a submission would do. Ends early once nobody waits for it.
+pub fn preview(
+    queue: &Queue,
+    submission: &Submission,
+    is_cancelled: &dyn Fn() -> bool,
+) -> Result<Preview, IntakeError> {
     let (mut ids, mut shown, mut operations) = (Vec::new(), Vec::new(), Vec::new());
     let mut plan_error = None;
-    let model = prepared(queue, submission, |model, _, id, experiment| {
-        match queue.compile(model, &experiment) {
-            Ok(program) => {
-                operations.push(program.operations.done);
-                ids.push(id);
-                if shown.len() < PREVIEW_PAIRS {
-                    shown.push((experiment, program.n_computed()));
+    let offered =
+        prepared(queue, submission, is_cancelled, |model, _, id, experiment| {
+            match queue.compile(model, &experiment, Finished::new()) {
+                Ok(program) => {
+                    operations.push(program.operations.done);
+                    ids.push(id);
+                    if shown.len() < PREVIEW_PAIRS {
+                        shown.push((experiment, program.n_computed()));
+                    }
                 }
+                Err(error) => plan_error = Some(error),
             }
-            Err(error) => plan_error = Some(error),
-        }
-    })?;
+        })?;
     if let Some(error) = plan_error {
         return Err(error.into());
     }
-    let settings = &submission.settings;
-    let known = queue.store.known(&ids, settings.readout, settings.verify > 0)?;
+    let model = &offered.model;
+    let known = queue.store.known(&ids, wanted(&submission.settings))?;
+    let _alone = queue.previewing.lock().unwrap_or_else(PoisonError::into_inner);
     let mut pairs = Vec::with_capacity(shown.len());
     let (mut baseline_operations, mut baseline_secs) = (0.0, 0.0);
     for (i, (experiment, n_cells)) in shown.into_iter().enumerate() {
-        let begin = Instant::now();
-        let baselines = experiment.baselines(&model)?;
-        baseline_secs += begin.elapsed().as_secs_f64();
-        baseline_operations += experiment.baseline_operations(&model)?;
-        pairs.push(pair_preview(&model, ids[i].clone(), experiment, baselines, n_cells, known[i])?);
+        let alignment = &experiment.alignment;
+        let n_tokens = alignment.source.len().max(alignment.base.len());
+        let fits =
+            unpatched_bytes(&model.network.config, n_tokens) <= queue.settings.n_preview_bytes;
+        let (mut baselines, mut said) = (None, None);
+        if fits {
+            let begin = Instant::now();
+            baselines = experiment.baselines(model, is_cancelled)?;
+            baseline_secs += begin.elapsed().as_secs_f64();
+            said = experiment.said(model, is_cancelled)?;
+        }
+        if baselines.is_some() {
+            baseline_operations += experiment.baseline_operations(model)?;
+        }
+        let unpatched = Unpatched { baselines, said };
+        pairs.push(pair_preview(model, ids[i].clone(), experiment, n_cells, known[i], unpatched));
     }
     // Until a sweep has been timed, the unpatched runs say what to expect.
-    let speed = match queue.speed() {
+    let speed = match offered.speed() {
         Some(speed) => speed,
-        None if model.network.is_streamed() => {
-            speed::estimate(&model.network.placement).map_err(SweepError::from)?
-        }
-        None => baseline_operations / baseline_secs.max(1e-6),
+        None if baseline_operations > 0.0 => baseline_operations / baseline_secs.max(1e-6),
+        None => speed::estimate(&model.network.placement).map_err(SweepError::from)?,
     };
     let speed = speed.max(1.0);
     for (pair, operations) in pairs.iter_mut().zip(&operations) {
         pair.estimated_secs = operations / speed;
     }
-    let new = operations.iter().zip(&known).filter(|(_, known)| !**known);
+    let is_shown = |known: &bool| *known && !submission.again;
+    let new = operations.iter().zip(&known).filter(|(_, known)| !is_shown(known));
     Ok(Preview {
         model: model.name.clone(),
         n_pairs: ids.len(),
-        n_known: known.iter().filter(|known| **known).count(),
+        n_known: known.iter().filter(|known| is_shown(known)).count(),
         estimated_secs: new.map(|(operations, _)| operations / speed).sum(),
         pairs,
     })
+}
+
+/// What the model says before anything is patched, where there is room to ask it.
+struct Unpatched {
+    baselines: Option<Baselines>,
+    said: Option<Said>,
 }
 
 fn pair_preview(
     model: &Model,
     id: String,
     experiment: Experiment,
-    baselines: Option<Baselines>,
     n_cells: usize,
     known: bool,
-) -> Result<PairPreview, IntakeError> {
+    Unpatched { baselines, said }: Unpatched,
+) -> PairPreview {
     let tokens = |ids: &[u32]| ids.iter().map(|&id| model.tokenizer.token(id)).collect();
     let alignment = &experiment.alignment;
     let (n_source, n_base) = alignment.lengths();
     let mut warnings = Document::warnings_of(baselines.as_ref(), Some(&experiment.answers));
     warnings.extend(Document::length_warning(n_source, n_base, Some(experiment.settings.align)));
-    Ok(PairPreview {
-        said: experiment.said(model)?,
+    PairPreview {
+        said,
         known,
         source_tokens: tokens(&alignment.source),
         base_tokens: tokens(&alignment.base),
@@ -179,18 +203,20 @@ fn pair_preview(
         base_prompt: experiment.base_prompt,
         answers: experiment.answers,
         baselines,
-    })
+    }
 }
 
 /// Checks everything and hands out each pair with its id; nothing counts if there is an error in the end.
-fn prepared(
-    queue: &Queue,
+fn prepared<'a>(
+    queue: &'a Queue,
     submission: &Submission,
+    is_cancelled: &dyn Fn() -> bool,
     mut each: impl FnMut(&Model, Pair, String, Experiment),
-) -> Result<Arc<Model>, IntakeError> {
+) -> Result<&'a Offered, IntakeError> {
     let limits = queue.limits();
-    let model = queue.model(submission.model.as_deref()).ok_or_else(|| {
-        let names: Vec<_> = queue.models.iter().map(|model| format!("`{}`", model.name)).collect();
+    let offered = queue.offered(submission.model.as_deref()).ok_or_else(|| {
+        let names: Vec<_> =
+            queue.models.iter().map(|offered| format!("`{}`", offered.model.name)).collect();
         match &submission.model {
             Some(found) if !names.is_empty() => {
                 IntakeError::UnknownModel { found: found.clone(), expected: names.join(", ") }
@@ -198,6 +224,7 @@ fn prepared(
             _ => IntakeError::NoModel,
         }
     })?;
+    let model = &*offered.model;
     let too_many = |what, found, limit| match found > limit {
         true => Err(IntakeError::TooMany { what, found, limit }),
         false => Ok(()),
@@ -216,6 +243,9 @@ fn prepared(
     let mean = study::mean_over(model, &pairs, &settings).ok().flatten();
     let (mut n, mut rows) = (0, Vec::new());
     for pair in pairs {
+        if is_cancelled() {
+            return Err(SweepError::Cancelled.into());
+        }
         let line = pair.line;
         let prepared = prepare(model, &pair, &settings, mean.as_ref(), limits);
         let identified = prepared.and_then(|experiment| {
@@ -234,7 +264,10 @@ fn prepared(
     if n > 0 {
         return Err(IntakeError::Rows { n, rows });
     }
-    Ok(model.clone())
+    if is_cancelled() {
+        return Err(SweepError::Cancelled.into());
+    }
+    Ok(offered)
 }
 
 /// The most bytes of a job's name.

@@ -1,25 +1,29 @@
 //! The queue: what is submitted is checked at once, waits its turn, and is swept by one thread.
 
+mod board;
+mod events;
 mod fair;
-mod hub;
 mod intake;
+mod partial;
 mod worker;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use shared::event::Event;
-use shared::job::{Job, JobDetail, Preview, Standing, Submission};
+use shared::job::{Job, JobDetail, Preview, Submission};
 use shared::listing::{Limits, ModelInfo};
 
+use self::fair::Turns;
 use crate::model::{Model, ModelError};
-use crate::store::{NewJob, Page, Store, StoreError};
+use crate::store::{NewJob, Store, StoreError};
 use crate::study::Experiment;
-use crate::sweep::{Division, Program, SweepError};
+use crate::sweep::{Division, Finished, Program, SweepError, unpatched_bytes};
 
-pub use hub::{Hub, Resumed, Sent};
+pub use board::N_LISTED_JOBS;
+pub use events::{EventLog, Resumed, Sent};
 pub use intake::{IntakeError, PREVIEW_PAIRS, rows as bad_rows};
 
 /// How the queue works.
@@ -29,8 +33,33 @@ pub struct QueueSettings {
     pub limits: Limits,
     /// The most memory of a sweep beyond the weights, in bytes.
     pub n_memory_bytes: usize,
+    /// The same of a preview; see [`Self::with_memory`].
+    pub n_preview_bytes: usize,
     /// In how many passes a sweep is run, so that its columns come one after the other.
     pub n_passes: usize,
+    /// After how much computing the passes that are finished are stored, so that no interruption
+    /// costs more than that and a pass.
+    pub keep_every: Duration,
+    /// How long a deleted experiment can be restored.
+    pub n_kept_days: u32,
+    /// How often what was deleted longer ago is forgotten.
+    pub purge_every: Duration,
+}
+
+impl QueueSettings {
+    /// Divides `n_bytes` beyond the weights between sweeps and previews, which run beside them: a
+    /// preview gets what the unpatched runs of the longest prompts need, but at most a quarter.
+    pub fn with_memory(self, models: &[Model], n_bytes: usize) -> Self {
+        let resident = models.iter().filter(|model| !model.network.is_streamed());
+        let n_tokens =
+            |model: &Model| self.limits.n_prompt_tokens.min(model.network.config.n_context);
+        let needed = resident
+            .map(|model| unpatched_bytes(&model.network.config, n_tokens(model)))
+            .max()
+            .unwrap_or(0);
+        let n_preview_bytes = needed.min(n_bytes / 4);
+        Self { n_memory_bytes: n_bytes - n_preview_bytes, n_preview_bytes, ..self }
+    }
 }
 
 impl Default for QueueSettings {
@@ -46,44 +75,77 @@ impl Default for QueueSettings {
                 n_verified: 200,
             },
             n_memory_bytes: 1 << 30,
+            n_preview_bytes: 256 << 20,
             n_passes: 4,
+            keep_every: Duration::from_secs(5),
+            n_kept_days: 7,
+            purge_every: Duration::from_secs(60 * 60),
         }
     }
 }
 
-/// The most jobs that a list or a snapshot holds.
-pub const N_LISTED_JOBS: usize = 100;
-/// How often positions in the queue are told again while nothing else happens to a job.
-const POSITIONS_EVERY: Duration = Duration::from_secs(1);
-
 /// The queue and everything that it works with.
 pub struct Queue {
     store: Arc<Store>,
-    models: Vec<Arc<Model>>,
-    /// The models as clients see them.
-    offered: Vec<ModelInfo>,
+    models: Vec<Offered>,
     settings: QueueSettings,
-    hub: Hub,
-    turn: Mutex<Turn>,
+    events: EventLog,
+    /// Never held while the store is asked: a slow disk must not keep anybody from looking.
+    state: Mutex<State>,
+    /// Held by the preview that runs: the memory is enough for one.
+    previewing: Mutex<()>,
     wake: Condvar,
     stopping: AtomicBool,
-    /// Operations a second, as the bits of an f64; 0 while nothing was measured.
-    speed: AtomicU64,
     counters: Counters,
 }
 
-/// Whose turn it is.
+/// A model to choose from.
+struct Offered {
+    model: Arc<Model>,
+    /// The model as clients see it.
+    info: ModelInfo,
+    /// Operations a second in its last sweep, as the bits of an f64; 0 while there was none.
+    speed: AtomicU64,
+}
+
+impl Offered {
+    fn new(model: Model) -> Result<Self, ModelError> {
+        let config = &model.network.config;
+        let info = ModelInfo {
+            name: model.name.clone(),
+            architecture: config.architecture.to_string(),
+            fingerprint: model.fingerprint.get()?.to_string(),
+            weights_dtype: model.weights_dtype.clone(),
+            n_layers: config.n_layers,
+            d_model: config.d_model,
+            d_vocab: config.d_vocab,
+            n_context: config.n_context,
+        };
+        Ok(Self { model: Arc::new(model), info, speed: AtomicU64::new(0) })
+    }
+
+    /// Operations a second; `None` while nothing was measured.
+    fn speed(&self) -> Option<f64> {
+        Some(f64::from_bits(self.speed.load(Ordering::Relaxed))).filter(|speed| *speed > 0.0)
+    }
+
+    fn set_speed(&self, operations: f64, secs: f64) {
+        if operations > 0.0 && secs > 0.0 {
+            self.speed.store((operations / secs).to_bits(), Ordering::Relaxed);
+        }
+    }
+}
+
 #[derive(Default)]
-struct Turn {
-    /// When each client's pair was taken last, counted in pairs.
-    served: HashMap<String, u64>,
-    n_taken: u64,
+struct State {
+    turns: Turns,
     running: Option<Running>,
     /// Why the queue stands still.
     stalled: Option<String>,
     /// What was told of each job that is not finished.
     told: BTreeMap<String, Job>,
     told_at: Option<Instant>,
+    purged_at: Option<Instant>,
 }
 
 /// The pair that is being run.
@@ -105,42 +167,29 @@ pub struct Counters {
     pub sweep_millis: AtomicU64,
 }
 
-/// A model as clients see it.
-fn offered(model: &Model) -> Result<ModelInfo, ModelError> {
-    let config = &model.network.config;
-    Ok(ModelInfo {
-        name: model.name.clone(),
-        architecture: config.architecture.to_string(),
-        fingerprint: model.fingerprint.get()?.to_string(),
-        weights_dtype: model.weights_dtype.clone(),
-        n_layers: config.n_layers,
-        d_model: config.d_model,
-        d_vocab: config.d_vocab,
-        n_context: config.n_context,
-    })
-}
-
 impl Queue {
     /// A queue over `store`, which goes on with what an earlier one left once it works. It waits
     /// until all of the models' files have been read, since results are found by what is in them.
     ///
     /// # Errors
-    /// Files that cannot be read, or that were changed since the model was opened.
+    /// A store that cannot be read; files that cannot be read, or that were changed since the model
+    /// was opened.
     pub fn new(
         store: Arc<Store>,
         models: Vec<Model>,
         settings: QueueSettings,
-    ) -> Result<Self, ModelError> {
+    ) -> Result<Self, OpenError> {
+        let mut state = State::default();
+        store.pending()?.into_iter().for_each(|job| state.turns.add(job));
         Ok(Self {
             store,
-            offered: models.iter().map(offered).collect::<Result<_, _>>()?,
-            models: models.into_iter().map(Arc::new).collect(),
+            models: models.into_iter().map(Offered::new).collect::<Result<_, _>>()?,
             settings,
-            hub: Hub::new(),
-            turn: Mutex::default(),
+            events: EventLog::new(),
+            state: Mutex::new(state),
+            previewing: Mutex::default(),
             wake: Condvar::new(),
             stopping: AtomicBool::new(false),
-            speed: AtomicU64::new(0),
             counters: Counters::default(),
         })
     }
@@ -151,8 +200,8 @@ impl Queue {
     }
 
     /// What is told while sweeps run.
-    pub fn hub(&self) -> &Hub {
-        &self.hub
+    pub fn events(&self) -> &EventLog {
+        &self.events
     }
 
     /// What is refused beyond.
@@ -167,129 +216,84 @@ impl Queue {
 
     /// The models to choose from, the default first.
     pub fn models(&self) -> Vec<ModelInfo> {
-        self.offered.clone()
+        self.models.iter().map(|offered| offered.info.clone()).collect()
     }
 
     /// The model of that name; without one the default.
-    fn model(&self, name: Option<&str>) -> Option<&Arc<Model>> {
+    fn offered(&self, name: Option<&str>) -> Option<&Offered> {
         match name {
             None => self.models.first(),
-            Some(name) => self.models.iter().find(|model| model.name == name),
+            Some(name) => self.models.iter().find(|offered| offered.model.name == name),
         }
     }
 
-    /// Shows what a submission would do. Takes as long as both unpatched runs of a few pairs.
+    /// Shows what a submission would do. Takes as long as both unpatched runs of a few pairs, unless
+    /// `is_cancelled` turns true.
     ///
     /// # Errors
     /// What is wrong with the submission, every bad row.
-    pub fn preview(&self, submission: &Submission) -> Result<Preview, IntakeError> {
-        intake::preview(self, submission)
+    pub fn preview(
+        &self,
+        submission: &Submission,
+        is_cancelled: &dyn Fn() -> bool,
+    ) -> Result<Preview, IntakeError> {
+        intake::preview(self, submission, is_cancelled)
     }
 
     /// Checks a submission and puts it into the queue. The same pair is the same experiment: one
-    /// that has a result is done at once.
+    /// that has a result is done at once, unless it is to be computed again. Nothing is submitted if
+    /// `is_cancelled` turns true before everything is checked.
     ///
     /// # Errors
     /// What is wrong with the submission, every bad row; a full queue; a store that cannot be
     /// written to.
-    pub fn submit(&self, submission: Submission, client: &str) -> Result<JobDetail, IntakeError> {
+    pub fn submit(
+        &self,
+        submission: Submission,
+        client: &str,
+        is_cancelled: &dyn Fn() -> bool,
+    ) -> Result<JobDetail, IntakeError> {
         if let Some(why) = self.store.why_read_only() {
             return Err(StoreError::ReadOnly(why.to_string()).into());
         }
-        let (model, pairs) = intake::check(self, &submission)?;
-        let n_waiting: usize = self.store.pending()?.iter().map(|job| job.n_queued).sum();
+        let (model, pairs) = intake::check(self, &submission, is_cancelled)?;
+        let n_waiting = self.n_queued();
         let limit = self.settings.limits.n_queued_pairs;
         if n_waiting + pairs.len() > limit {
             return Err(IntakeError::QueueFull { n_waiting, n_new: pairs.len(), limit });
         }
-        let id = self.store.submit(&NewJob {
+        let pending = self.store.submit(&NewJob {
             client: client.to_string(),
             name: submission.name.unwrap_or_default(),
             model: model.name.clone(),
             settings: submission.settings,
+            again: submission.again,
             now: now(),
             pairs,
         })?;
+        let id = pending.job.clone();
+        self.state().turns.add(pending);
         let detail =
             self.job(&id)?.ok_or(StoreError::Sqlite(rusqlite::Error::QueryReturnedNoRows))?;
-        self.hub.send(Event::Job { job: detail.job.clone() });
+        self.events.send(Event::Job { job: detail.job.clone() });
         self.wake.notify_all();
         Ok(detail)
     }
 
-    /// A job, its place in the queue and its pairs.
-    ///
-    /// # Errors
-    /// What SQLite reports.
-    pub fn job(&self, id: &str) -> Result<Option<JobDetail>, StoreError> {
-        let Some(mut detail) = self.store.job(id)? else { return Ok(None) };
-        self.place(std::slice::from_mut(&mut detail.job))?;
-        Ok(Some(detail))
-    }
-
-    /// Jobs, the newest first, with their places in the queue.
-    ///
-    /// # Errors
-    /// What SQLite reports.
-    pub fn jobs(
+    /// How an experiment is carried out, but for the trials that are `finished`: in several waves,
+    /// so that its columns come one after the other, unless each would read the weights anew.
+    fn compile(
         &self,
-        state: Option<shared::job::State>,
-        page: Page,
-    ) -> Result<Vec<Job>, StoreError> {
-        let mut jobs = self.store.jobs(state, page)?;
-        self.place(&mut jobs)?;
-        Ok(jobs)
-    }
-
-    /// Where an experiment is, with its job's place in the queue.
-    ///
-    /// # Errors
-    /// What SQLite reports.
-    pub fn standing(&self, experiment: &str) -> Result<Standing, StoreError> {
-        let mut standing = self.store.standing(experiment)?;
-        if let Some(job) = &mut standing.job {
-            self.place(std::slice::from_mut(job))?;
-        }
-        Ok(standing)
-    }
-
-    /// The jobs that are not finished, first come first, with their places in the queue.
-    ///
-    /// # Errors
-    /// What SQLite reports.
-    pub fn active_jobs(&self) -> Result<Vec<Job>, StoreError> {
-        let mut jobs = self.store.active_jobs(N_LISTED_JOBS)?;
-        self.place(&mut jobs)?;
-        Ok(jobs)
-    }
-
-    /// How an experiment is carried out: in several waves, so that its columns come one after the
-    /// other, unless each would read the weights anew.
-    fn compile(&self, model: &Model, experiment: &Experiment) -> Result<Program, SweepError> {
+        model: &Model,
+        experiment: &Experiment,
+        finished: Finished,
+    ) -> Result<Program, SweepError> {
         let n_waves = if model.network.is_streamed() { 1 } else { self.settings.n_passes };
         let n_verified = experiment.settings.verify;
         let division =
             Division { n_waves, n_verified, ..Division::within(self.settings.n_memory_bytes) };
-        Program::new(&model.network.config, &[&experiment.specification], &division)
-    }
-
-    /// Fills in how many pairs run before each job's next one.
-    fn place(&self, jobs: &mut [Job]) -> Result<(), StoreError> {
-        if jobs.iter().all(|job| job.state.is_final()) {
-            return Ok(());
-        }
-        let pending = self.store.pending()?;
-        let turn = self.turn();
-        let ahead = fair::ahead(&pending, &turn.served);
-        for job in jobs {
-            let is_running = turn.running.as_ref().is_some_and(|running| running.job == job.id);
-            job.n_ahead = match ahead.get(&job.id) {
-                _ if is_running => None,
-                Some(n) => Some(n + usize::from(turn.running.is_some())),
-                None => None,
-            };
-        }
-        Ok(())
+        let config = &model.network.config;
+        Program::going_on(config, &[&experiment.specification], &division, &[finished])
     }
 
     /// Cancels a job. What is being run stops at its next step. Returns the job as it is then, and
@@ -299,10 +303,10 @@ impl Queue {
     /// A store that cannot be written to.
     pub fn cancel(&self, id: &str) -> Result<Option<JobDetail>, StoreError> {
         let Some(changed) = self.store.cancel(id, &now())? else { return Ok(None) };
-        self.stop_running(id);
+        self.drop_job(id);
         let detail = self.job(id)?;
         if let (true, Some(detail)) = (changed, &detail) {
-            self.hub.send(Event::Job { job: detail.job.clone() });
+            self.events.send(Event::Job { job: detail.job.clone() });
         }
         Ok(detail)
     }
@@ -313,25 +317,32 @@ impl Queue {
     /// A store that cannot be written to.
     pub fn remove_job(&self, id: &str) -> Result<bool, StoreError> {
         let was_there = self.store.cancel(id, &now())?.is_some();
-        self.stop_running(id);
+        self.drop_job(id);
         if was_there {
             self.store.delete_job(id)?;
-            self.hub.send(Event::JobRemoved { id: id.to_string() });
+            self.events.send(Event::JobRemoved { id: id.to_string() });
         }
         Ok(was_there)
     }
 
-    fn stop_running(&self, id: &str) {
-        if let Some(running) = self.turn().running.as_ref().filter(|running| running.job == id) {
+    /// Takes a cancelled job out of the queue, and stops it if it is being run.
+    fn drop_job(&self, id: &str) {
+        let mut state = self.state();
+        state.turns.remove(id);
+        if let Some(running) = state.running.as_ref().filter(|running| running.job == id) {
             running.cancelled.store(true, Ordering::Relaxed);
         }
+        drop(state);
         // A queue that waits for room on the disk is woken, too.
         self.wake.notify_all();
     }
 
     /// Asks the worker to stop at its next step and to put back what it is at.
     pub fn stop(&self) {
+        // Under the lock, so that no worker is between looking at it and going to sleep.
+        let state = self.state();
         self.stopping.store(true, Ordering::Relaxed);
+        drop(state);
         self.wake.notify_all();
     }
 
@@ -339,58 +350,18 @@ impl Queue {
         self.stopping.load(Ordering::Relaxed)
     }
 
-    /// Why the queue stands still; `None` while it works.
+    /// Why the queue stands still; `None` while it works. Waits for no disk.
     pub fn stalled(&self) -> Option<String> {
-        self.turn().stalled.clone()
+        self.state().stalled.clone()
     }
 
     /// How many pairs wait.
-    ///
-    /// # Errors
-    /// What SQLite reports.
-    pub fn n_queued(&self) -> Result<usize, StoreError> {
-        Ok(self.store.pending()?.iter().map(|job| job.n_queued).sum())
+    pub fn n_queued(&self) -> usize {
+        self.state().turns.n_queued()
     }
 
-    fn turn(&self) -> MutexGuard<'_, Turn> {
-        self.turn.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Operations a second; `None` while nothing was measured.
-    fn speed(&self) -> Option<f64> {
-        Some(f64::from_bits(self.speed.load(Ordering::Relaxed))).filter(|speed| *speed > 0.0)
-    }
-
-    fn set_speed(&self, operations: f64, secs: f64) {
-        if operations > 0.0 && secs > 0.0 {
-            self.speed.store((operations / secs).to_bits(), Ordering::Relaxed);
-        }
-    }
-
-    /// Tells of a job, and now and then of all others whose places have changed.
-    fn announce(&self, id: &str) -> Result<(), StoreError> {
-        let is_time = {
-            let mut turn = self.turn();
-            let is_time = turn.told_at.is_none_or(|at| at.elapsed() >= POSITIONS_EVERY);
-            if is_time {
-                turn.told_at = Some(Instant::now());
-            }
-            is_time
-        };
-        if let Some(detail) = self.job(id)? {
-            self.turn().told.insert(id.to_string(), detail.job.clone());
-            self.hub.send(Event::Job { job: detail.job });
-        }
-        if is_time {
-            let active = self.active_jobs()?;
-            let mut turn = self.turn();
-            let changed: Vec<_> =
-                active.iter().filter(|job| turn.told.get(&job.id) != Some(job)).cloned().collect();
-            turn.told = active.into_iter().map(|job| (job.id.clone(), job)).collect();
-            drop(turn);
-            changed.into_iter().for_each(|job| self.hub.send(Event::Job { job }));
-        }
-        Ok(())
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -412,7 +383,21 @@ pub fn check_names(models: &[Model]) -> Result<(), SameName> {
     }
 }
 
+/// What keeps a queue from being opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A model's files.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+}
+
 /// Two models of one name.
 #[derive(Debug, thiserror::Error)]
 #[error("two models have the name `{0}`: rename one, so that people can choose")]
 pub struct SameName(String);
+
+#[cfg(test)]
+mod tests;

@@ -15,11 +15,12 @@ use shared::settings::Checked;
 use shared::specification::{Axis, Key, MeanOver, Specification};
 use shared::vocabulary::Written;
 
-use super::{Queue, Running, fair, now};
+use super::partial::{Cost, Partial};
+use super::{Queue, Running, State, now};
 use crate::model::Model;
 use crate::store::{Claim, Outcome, StoreError};
 use crate::study::{self, Experiment};
-use crate::sweep::{self, Progress, Reading, SweepError};
+use crate::sweep::{self, Program, Progress, Reading, SweepError};
 
 /// How long the worker sleeps when nothing wakes it.
 const IDLE: Duration = Duration::from_secs(5);
@@ -40,19 +41,25 @@ enum Failure {
 impl Queue {
     /// Sweeps whatever is submitted until [`Queue::stop`].
     pub fn work(&self) {
-        if self.store.why_read_only().is_none() {
+        let writes = self.store.why_read_only().is_none();
+        if writes {
             self.recover();
         }
         while !self.is_stopping() {
+            if !writes {
+                self.wait(IDLE, |_| false);
+                continue;
+            }
+            self.purge_if_due();
             match self.claim() {
                 Ok(Some((claim, cancelled))) => {
                     self.run(&claim, &cancelled);
-                    self.turn().running = None;
+                    self.state().running = None;
                     if let Err(error) = self.announce(&claim.job) {
                         tracing::warn!(%error, "a job could not be read");
                     }
                 }
-                Ok(None) => self.wait(IDLE),
+                Ok(None) => self.wait(IDLE, |state| state.turns.next().is_some()),
                 Err(error) => self.stall(&error),
             }
         }
@@ -62,20 +69,39 @@ impl Queue {
     fn recover(&self) {
         while !self.is_stopping() {
             match self.store.recover() {
-                Ok(0) => return,
-                Ok(n_pairs) => {
-                    return tracing::info!(n_pairs, "going on with what was interrupted");
+                Ok(jobs) => {
+                    let n_pairs: usize = jobs.iter().map(|job| job.n_queued).sum();
+                    if n_pairs > 0 {
+                        tracing::info!(n_pairs, "going on with what was interrupted");
+                    }
+                    let mut state = self.state();
+                    return jobs.into_iter().for_each(|job| state.turns.add(job));
                 }
                 Err(error) => self.stall(&error),
             }
         }
     }
 
-    /// Sleeps until something is submitted, cancelled or stopped, but not for long.
-    fn wait(&self, time: Duration) {
-        let turn = self.turn();
-        if !self.is_stopping() {
-            let woken = self.wake.wait_timeout(turn, time);
+    /// Forgets now and then what was deleted long ago.
+    fn purge_if_due(&self) {
+        let every = self.settings.purge_every;
+        if self.state().purged_at.is_some_and(|at| at.elapsed() < every) {
+            return;
+        }
+        // On a full disk there may be no room to make room; what is there is shown all the same.
+        match self.store.purge(self.settings.n_kept_days) {
+            Ok(n) => tracing::debug!(n, "deleted experiments were forgotten"),
+            Err(error) => tracing::warn!(%error, "deleted experiments could not be forgotten"),
+        }
+        self.state().purged_at = Some(Instant::now());
+    }
+
+    /// Sleeps until there is something to do, or something is submitted, cancelled or stopped, but
+    /// not for long.
+    fn wait(&self, time: Duration, has_work: impl Fn(&State) -> bool) {
+        let state = self.state();
+        if !self.is_stopping() && !has_work(&state) {
+            let woken = self.wake.wait_timeout(state, time);
             drop(woken.unwrap_or_else(PoisonError::into_inner));
         }
     }
@@ -83,29 +109,37 @@ impl Queue {
     /// Says why nothing goes on, and waits before the next attempt.
     fn stall(&self, error: &StoreError) {
         tracing::error!(%error, "the queue stands still");
-        self.turn().stalled = Some(error.to_string());
-        self.wait(RETRY);
+        self.state().stalled = Some(error.to_string());
+        self.wait(RETRY, |_| false);
     }
 
-    fn claim(&self) -> Result<Option<(Claim, Arc<AtomicBool>)>, StoreError> {
-        if self.store.why_read_only().is_some() {
-            return Ok(None);
-        }
-        let pending = self.store.pending()?;
-        let mut turn = self.turn();
-        turn.stalled = None;
-        turn.served.retain(|client, _| pending.iter().any(|job| job.client == *client));
-        let Some(next) = fair::next(&pending, &turn.served) else { return Ok(None) };
-        let Some(claim) = self.store.claim(next.seq, &now())? else { return Ok(None) };
-        turn.n_taken += 1;
-        let n_taken = turn.n_taken;
-        turn.served.insert(next.client.clone(), n_taken);
+    pub(super) fn claim(&self) -> Result<Option<(Claim, Arc<AtomicBool>)>, StoreError> {
         let cancelled = Arc::new(AtomicBool::new(false));
-        turn.running = Some(Running { job: claim.job.clone(), cancelled: cancelled.clone() });
-        Ok(Some((claim, cancelled)))
+        let next = {
+            let mut state = self.state();
+            let Some(next) = state.turns.next().cloned() else { return Ok(None) };
+            // Before it is claimed, so that nobody cancels it unheard.
+            let running = Running { job: next.job.clone(), cancelled: cancelled.clone() };
+            state.running = Some(running);
+            next
+        };
+        let claim = self.store.claim(next.seq, &now());
+        let mut state = self.state();
+        match &claim {
+            Ok(Some(_)) => state.turns.take(&next.job),
+            // It was cancelled just now.
+            Ok(None) => state.turns.remove(&next.job),
+            Err(_) => {}
+        }
+        if !matches!(claim, Ok(Some(_))) {
+            state.running = None;
+        }
+        let claim = claim?;
+        state.stalled = None;
+        Ok(claim.map(|claim| (claim, cancelled)))
     }
 
-    fn run(&self, claim: &Claim, cancelled: &AtomicBool) {
+    pub(super) fn run(&self, claim: &Claim, cancelled: &AtomicBool) {
         match self.persist(cancelled, || self.store.finish_if_known(claim, &now())) {
             Some(false) => {}
             Some(true) => {
@@ -127,10 +161,7 @@ impl Queue {
             Err(Failure::Cancelled) => return self.tell_pair(claim),
         };
         match &swept {
-            Ok(document) => {
-                if let Some(made) = &document.provenance {
-                    self.set_speed(made.operations, made.wall_secs);
-                }
+            Ok(_) => {
                 self.counters.n_done.fetch_add(1, Ordering::Relaxed);
                 self.counters.sweep_millis.fetch_add((1e3 * secs) as u64, Ordering::Relaxed);
                 tracing::info!(job = claim.job, index = claim.index, secs, "swept");
@@ -144,7 +175,7 @@ impl Queue {
         self.persist(cancelled, || self.store.finish(claim, &outcome, &now()));
         self.tell_pair(claim);
         if swept.is_ok() {
-            self.hub.send(Event::Experiments {});
+            self.events.send(Event::Experiments {});
         }
     }
 
@@ -158,7 +189,7 @@ impl Queue {
         loop {
             match write() {
                 Ok(value) => {
-                    self.turn().stalled = None;
+                    self.state().stalled = None;
                     return Some(value);
                 }
                 Err(error) => self.stall(&error),
@@ -169,9 +200,9 @@ impl Queue {
         }
     }
 
-    fn tell_pair(&self, claim: &Claim) {
+    pub(super) fn tell_pair(&self, claim: &Claim) {
         match self.store.pair(&claim.job, claim.index) {
-            Ok(Some(pair)) => self.hub.send(Event::Pair { job: claim.job.clone(), pair }),
+            Ok(Some(pair)) => self.events.send(Event::Pair { job: claim.job.clone(), pair }),
             // The job was removed meanwhile.
             Ok(None) => {}
             Err(error) => tracing::warn!(%error, "a pair could not be read"),
@@ -201,26 +232,38 @@ impl Queue {
             )));
         }
         let reason = |error: &dyn std::fmt::Display| Failure::Reason(error.to_string());
-        let model = self.model(Some(&claim.model)).ok_or_else(|| {
+        let offered = self.offered(Some(&claim.model)).ok_or_else(|| {
             Failure::Reason(format!("the model `{}` is not offered any more", claim.model))
         })?;
+        let model = &*offered.model;
         let settings = claim.settings.clone().check().map_err(|e| reason(&e))?;
         let mean = self.mean(claim, model, &settings)?;
         let experiment = Experiment::prepare(model, &claim.pair, &settings, mean.as_ref())
             .map_err(|e| reason(&e))?;
         if experiment.id(model).map_err(|e| reason(&e))? != claim.experiment {
             return Err(Failure::Reason(format!(
-                "the model `{}` is another one than when this was submitted: submit it again",
+                "the model `{}`, or how it is computed, is another one than when this was \
+                 submitted: submit it again",
                 claim.model
             )));
         }
-        let program = self.compile(model, &experiment).map_err(|e| reason(&e))?;
-        self.hub.send(Event::Begun { live: live(claim, model, &experiment) });
+        let mut partial = Partial::open(self, claim, &experiment);
+        let finished = partial.found().clone();
+        let program = self.compile(model, &experiment, finished).map_err(|e| reason(&e))?;
+        let mut teller = Teller::new(self, claim, &experiment, &program, &partial);
+        let found: Vec<_> =
+            partial.found().iter().map(|(&trial, reading)| (trial, reading.clone())).collect();
+        let columns = teller.finished(&found);
+        let live = Live { columns, share: teller.share(0.0), ..live(claim, model, &experiment) };
+        self.events.send(Event::Begun { live });
         if let Err(error) = self.announce(&claim.job) {
             tracing::warn!(%error, "a job could not be read");
         }
-        let mut teller = Teller::new(self, claim, &experiment);
         let mut listener = |progress: Progress| {
+            // What is told can be relied on: after an interruption it is still there.
+            if let Progress::Trials { readings, .. } = progress {
+                partial.add(readings, teller.cost());
+            }
             if cancelled.load(Ordering::Relaxed) || self.is_stopping() {
                 return ControlFlow::Break(());
             }
@@ -234,11 +277,23 @@ impl Queue {
         };
         let swept = study::run(model, &[&experiment], &program, &mut listener, &mut done);
         let swept = swept.and_then(|()| made.ok_or(SweepError::Cancelled));
-        swept.map_err(|error| match error {
-            SweepError::Cancelled if cancelled.load(Ordering::Relaxed) => Failure::Cancelled,
-            SweepError::Cancelled => Failure::Stopping,
-            error => reason(&error),
-        })
+        let mut document = match swept {
+            Ok(document) => document,
+            Err(SweepError::Cancelled) if cancelled.load(Ordering::Relaxed) => {
+                return Err(Failure::Cancelled);
+            }
+            Err(SweepError::Cancelled) => {
+                partial.store(teller.cost());
+                return Err(Failure::Stopping);
+            }
+            Err(error) => return Err(reason(&error)),
+        };
+        if let Some(made) = &mut document.provenance {
+            offered.set_speed(made.operations, made.wall_secs);
+            made.wall_secs += partial.found_cost().secs;
+            made.operations += partial.found_cost().operations;
+        }
+        Ok(document)
     }
 }
 
@@ -271,22 +326,33 @@ struct Teller<'a> {
     specification: &'a Specification,
     begin: Instant,
     told_at: Instant,
-    /// The columns of the first grid of layers and positions of which some cells are there.
-    partial: BTreeMap<usize, Partial>,
-    /// That grid and its first position.
+    /// The operations of what is left to compute, and of what was there.
+    operations: f64,
+    found_operations: f64,
+    /// The share of what was left that is done.
+    share: f64,
+    /// The columns of the first grid of layers and positions of which some cells are missing.
+    unfinished: BTreeMap<usize, Unfinished>,
+    /// That grid and its positions.
     shown: Option<(usize, Range<usize>)>,
 }
 
-/// A column of which some cells are there.
+/// A column of which some cells are missing.
 #[derive(Clone)]
-struct Partial {
+struct Unfinished {
     /// How many trials are missing.
     n_missing: usize,
-    readings: Vec<(usize, Reading)>,
+    readings: BTreeMap<usize, Reading>,
 }
 
 impl<'a> Teller<'a> {
-    fn new(queue: &'a Queue, claim: &'a Claim, experiment: &'a Experiment) -> Self {
+    fn new(
+        queue: &'a Queue,
+        claim: &'a Claim,
+        experiment: &'a Experiment,
+        program: &Program,
+        partial: &Partial,
+    ) -> Self {
         let begin = Instant::now();
         let specification = &experiment.specification;
         let shown =
@@ -294,66 +360,94 @@ impl<'a> Teller<'a> {
                 [Axis::Layer(_), Axis::Position(positions)] => Some((i, positions.clone())),
                 _ => None,
             });
-        let mut partial = BTreeMap::new();
+        let mut unfinished = BTreeMap::new();
         for trial in &specification.trials {
             if let Some(position) = column(shown.as_ref(), trial.key) {
-                let none = Partial { n_missing: 0, readings: Vec::new() };
-                partial.entry(position).or_insert(none).n_missing += 1;
+                let none = Unfinished { n_missing: 0, readings: BTreeMap::new() };
+                unfinished.entry(position).or_insert(none).n_missing += 1;
             }
         }
-        Self { queue, claim, specification, begin, told_at: begin, partial, shown }
+        Self {
+            queue,
+            claim,
+            specification,
+            begin,
+            told_at: begin,
+            operations: program.operations.done,
+            found_operations: partial.found_cost().operations,
+            share: 0.0,
+            unfinished,
+            shown,
+        }
+    }
+
+    /// What was done since the beginning.
+    fn cost(&self) -> Cost {
+        let secs = self.begin.elapsed().as_secs_f64();
+        Cost { secs, operations: self.share * self.operations }
+    }
+
+    /// The share of the whole sweep that is done, of which a part may have been there.
+    fn share(&self, share: f64) -> f64 {
+        let all = self.found_operations + self.operations;
+        if all > 0.0 { (self.found_operations + share * self.operations) / all } else { share }
     }
 
     fn tell(&mut self, progress: Progress) {
         let (job, index) = (self.claim.job.clone(), self.claim.index);
         match progress {
-            Progress::Share(share) if self.told_at.elapsed() >= TELL_EVERY => {
-                self.told_at = Instant::now();
-                let left = self.begin.elapsed().as_secs_f64() * (1.0 - share) / share;
-                let left_secs = left.is_finite().then_some(left);
-                self.queue.hub.send(Event::Progress { job, index, share, left_secs });
+            Progress::Share(share) => {
+                self.share = share;
+                if self.told_at.elapsed() >= TELL_EVERY {
+                    self.told_at = Instant::now();
+                    let left = self.begin.elapsed().as_secs_f64() * (1.0 - share) / share;
+                    let left_secs = left.is_finite().then_some(left);
+                    let share = self.share(share);
+                    self.queue.events.send(Event::Progress { job, index, share, left_secs });
+                }
             }
-            Progress::Share(_) | Progress::Pair { .. } => {}
+            Progress::Pair { .. } => {}
             Progress::Runs { readings, .. } => {
                 let roles = study::roles(self.specification, readings);
                 let value =
                     |reading: &Reading| Some(reading.logit_diff).filter(|value| value.is_finite());
                 if let Some([base, source]) = roles {
                     let baselines = LiveBaselines { source: value(&source), base: value(&base) };
-                    self.queue.hub.send(Event::Baselines { job, index, baselines });
+                    self.queue.events.send(Event::Baselines { job, index, baselines });
                 }
             }
             Progress::Trials { readings, .. } => {
                 let columns = self.finished(readings);
                 if !columns.is_empty() {
-                    self.queue.hub.send(Event::Columns { job, index, columns });
+                    self.queue.events.send(Event::Columns { job, index, columns });
                 }
             }
         }
     }
 
-    /// The columns that these trials complete.
+    /// The columns that these trials complete. A trial that was heard before counts once.
     fn finished(&mut self, readings: &[(usize, Reading)]) -> Vec<Column> {
         let mut finished = Vec::new();
         for (trial, reading) in readings {
             let key = self.specification.trials[*trial].key;
             let Some(position) = column(self.shown.as_ref(), key) else { continue };
-            let Some(partial) = self.partial.get_mut(&position) else { continue };
-            partial.n_missing -= 1;
-            partial.readings.push((*trial, reading.clone()));
-            if partial.n_missing == 0
-                && let Some(partial) = self.partial.remove(&position)
+            let Some(unfinished) = self.unfinished.get_mut(&position) else { continue };
+            if unfinished.readings.insert(*trial, reading.clone()).is_none() {
+                unfinished.n_missing -= 1;
+            }
+            if unfinished.n_missing == 0
+                && let Some(whole) = self.unfinished.remove(&position)
             {
-                finished.push(self.column(position, &partial));
+                finished.push(self.column(position, &whole));
             }
         }
         finished
     }
 
     /// A column that is whole.
-    fn column(&self, position: usize, partial: &Partial) -> Column {
+    fn column(&self, position: usize, whole: &Unfinished) -> Column {
         let mut cells = BTreeMap::<usize, Vec<_>>::new();
-        for (trial, reading) in &partial.readings {
+        for (trial, reading) in &whole.readings {
             let trial = &self.specification.trials[*trial];
             cells.entry(trial.key.cell).or_default().push((trial, reading));
         }

@@ -47,10 +47,10 @@ pub async fn events(
     headers: HeaderMap,
 ) -> Result<impl IntoResponse, ApiError> {
     let last = headers.get("last-event-id").and_then(|id| id.to_str().ok());
-    let cursor = last.and_then(|id| app.queue.hub().seq(id));
+    let cursor = last.and_then(|id| app.queue.events().seq(id));
     let keep_alive = KeepAlive::new().interval(app.keep_alive);
     let listener = Listener {
-        news: app.queue.hub().listen(),
+        news: app.queue.events().listen(),
         stop: app.stop.clone(),
         cursor,
         job: query.job,
@@ -102,7 +102,7 @@ impl<Counted: Send + 'static> Listener<Counted> {
             // Whatever comes after this is heard in the next round.
             self.news.borrow_and_update();
             let Some(cursor) = self.cursor else { return self.snapshot().await };
-            match self.app.queue.hub().since(cursor) {
+            match self.app.queue.events().since(cursor) {
                 Resumed::Lost => self.cursor = None,
                 Resumed::Events(events) if events.is_empty() => {
                     tokio::select! {
@@ -121,22 +121,22 @@ impl<Counted: Send + 'static> Listener<Counted> {
 
     async fn snapshot(&mut self) -> Option<Line> {
         // What changes while it is being read is told once more afterwards.
-        let (seq, live) = self.app.queue.hub().now();
+        let (seq, live) = self.app.queue.events().now();
         let job = self.job.clone();
-        let read = self.app.blocking(move |queue| match job {
+        let read = self.app.reading(move |queue| match job {
             None => Ok(queue.active_jobs()?),
-            Some(id) => Ok(queue.job(&id)?.map(|detail| detail.job).into_iter().collect()),
+            Some(id) => Ok(queue.job_row(&id)?.into_iter().collect()),
         });
         // A store that cannot be read ends the stream; the client comes back.
         let jobs = read.await.ok()?;
         let live = live.filter(|live| self.job.as_ref().is_none_or(|job| *job == live.job));
         let event = Event::Snapshot { jobs, live };
-        let json = serde_json::to_string(&event).expect("an event has no map with odd keys");
+        let json = serde_json::to_string(&event).expect("an event is plain");
         self.cursor = Some(seq);
         Some(self.line(seq, event.name(), &json).retry(RETRY))
     }
 
     fn line(&self, seq: u64, name: &str, json: &str) -> Line {
-        Line::default().id(self.app.queue.hub().id(seq)).event(name).data(json)
+        Line::default().id(self.app.queue.events().id(seq)).event(name).data(json)
     }
 }

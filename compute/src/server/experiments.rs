@@ -20,14 +20,14 @@ use shared::positions::Positions;
 use shared::problem::Problem;
 use utoipa::IntoParams;
 
-use super::extract::{Limited, Path, Query};
+use super::App;
+use super::extract::{ImportBody, Path, Query};
 use super::problem::ApiError;
 use super::send::{Kind, send, unchanged};
-use super::{App, N_IMPORT_BYTES};
 use crate::export::{Format, render};
 use crate::jobs::Queue;
 use crate::site;
-use crate::store::{Page, StoredDocument};
+use crate::store::{Page, Present, StoredDocument};
 
 /// The most experiments of a page.
 const N_PAGE: usize = 200;
@@ -81,7 +81,7 @@ pub async fn list(
     };
     let limit = query.limit.map_or(N_DEFAULT_PAGE, |limit| (limit as usize).min(N_PAGE));
     let page = Page { offset: query.offset.unwrap_or(0) as usize, limit };
-    app.blocking(move |queue| Ok(queue.store().experiments(&filter, page)?)).await.map(Json)
+    app.reading(move |queue| Ok(queue.store().experiments(&filter, page)?)).await.map(Json)
 }
 
 /// What experiments can be filtered by.
@@ -91,7 +91,7 @@ pub async fn list(
         (status = "4XX", body = Problem, content_type = "application/problem+json"))
 )]
 pub async fn facets(State(app): State<Arc<App>>) -> Result<Json<Facets>, ApiError> {
-    app.blocking(|queue| Ok(queue.store().facets()?)).await.map(Json)
+    app.reading(|queue| Ok(queue.store().facets()?)).await.map(Json)
 }
 
 /// The list of the newest experiments, as a static site has it.
@@ -100,7 +100,7 @@ pub async fn gallery(
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
     let list = app
-        .blocking(|queue| {
+        .reading(|queue| {
             let page = Page { offset: 0, limit: N_GALLERY };
             let page = queue.store().experiments(&Filter::default(), page)?;
             let list = Gallery { schema: SCHEMA.into(), experiments: page.experiments };
@@ -139,7 +139,7 @@ pub async fn get(
 
 async fn document(app: &Arc<App>, id: &str, headers: &HeaderMap) -> Result<Response, ApiError> {
     let id = id.to_string();
-    let stored = app.blocking(move |queue| stored(queue, &id)).await?;
+    let stored = app.reading(move |queue| stored(queue, &id)).await?;
     Ok(send(headers, Kind::Json, &stored.etag, stored.body.into()))
 }
 
@@ -159,7 +159,7 @@ pub async fn standing(
     State(app): State<Arc<App>>,
     Path(id): Path<String>,
 ) -> Result<Json<Standing>, ApiError> {
-    app.blocking(move |queue| Ok(queue.standing(&id)?)).await.map(Json)
+    app.reading(move |queue| Ok(queue.standing(&id)?)).await.map(Json)
 }
 
 /// How a figure is drawn.
@@ -259,15 +259,16 @@ pub async fn export(
     };
     let options = query.options()?;
     let wanted = id.clone();
-    let stored = app.blocking(move |queue| stored(queue, &wanted)).await?;
+    let stored = app.reading(move |queue| stored(queue, &wanted)).await?;
     let tag = content_id(&format!("{} {word} {options:?} {}", stored.etag, crate::model::VERSION));
     if let Some(unchanged) = unchanged(&headers, &tag) {
         return Ok(unchanged);
     }
     let (kind, bytes) = app
-        .heavy(move |_| {
+        .heavy(move |_, waiting| {
             let mut documents =
                 Document::read(&stored.body).map_err(|error| ApiError::internal(&error))?;
+            waiting.check()?;
             let Some(format) = format else {
                 return Ok((Kind::Html, site::report(&documents)?.into_bytes()));
             };
@@ -325,9 +326,9 @@ async fn change(
     id: String,
     work: impl FnOnce(&Queue, &str) -> Result<bool, ApiError> + Send + 'static,
 ) -> Result<StatusCode, ApiError> {
-    app.blocking(move |queue| match work(queue, &id)? {
+    app.writing(move |queue| match work(queue, &id)? {
         true => {
-            queue.hub().send(Event::Experiments {});
+            queue.events().send(Event::Experiments {});
             Ok(StatusCode::NO_CONTENT)
         }
         false => Err(ApiError::not_found("experiment", &id)),
@@ -335,9 +336,21 @@ async fn change(
     .await
 }
 
+/// What to do with documents that are there already.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct ImportQuery {
+    /// Whether a document replaces the one of its id that is there; otherwise it does so only where
+    /// it says more.
+    #[serde(default)]
+    #[param(required = false)]
+    replace: bool,
+}
+
 /// Stores result documents: one, a JSON array of them, or the notebook's `patching_results.json`.
 #[utoipa::path(
-    post, path = "/api/import", tag = "experiments",
+    post, path = "/api/import", tag = "experiments", params(ImportQuery),
     request_body(content = Document, content_type = "application/json"),
     responses((status = 200, body = Imported),
         (status = "4XX", body = Problem, content_type = "application/problem+json"),
@@ -345,16 +358,17 @@ async fn change(
 )]
 pub async fn import(
     State(app): State<Arc<App>>,
-    Limited(bytes): Limited<N_IMPORT_BYTES>,
+    Query(query): Query<ImportQuery>,
+    ImportBody(bytes): ImportBody,
 ) -> Result<Json<Imported>, ApiError> {
+    let present = if query.replace { Present::Replace } else { Present::Keep };
     let imported = app
-        .heavy(move |queue| {
+        .heavy(move |queue, waiting| {
             let documents =
                 Document::read(&bytes).map_err(|error| ApiError::unusable(error.to_string()))?;
-            let n_new = queue.store().put(&documents)?;
-            if n_new > 0 {
-                queue.hub().send(Event::Experiments {});
-            }
+            waiting.check()?;
+            let n_new = queue.store().put(&documents, present)?;
+            queue.events().send(Event::Experiments {});
             Ok(Imported { ids: documents.into_iter().map(|document| document.id).collect(), n_new })
         })
         .await?;

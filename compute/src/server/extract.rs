@@ -1,11 +1,14 @@
 //! Bodies, queries and path segments whose rejections are problems like any other.
 
+use std::sync::Arc;
+
 use axum::body::Bytes;
 use axum::extract::{FromRequest, FromRequestParts, Request};
 use axum::http::{HeaderMap, StatusCode, header};
-use http_body_util::{BodyExt, LengthLimitError};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde::de::DeserializeOwned;
 
+use super::App;
 use super::problem::ApiError;
 
 /// A query.
@@ -18,37 +21,49 @@ pub struct Query<T>(pub T);
 #[from_request(via(axum::extract::Path), rejection(ApiError))]
 pub struct Path<T>(pub T);
 
-/// A whole body of at most `LIMIT` bytes.
-pub struct Limited<const LIMIT: usize>(pub Bytes);
+/// A whole body, as long as the server's limit for requests allows.
+pub struct Body(pub Bytes);
 
-impl<S: Send + Sync, const LIMIT: usize> FromRequest<S> for Limited<LIMIT> {
+impl FromRequest<Arc<App>> for Body {
     type Rejection = ApiError;
 
-    async fn from_request(request: Request, _: &S) -> Result<Self, ApiError> {
-        let n_bytes = request.headers().get(header::CONTENT_LENGTH);
-        let n_bytes = n_bytes.and_then(|n| n.to_str().ok()?.parse::<u64>().ok());
-        // What says that it is too large is not read at all.
-        if n_bytes.is_some_and(|n| n > LIMIT as u64) {
-            return Err(ApiError::too_large(LIMIT));
-        }
-        let body = http_body_util::Limited::new(request.into_body(), LIMIT);
-        match body.collect().await {
-            Ok(body) => Ok(Self(body.to_bytes())),
-            Err(error) if error.is::<LengthLimitError>() => Err(ApiError::too_large(LIMIT)),
-            Err(error) => {
-                Err(ApiError::bad_request(format!("the body could not be read: {error}")))
-            }
-        }
+    async fn from_request(request: Request, app: &Arc<App>) -> Result<Self, ApiError> {
+        Ok(Self(read(request, app.queue.limits().n_body_bytes).await?))
     }
 }
 
-/// A JSON body of at most `LIMIT` bytes.
-pub struct Json<T, const LIMIT: usize>(pub T);
+/// The same for an import, which may be longer.
+pub struct ImportBody(pub Bytes);
 
-impl<S: Send + Sync, T: DeserializeOwned, const LIMIT: usize> FromRequest<S> for Json<T, LIMIT> {
+impl FromRequest<Arc<App>> for ImportBody {
     type Rejection = ApiError;
 
-    async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
+    async fn from_request(request: Request, app: &Arc<App>) -> Result<Self, ApiError> {
+        Ok(Self(read(request, app.queue.limits().n_import_bytes).await?))
+    }
+}
+
+async fn read(request: Request, limit: usize) -> Result<Bytes, ApiError> {
+    let n_bytes = request.headers().get(header::CONTENT_LENGTH);
+    let n_bytes = n_bytes.and_then(|n| n.to_str().ok()?.parse::<u64>().ok());
+    // What says that it is too large is not read at all.
+    if n_bytes.is_some_and(|n| n > limit as u64) {
+        return Err(ApiError::too_large(limit));
+    }
+    match Limited::new(request.into_body(), limit).collect().await {
+        Ok(body) => Ok(body.to_bytes()),
+        Err(error) if error.is::<LengthLimitError>() => Err(ApiError::too_large(limit)),
+        Err(error) => Err(ApiError::bad_request(format!("the body could not be read: {error}"))),
+    }
+}
+
+/// A JSON body.
+pub struct Json<T>(pub T);
+
+impl<T: DeserializeOwned> FromRequest<Arc<App>> for Json<T> {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, app: &Arc<App>) -> Result<Self, ApiError> {
         if !is_json(request.headers()) {
             return Err(ApiError::new(
                 StatusCode::UNSUPPORTED_MEDIA_TYPE,
@@ -57,7 +72,7 @@ impl<S: Send + Sync, T: DeserializeOwned, const LIMIT: usize> FromRequest<S> for
                 "expected a body with `Content-Type: application/json`",
             ));
         }
-        let Limited(bytes) = Limited::<LIMIT>::from_request(request, state).await?;
+        let Body(bytes) = Body::from_request(request, app).await?;
         match serde_json::from_slice(&bytes) {
             Ok(value) => Ok(Self(value)),
             Err(error) => {

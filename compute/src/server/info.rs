@@ -59,7 +59,7 @@ pub async fn health(State(app): State<Arc<App>>) -> Result<Response, ApiError> {
             format!("{why}; what is there is still shown"),
         ));
     }
-    app.blocking(|queue| Ok(queue.n_queued()?)).await?;
+    app.reading(|queue| Ok(queue.store().check()?)).await?;
     Ok(([(header::CACHE_CONTROL, "no-store")], "ok\n").into_response())
 }
 
@@ -70,8 +70,7 @@ pub async fn health(State(app): State<Arc<App>>) -> Result<Response, ApiError> {
         (status = "4XX", body = Problem, content_type = "application/problem+json"))
 )]
 pub async fn metrics(State(app): State<Arc<App>>) -> Result<Response, ApiError> {
-    let owned = app.clone();
-    let text = app.blocking(move |queue| owned.metrics.text(queue)).await?;
+    let text = app.metrics.text(&app.queue)?;
     let kind = "text/plain; version=0.0.4; charset=utf-8";
     Ok(([(header::CONTENT_TYPE, kind), (header::CACHE_CONTROL, "no-store")], text).into_response())
 }

@@ -17,9 +17,9 @@ use shared::problem::Problem;
 use shared::settings::Settings;
 use utoipa::IntoParams;
 
-use super::extract::{Json as Body, Limited, Path, Query};
+use super::App;
+use super::extract::{Body, Json as JsonBody, Path, Query};
 use super::problem::ApiError;
-use super::{App, N_BODY_BYTES};
 use crate::jobs::N_LISTED_JOBS;
 use crate::store::Page;
 
@@ -71,12 +71,16 @@ fn client(peer: Option<IpAddr>, headers: &HeaderMap) -> String {
 )]
 pub async fn preview(
     State(app): State<Arc<App>>,
-    Body(submission): Body<Submission, N_BODY_BYTES>,
+    JsonBody(submission): JsonBody<Submission>,
 ) -> Result<Json<Preview>, ApiError> {
-    Ok(Json(app.heavy(move |queue| Ok(queue.preview(&submission)?)).await?))
+    Ok(Json(
+        app.heavy(move |queue, waiting| Ok(queue.preview(&submission, &|| waiting.is_over())?))
+            .await?,
+    ))
 }
 
-/// Submits pairs or a table. All pairs are accepted, or none and every bad row is named.
+/// Submits pairs or a table. All pairs are accepted, or none and every bad row is named. A pair that
+/// has a result is done at once, unless `again` asks for it to be computed once more.
 #[utoipa::path(
     post, path = "/api/jobs", tag = "jobs", request_body = Submission,
     responses((status = 201, body = JobDetail),
@@ -86,9 +90,22 @@ pub async fn preview(
 pub async fn submit(
     State(app): State<Arc<App>>,
     Client(client): Client,
-    Body(submission): Body<Submission, N_BODY_BYTES>,
-) -> Result<(StatusCode, [(header::HeaderName, String); 1], Json<JobDetail>), ApiError> {
-    let detail = app.heavy(move |queue| Ok(queue.submit(submission, &client)?)).await?;
+    JsonBody(submission): JsonBody<Submission>,
+) -> Result<Submitted, ApiError> {
+    submitted(&app, submission, client).await
+}
+
+/// Where the job is, and what it is.
+type Submitted = (StatusCode, [(header::HeaderName, String); 1], Json<JobDetail>);
+
+async fn submitted(
+    app: &Arc<App>,
+    submission: Submission,
+    client: String,
+) -> Result<Submitted, ApiError> {
+    let detail = app
+        .heavy(move |queue, waiting| Ok(queue.submit(submission, &client, &|| waiting.is_over())?))
+        .await?;
     let location = format!("/api/jobs/{}", detail.job.id);
     Ok((StatusCode::CREATED, [(header::LOCATION, location)], Json(detail)))
 }
@@ -111,6 +128,10 @@ pub struct TableQuery {
     source: Option<String>,
     /// The base sentence's column.
     base: Option<String>,
+    /// Compute pairs that have a result once more; what comes of it takes the result's place.
+    #[serde(default)]
+    #[param(required = false)]
+    again: bool,
 }
 
 /// Takes a query apart.
@@ -148,8 +169,8 @@ pub async fn submit_table(
     State(app): State<Arc<App>>,
     Client(client): Client,
     Query(query): Query<Vec<(String, String)>>,
-    Limited(bytes): Limited<N_BODY_BYTES>,
-) -> Result<(StatusCode, [(header::HeaderName, String); 1], Json<JobDetail>), ApiError> {
+    Body(bytes): Body,
+) -> Result<Submitted, ApiError> {
     let (query, settings) = table_query(query)?;
     let text = match std::str::from_utf8(&bytes) {
         Ok(text) => text.trim_start_matches('\u{feff}').to_string(),
@@ -173,10 +194,9 @@ pub async fn submit_table(
             columns: TableColumns { entity: query.entity, source: query.source, base: query.base },
         }),
         settings,
+        again: query.again,
     };
-    let detail = app.heavy(move |queue| Ok(queue.submit(submission, &client)?)).await?;
-    let location = format!("/api/jobs/{}", detail.job.id);
-    Ok((StatusCode::CREATED, [(header::LOCATION, location)], Json(detail)))
+    submitted(&app, submission, client).await
 }
 
 /// Which jobs to list.
@@ -207,7 +227,7 @@ pub async fn list(
 ) -> Result<Json<JobList>, ApiError> {
     let limit = query.limit.map_or(N_LISTED_JOBS, |limit| (limit as usize).min(N_LISTED_JOBS));
     let page = Page { offset: query.offset.unwrap_or(0) as usize, limit };
-    let jobs = app.blocking(move |queue| Ok(queue.jobs(query.state, page)?)).await?;
+    let jobs = app.reading(move |queue| Ok(queue.jobs(query.state, page)?)).await?;
     Ok(Json(JobList { jobs }))
 }
 
@@ -221,7 +241,7 @@ pub async fn get(
     State(app): State<Arc<App>>,
     Path(id): Path<String>,
 ) -> Result<Json<JobDetail>, ApiError> {
-    app.blocking(move |queue| queue.job(&id)?.ok_or_else(|| ApiError::not_found("job", &id)))
+    app.reading(move |queue| queue.job(&id)?.ok_or_else(|| ApiError::not_found("job", &id)))
         .await
         .map(Json)
 }
@@ -237,7 +257,7 @@ pub async fn cancel(
     State(app): State<Arc<App>>,
     Path(id): Path<String>,
 ) -> Result<Json<JobDetail>, ApiError> {
-    app.blocking(move |queue| queue.cancel(&id)?.ok_or_else(|| ApiError::not_found("job", &id)))
+    app.writing(move |queue| queue.cancel(&id)?.ok_or_else(|| ApiError::not_found("job", &id)))
         .await
         .map(Json)
 }
@@ -253,7 +273,7 @@ pub async fn remove(
     State(app): State<Arc<App>>,
     Path(id): Path<String>,
 ) -> Result<StatusCode, ApiError> {
-    app.blocking(move |queue| match queue.remove_job(&id)? {
+    app.writing(move |queue| match queue.remove_job(&id)? {
         true => Ok(StatusCode::NO_CONTENT),
         false => Err(ApiError::not_found("job", &id)),
     })

@@ -18,6 +18,7 @@ mod send;
 mod viewer;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::Router;
@@ -26,7 +27,7 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::compression::CompressionLayer;
 
@@ -38,12 +39,13 @@ use self::viewer::Viewer;
 use crate::jobs::Queue;
 use crate::site;
 
-/// The most bytes of a request to sweep or to preview.
-pub const N_BODY_BYTES: usize = 4 << 20;
-/// The most bytes of an import.
-pub const N_IMPORT_BYTES: usize = 64 << 20;
 /// How many requests may compute something at a time: previews, figures, tables.
 const N_HEAVY: usize = 2;
+/// How many requests may wait to write at a time. Those and the ones that compute leave threads to
+/// the ones that only read, however slow the disk is.
+const N_WRITING: usize = 4;
+/// How many threads wait for the disk or compute for requests.
+pub const N_THREADS: usize = 16;
 
 /// How the server behaves.
 #[derive(Clone)]
@@ -72,7 +74,8 @@ pub struct App {
     guard: Guard,
     viewer: Viewer,
     metrics: Metrics,
-    heavy: Semaphore,
+    heavy: Arc<Semaphore>,
+    writing: Arc<Semaphore>,
     request_time: Duration,
     keep_alive: Duration,
     /// Turns true when the server stops: event streams end then.
@@ -83,19 +86,20 @@ impl App {
     /// Everything but the socket.
     pub fn new(queue: Arc<Queue>, settings: ServerSettings, stop: watch::Receiver<bool>) -> Self {
         Self {
-            metrics: Metrics::new(queue.clone()),
+            metrics: Metrics::default(),
             queue,
             guard: settings.guard,
             viewer: Viewer::new(site::viewer()),
-            heavy: Semaphore::new(N_HEAVY),
+            heavy: Arc::new(Semaphore::new(N_HEAVY)),
+            writing: Arc::new(Semaphore::new(N_WRITING)),
             request_time: settings.request_time,
             keep_alive: settings.keep_alive,
             stop,
         }
     }
 
-    /// Runs `work`, which waits for the disk, beside the threads that answer.
-    async fn blocking<T: Send + 'static>(
+    /// Runs `work`, which reads from the disk, beside the threads that answer.
+    async fn reading<T: Send + 'static>(
         self: &Arc<Self>,
         work: impl FnOnce(&Queue) -> Result<T, ApiError> + Send + 'static,
     ) -> Result<T, ApiError> {
@@ -103,14 +107,68 @@ impl App {
         tokio::task::spawn_blocking(move || work(&queue)).await?
     }
 
-    /// The same for work that takes a processor's time: only so much of it at once.
-    async fn heavy<T: Send + 'static>(
+    /// The same for work that writes: only so much of it at once.
+    async fn writing<T: Send + 'static>(
         self: &Arc<Self>,
         work: impl FnOnce(&Queue) -> Result<T, ApiError> + Send + 'static,
     ) -> Result<T, ApiError> {
-        let app = self.clone();
-        let _permit = app.heavy.acquire().await.map_err(|e| ApiError::internal(&e))?;
-        self.blocking(work).await
+        // Whoever goes away does not make room for another before the work is done.
+        let permit = permit(&self.writing).await?;
+        self.reading(move |queue| {
+            let _permit = permit;
+            work(queue)
+        })
+        .await
+    }
+
+    /// The same for work that takes a processor's time. It is told when nobody waits for it any
+    /// more.
+    async fn heavy<T: Send + 'static>(
+        self: &Arc<Self>,
+        work: impl FnOnce(&Queue, &Waiting) -> Result<T, ApiError> + Send + 'static,
+    ) -> Result<T, ApiError> {
+        let permit = permit(&self.heavy).await?;
+        let (waiting, _gone) = Waiting::new();
+        self.reading(move |queue| {
+            let _permit = permit;
+            waiting.check()?;
+            work(queue, &waiting)
+        })
+        .await
+    }
+}
+
+async fn permit(of: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, ApiError> {
+    of.clone().acquire_owned().await.map_err(|error| ApiError::internal(&error))
+}
+
+/// Tells whether somebody still waits for what is being computed.
+#[derive(Clone)]
+struct Waiting(Arc<AtomicBool>);
+
+/// Dropped with the request that waits: when it is answered, took too long, or its client went
+/// away.
+struct Gone(Arc<AtomicBool>);
+
+impl Waiting {
+    fn new() -> (Self, Gone) {
+        let flag = Arc::new(AtomicBool::new(true));
+        (Self(flag.clone()), Gone(flag))
+    }
+
+    fn is_over(&self) -> bool {
+        !self.0.load(Ordering::Relaxed)
+    }
+
+    /// Ends work that nobody waits for.
+    fn check(&self) -> Result<(), ApiError> {
+        if self.is_over() { Err(ApiError::nobody_waits()) } else { Ok(()) }
+    }
+}
+
+impl Drop for Gone {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Relaxed);
     }
 }
 
@@ -185,3 +243,6 @@ async fn short_address(request: Request, next: Next) -> Response {
     }
     next.run(request).await
 }
+
+#[cfg(test)]
+mod tests;

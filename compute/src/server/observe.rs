@@ -48,9 +48,9 @@ impl Drop for CountedListener {
     }
 }
 
-impl Metrics {
+impl Default for Metrics {
     /// Nothing counted yet.
-    pub fn new(_queue: Arc<Queue>) -> Self {
+    fn default() -> Self {
         let mut registry = Registry::with_prefix("patchboard");
         let requests = Family::<Labels, Counter>::default();
         let seconds = Histogram::new([0.001, 0.005, 0.02, 0.1, 0.5, 2.0, 10.0, 60.0]);
@@ -62,7 +62,9 @@ impl Metrics {
         let epoch = since.map_or(0, |since| since.as_secs());
         Self { registry, requests, seconds, listeners, epoch, n_requests: AtomicU64::new(0) }
     }
+}
 
+impl Metrics {
     /// Counts a listener.
     pub fn listener(&self) -> CountedListener {
         self.listeners.inc();
@@ -88,7 +90,7 @@ impl Metrics {
         let millis = counters.sweep_millis.load(Ordering::Relaxed);
         let secs = ConstCounter::new(millis as f64 / 1e3);
         own.register("sweep_seconds", "Time spent sweeping", secs);
-        let n_queued = i64::try_from(queue.n_queued()?).unwrap_or(i64::MAX);
+        let n_queued = i64::try_from(queue.n_queued()).unwrap_or(i64::MAX);
         own.register("pairs_queued", "Pairs that wait", ConstGauge::new(n_queued));
         let stalled = i64::from(queue.stalled().is_some());
         own.register("queue_stalled", "Whether the queue stands still", ConstGauge::new(stalled));

@@ -9,6 +9,7 @@ use crate::export::ExportError;
 use crate::jobs::IntakeError;
 use crate::site::SiteError;
 use crate::store::StoreError;
+use crate::sweep::SweepError;
 
 /// What a client is told instead of what it asked for.
 #[derive(Debug)]
@@ -59,6 +60,16 @@ impl ApiError {
             "internal",
             "The server failed",
             "the server could not do this, and its log says why: try again, or tell whoever runs it",
+        )
+    }
+
+    /// What comes of work that was broken off because its client went away: nobody reads it.
+    pub fn nobody_waits() -> Self {
+        Self::new(
+            StatusCode::REQUEST_TIMEOUT,
+            "timeout",
+            "Nobody waited for the answer",
+            "the client went away before the answer was there: ask again",
         )
     }
 
@@ -115,6 +126,7 @@ impl From<IntakeError> for ApiError {
     fn from(error: IntakeError) -> Self {
         match error {
             IntakeError::Store(error) => error.into(),
+            IntakeError::Sweep(SweepError::Cancelled) => Self::nobody_waits(),
             IntakeError::Rows { rows, .. } if rows.is_empty() => Self::unusable("the table is bad"),
             IntakeError::Rows { n, rows } => Self::new(
                 StatusCode::UNPROCESSABLE_ENTITY,

@@ -27,22 +27,40 @@ pub struct StoredDocument {
     pub body: Vec<u8>,
 }
 
+/// What becomes of a document that is there already when another of its id is stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Present {
+    /// It stays, unless the other says more.
+    Keep,
+    /// It is replaced.
+    Replace,
+}
+
+/// What a result must say to be what was asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Wanted {
+    /// Whether the whole vocabulary was read at every cell.
+    pub readout: bool,
+    /// How many cells were verified; all of them where the grid has fewer.
+    pub n_verified: usize,
+}
+
 /// Words of a search beyond these are not looked for.
 const N_WORDS: usize = 16;
 /// The most values of a facet.
 const N_FACETS: usize = 200;
 
 impl Store {
-    /// Stores documents. One that is there already stays as it is, unless the new one says more;
-    /// one that was deleted comes back. Returns how many are new or came back.
+    /// Stores documents. One that is there already stays as it is unless the new one says more or
+    /// it is to be replaced. Returns how many were not there before, or were deleted.
     ///
     /// # Errors
     /// A store that cannot be written to.
-    pub fn put(&self, documents: &[Document]) -> Result<usize> {
+    pub fn put(&self, documents: &[Document], present: Present) -> Result<usize> {
         self.write(|transaction| {
             let mut n_new = 0;
             for document in documents {
-                n_new += usize::from(put(transaction, document)?);
+                n_new += usize::from(put(transaction, document, present)?);
             }
             Ok(n_new)
         })
@@ -61,15 +79,12 @@ impl Store {
         })
     }
 
-    /// Which of `ids` have a result that says all that is asked for. A deleted one counts: asking
-    /// for it again brings it back.
+    /// Which of `ids` have a result that says all that is wanted. One that was deleted has none.
     ///
     /// # Errors
     /// What SQLite reports.
-    pub fn known(&self, ids: &[String], readout: bool, verify: bool) -> Result<Vec<bool>> {
-        self.read(|connection| {
-            ids.iter().map(|id| is_known(connection, id, readout, verify)).collect()
-        })
+    pub fn known(&self, ids: &[String], wanted: Wanted) -> Result<Vec<bool>> {
+        self.read(|connection| ids.iter().map(|id| is_known(connection, id, wanted)).collect())
     }
 
     /// A page of the experiments that pass `filter`, in its order.
@@ -147,17 +162,6 @@ impl Store {
             Ok(transaction.execute(sql, [id])? > 0)
         })
     }
-
-    /// Forgets what was deleted longer ago than `n_days`. Returns how many.
-    ///
-    /// # Errors
-    /// A store that cannot be written to.
-    pub fn purge(&self, n_days: u32) -> Result<usize> {
-        self.write(|transaction| {
-            let sql = "DELETE FROM experiments WHERE deleted_at < unixepoch() - ?1 * 86400";
-            Ok(transaction.execute(sql, [n_days])?)
-        })
-    }
 }
 
 /// The conditions of a filter and their values; all of the conditions are fixed texts.
@@ -190,39 +194,28 @@ pub(super) fn page_sql(conditions: &str, sort: Sort) -> String {
     )
 }
 
-fn is_known(connection: &Connection, id: &str, readout: bool, verify: bool) -> Result<bool> {
-    let sql = "SELECT count(*) FROM experiments
-        WHERE id = ?1 AND has_readout >= ?2 AND (n_verified > 0) >= ?3";
+/// Whether there is a result of this id that says all that is wanted.
+pub(super) fn is_known(connection: &Connection, id: &str, wanted: Wanted) -> Result<bool> {
+    let sql = "SELECT EXISTS (SELECT 1 FROM experiments
+        WHERE id = ?1 AND deleted_at IS NULL AND (has_readout OR NOT ?2)
+            AND (n_verified >= ?3 OR (n_cells > 0 AND n_verified >= n_cells)))";
     let mut statement = connection.prepare_cached(sql)?;
-    Ok(statement.query_row(params![id, readout, verify], |row| row.get::<_, usize>(0))? > 0)
-}
-
-/// Brings a known experiment back if it was deleted. Returns whether it is known.
-pub(super) fn reuse(
-    transaction: &Transaction,
-    id: &str,
-    readout: bool,
-    verify: bool,
-) -> Result<bool> {
-    if !is_known(transaction, id, readout, verify)? {
-        return Ok(false);
-    }
-    let sql = "UPDATE experiments SET deleted_at = NULL WHERE id = ?1 AND deleted_at IS NOT NULL";
-    transaction.execute(sql, [id])?;
-    Ok(true)
+    Ok(statement.query_row(params![id, wanted.readout, wanted.n_verified], |row| row.get(0))?)
 }
 
 /// Stores a document; see [`Store::put`].
-pub(super) fn put(transaction: &Transaction, document: &Document) -> Result<bool> {
+pub(super) fn put(
+    transaction: &Transaction,
+    document: &Document,
+    present: Present,
+) -> Result<bool> {
     let n_verified = document.verification.as_ref().map_or(0, |v| v.n_cells);
-    let was_deleted: Option<bool> = transaction
-        .prepare_cached("SELECT deleted_at IS NOT NULL FROM experiments WHERE id = ?1")?
-        .query_row([&document.id], |row| row.get(0))
-        .optional()?;
-    if was_deleted.is_some()
-        && reuse(transaction, &document.id, document.has_readout(), n_verified > 0)?
-    {
-        return Ok(was_deleted == Some(true));
+    let sql = "SELECT EXISTS (SELECT 1 FROM experiments WHERE id = ?1 AND deleted_at IS NULL)";
+    let is_there: bool =
+        transaction.prepare_cached(sql)?.query_row([&document.id], |row| row.get(0))?;
+    let wanted = Wanted { readout: document.has_readout(), n_verified };
+    if present == Present::Keep && is_known(transaction, &document.id, wanted)? {
+        return Ok(false);
     }
     let entry = Entry::of(document);
     let site = entry.site.map_or("", Site::name);
@@ -237,9 +230,10 @@ pub(super) fn put(transaction: &Transaction, document: &Document) -> Result<bool
     let seq: i64 = transaction
         .prepare_cached(
             "INSERT INTO experiments (id, entity, model, site, finished_at, contrast, has_readout,
-                n_verified, search) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
+                n_verified, n_cells, search) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)
             ON CONFLICT (id) DO UPDATE SET entity = ?2, model = ?3, site = ?4, finished_at = ?5,
-                contrast = ?6, has_readout = ?7, n_verified = ?8, search = ?9, deleted_at = NULL
+                contrast = ?6, has_readout = ?7, n_verified = ?8, n_cells = ?9, search = ?10,
+                deleted_at = NULL
             RETURNING seq",
         )?
         .query_row(
@@ -252,17 +246,18 @@ pub(super) fn put(transaction: &Transaction, document: &Document) -> Result<bool
                 entry.contrast().unwrap_or(-1.0),
                 document.has_readout(),
                 n_verified,
+                entry.n_layers * entry.n_columns,
                 search.join("\n").to_lowercase(),
             ],
             |row| row.get(0),
         )?;
     let body = document.to_json();
-    let entry = serde_json::to_string(&entry).expect("an entry has no map with odd keys");
+    let entry = serde_json::to_string(&entry).expect("an entry is plain");
     transaction
         .prepare_cached(
             "INSERT INTO documents (seq, etag, entry, body) VALUES (?1, ?2, ?3, ?4)
             ON CONFLICT (seq) DO UPDATE SET etag = ?2, entry = ?3, body = ?4",
         )?
         .execute(params![seq, content_id(&body), entry, body.into_bytes()])?;
-    Ok(was_deleted != Some(false))
+    Ok(!is_there)
 }

@@ -1,12 +1,12 @@
 //! Jobs and their pairs.
 
 use rusqlite::{Connection, OptionalExtension, Row, ToSql, Transaction, params};
-use shared::document::{Document, content_id};
+use shared::document::Document;
 use shared::job::{Job, JobDetail, JobPair, Standing, State};
 use shared::pairs::Pair;
 use shared::settings::Settings;
 
-use super::{Result, Store, experiments};
+use super::{Present, Result, Store, Wanted, experiments};
 
 /// A job to store.
 #[derive(Debug, Clone)]
@@ -19,6 +19,8 @@ pub struct NewJob {
     pub model: String,
     /// What is the same for all pairs.
     pub settings: Settings,
+    /// Whether its pairs are computed even where there are results, which are replaced.
+    pub again: bool,
     /// When, in UTC.
     pub now: String,
     /// Its pairs.
@@ -64,8 +66,22 @@ pub struct Claim {
     pub pair: Pair,
     /// The id that the result will have.
     pub experiment: String,
-    /// How often it was begun, this time included.
+    /// Whether it is computed even where there is a result, which is replaced.
+    pub again: bool,
+    /// How often it was begun since it last came forward, this time included.
     pub n_begun: usize,
+}
+
+impl Claim {
+    /// What its result must say.
+    pub fn wanted(&self) -> Wanted {
+        wanted(&self.settings)
+    }
+}
+
+/// What results of these settings must say.
+pub fn wanted(settings: &Settings) -> Wanted {
+    Wanted { readout: settings.readout, n_verified: settings.verify }
 }
 
 /// What came of a claimed pair.
@@ -80,10 +96,7 @@ pub enum Outcome<'a> {
 }
 
 const JOB: &str = "SELECT j.id, j.name, j.model, j.settings, j.state, j.submitted_at, j.started_at,
-    j.finished_at,
-    (SELECT count(*) FROM pairs WHERE job = j.seq),
-    (SELECT count(*) FROM pairs WHERE job = j.seq AND state = 'done'),
-    (SELECT count(*) FROM pairs WHERE job = j.seq AND state = 'failed'),
+    j.finished_at, j.n_pairs, j.n_done, j.n_failed,
     CASE WHEN j.state = 'failed' THEN
         (SELECT error FROM pairs WHERE job = j.seq AND state = 'failed' ORDER BY idx LIMIT 1) END
     FROM jobs j";
@@ -92,51 +105,57 @@ const PAIR: &str = "SELECT p.idx, p.pair, p.experiment, p.state, p.error
     FROM pairs p JOIN jobs j ON j.seq = p.job";
 
 impl Store {
-    /// Puts back what was being run when the last server stopped. Returns how many pairs.
+    /// Puts back what was being run when the last server stopped. Returns the jobs, each with the
+    /// number of pairs that were put back.
     ///
     /// # Errors
     /// A store that cannot be written to.
-    pub fn recover(&self) -> Result<usize> {
+    pub fn recover(&self) -> Result<Vec<Pending>> {
         self.write(|transaction| {
-            let sql = "UPDATE pairs SET state = 'queued' WHERE state = 'running'
-                AND job IN (SELECT seq FROM jobs WHERE state IN ('queued', 'running'))";
-            Ok(transaction.execute(sql, [])?)
+            let sql = "SELECT j.seq, j.id, j.client, count(*) FROM jobs j
+                JOIN pairs p ON p.job = j.seq AND p.state = 'running'
+                WHERE j.state IN ('queued', 'running') GROUP BY j.seq ORDER BY j.seq";
+            let jobs = pending(transaction, sql)?;
+            let sql = "UPDATE pairs SET state = 'queued' WHERE job = ?1 AND state = 'running'";
+            for job in &jobs {
+                transaction.execute(sql, [job.seq])?;
+            }
+            Ok(jobs)
         })
     }
 
-    /// Stores a job. Pairs whose results are known are done at once. Returns its id.
+    /// Stores a job. Pairs whose results are known are done at once, unless they are to be computed
+    /// again. Returns the job with the number of pairs that wait.
     ///
     /// # Errors
     /// A store that cannot be written to.
-    pub fn submit(&self, new: &NewJob) -> Result<String> {
+    pub fn submit(&self, new: &NewJob) -> Result<Pending> {
         self.write(|transaction| {
             let settings = &new.settings;
             let settings_json = serde_json::to_string(settings).expect("settings are plain");
-            transaction
-                .prepare_cached(
-                    "INSERT INTO jobs (id, client, name, model, settings, state, submitted_at)
-                    VALUES (hex(randomblob(10)), ?1, ?2, ?3, ?4, 'queued', ?5)",
-                )?
-                .execute(params![new.client, new.name, new.model, settings_json, new.now])?;
-            let seq = transaction.last_insert_rowid();
-            let id = content_id(&format!("{seq} {} {}", new.now, new.client));
-            transaction.execute("UPDATE jobs SET id = ?1 WHERE seq = ?2", params![id, seq])?;
+            let sql = "INSERT INTO jobs (id, client, name, model, settings, again, state,
+                    submitted_at)
+                VALUES (lower(hex(randomblob(10))), ?1, ?2, ?3, ?4, ?5, 'queued', ?6)
+                RETURNING seq, id";
+            let values =
+                params![new.client, new.name, new.model, settings_json, new.again, new.now];
+            let (seq, job): (i64, String) = transaction
+                .prepare_cached(sql)?
+                .query_row(values, |row| Ok((row.get(0)?, row.get(1)?)))?;
             let mut insert = transaction.prepare_cached(
                 "INSERT INTO pairs (job, idx, pair, experiment, state) VALUES (?1, ?2, ?3, ?4, ?5)",
             )?;
+            let mut n_queued = 0;
             for (index, NewPair { pair, experiment }) in new.pairs.iter().enumerate() {
-                let known = experiments::reuse(
-                    transaction,
-                    experiment,
-                    settings.readout,
-                    settings.verify > 0,
-                )?;
-                let state = if known { State::Done } else { State::Queued };
+                let is_done =
+                    !new.again && experiments::is_known(transaction, experiment, wanted(settings))?;
+                let state = if is_done { State::Done } else { State::Queued };
+                n_queued += usize::from(!is_done);
                 let pair = serde_json::to_string(pair).expect("a pair is plain");
                 insert.execute(params![seq, index, pair, experiment, state.name()])?;
             }
             finish_if_over(transaction, seq, &new.now)?;
-            Ok(id)
+            Ok(Pending { seq, job, client: new.client.clone(), n_queued })
         })
     }
 
@@ -146,19 +165,21 @@ impl Store {
     /// What SQLite reports.
     pub fn pending(&self) -> Result<Vec<Pending>> {
         self.read(|connection| {
-            let sql = "SELECT j.seq, j.id, j.client,
-                    (SELECT count(*) FROM pairs WHERE job = j.seq AND state = 'queued') AS n
-                FROM jobs j WHERE j.state IN ('queued', 'running') AND n > 0 ORDER BY j.seq";
-            let mut statement = connection.prepare_cached(sql)?;
-            let rows = statement.query_map([], |row| {
-                Ok(Pending {
-                    seq: row.get(0)?,
-                    job: row.get(1)?,
-                    client: row.get(2)?,
-                    n_queued: row.get(3)?,
-                })
-            })?;
-            Ok(rows.collect::<rusqlite::Result<_>>()?)
+            pending(
+                connection,
+                "SELECT seq, id, client, n_queued FROM jobs
+                WHERE state IN ('queued', 'running') AND n_queued > 0 ORDER BY seq",
+            )
+        })
+    }
+
+    /// Whether the database can be read.
+    ///
+    /// # Errors
+    /// What SQLite reports.
+    pub fn check(&self) -> Result<()> {
+        self.read(|connection| {
+            Ok(connection.query_row("SELECT EXISTS (SELECT 1 FROM jobs)", [], |_| Ok(()))?)
         })
     }
 
@@ -192,23 +213,26 @@ impl Store {
                 .optional()?;
             let Some((index, pair, experiment, n_begun)) = taken else { return Ok(None) };
             let sql = "UPDATE jobs SET state = 'running', started_at = coalesce(started_at, ?2)
-                WHERE seq = ?1 RETURNING id, model, settings";
-            let (job, model, settings) =
-                transaction.prepare_cached(sql)?.query_row(params![seq, now], |row| {
-                    Ok((row.get(0)?, row.get(1)?, json(row, 2)?))
-                })?;
-            Ok(Some(Claim { seq, job, model, settings, index, pair, experiment, n_begun }))
+                WHERE seq = ?1 RETURNING id, model, settings, again";
+            let claim = transaction.prepare_cached(sql)?.query_row(params![seq, now], |row| {
+                let (job, model, settings) = (row.get(0)?, row.get(1)?, json(row, 2)?);
+                let again = row.get(3)?;
+                Ok(Claim { seq, job, model, settings, index, pair, experiment, again, n_begun })
+            })?;
+            Ok(Some(claim))
         })
     }
 
-    /// Whether the result of a claimed pair is there by now; then the pair is done.
+    /// Whether the result of a claimed pair is there by now and is not to be computed again; then
+    /// the pair is done.
     ///
     /// # Errors
     /// A store that cannot be written to.
     pub fn finish_if_known(&self, claim: &Claim, now: &str) -> Result<bool> {
         self.write(|transaction| {
-            let (readout, verify) = (claim.settings.readout, claim.settings.verify > 0);
-            let known = experiments::reuse(transaction, &claim.experiment, readout, verify)?;
+            let known = !claim.again
+                && is_running(transaction, claim)?
+                && experiments::is_known(transaction, &claim.experiment, claim.wanted())?;
             if known {
                 set_pair(transaction, claim, State::Done, None)?;
                 finish_if_over(transaction, claim.seq, now)?;
@@ -224,17 +248,13 @@ impl Store {
     /// A store that cannot be written to; then nothing has changed.
     pub fn finish(&self, claim: &Claim, outcome: &Outcome, now: &str) -> Result<()> {
         self.write(|transaction| {
-            let sql = "SELECT state FROM pairs WHERE job = ?1 AND idx = ?2";
-            let state: Option<String> = transaction
-                .prepare_cached(sql)?
-                .query_row(params![claim.seq, claim.index], |row| row.get(0))
-                .optional()?;
-            if state.as_deref() != Some(State::Running.name()) {
+            if !is_running(transaction, claim)? {
                 return Ok(());
             }
             match outcome {
                 Outcome::Done(document) => {
-                    experiments::put(transaction, document)?;
+                    let present = if claim.again { Present::Replace } else { Present::Keep };
+                    experiments::put(transaction, document, present)?;
                     set_pair(transaction, claim, State::Done, None)?;
                 }
                 Outcome::Failed(why) => set_pair(transaction, claim, State::Failed, Some(why))?,
@@ -288,6 +308,14 @@ impl Store {
             let pairs = pairs(connection, "WHERE j.id = ?1 ORDER BY p.idx", &[&id])?;
             Ok(Some(JobDetail { job, pairs }))
         })
+    }
+
+    /// A job without its pairs, of which none is read.
+    ///
+    /// # Errors
+    /// What SQLite reports.
+    pub fn job_row(&self, id: &str) -> Result<Option<Job>> {
+        self.read(|connection| Ok(jobs(connection, "WHERE j.id = ?1", &[&id])?.pop()))
     }
 
     /// One pair of a job.
@@ -349,6 +377,19 @@ impl Store {
     }
 }
 
+fn pending(connection: &Connection, sql: &str) -> Result<Vec<Pending>> {
+    let mut statement = connection.prepare_cached(sql)?;
+    let rows = statement.query_map([], |row| {
+        Ok(Pending {
+            seq: row.get(0)?,
+            job: row.get(1)?,
+            client: row.get(2)?,
+            n_queued: row.get(3)?,
+        })
+    })?;
+    Ok(rows.collect::<rusqlite::Result<_>>()?)
+}
+
 fn jobs(connection: &Connection, rest: &str, values: &[&dyn ToSql]) -> Result<Vec<Job>> {
     let mut statement = connection.prepare_cached(&format!("{JOB} {rest}"))?;
     let rows = statement.query_map(values, |row| {
@@ -392,6 +433,14 @@ fn pairs(connection: &Connection, rest: &str, values: &[&dyn ToSql]) -> Result<V
 fn seq_of(transaction: &Transaction, id: &str) -> Result<Option<i64>> {
     let sql = "SELECT seq FROM jobs WHERE id = ?1";
     Ok(transaction.query_row(sql, [id], |row| row.get(0)).optional()?)
+}
+
+/// Whether a claimed pair was neither cancelled nor removed meanwhile.
+fn is_running(transaction: &Transaction, claim: &Claim) -> Result<bool> {
+    let sql = "SELECT EXISTS
+        (SELECT 1 FROM pairs WHERE job = ?1 AND idx = ?2 AND state = 'running')";
+    let mut statement = transaction.prepare_cached(sql)?;
+    Ok(statement.query_row(params![claim.seq, claim.index], |row| row.get(0))?)
 }
 
 fn set_pair(

@@ -5,6 +5,8 @@
 
 mod experiments;
 mod jobs;
+mod partials;
+mod purge;
 mod schema;
 
 use std::fs::{File, TryLockError};
@@ -15,8 +17,8 @@ use std::time::Duration;
 
 use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavior};
 
-pub use experiments::{Page, StoredDocument};
-pub use jobs::{Claim, NewJob, NewPair, Outcome, Pending};
+pub use experiments::{Page, Present, StoredDocument, Wanted};
+pub use jobs::{Claim, NewJob, NewPair, Outcome, Pending, wanted};
 
 /// The database's file in the data folder.
 pub const FILE: &str = "patchboard.db";
@@ -238,10 +240,12 @@ fn open_writer(path: &Path) -> Result<Connection> {
     let open = || {
         let mut connection = Connection::open(path)?;
         connection.busy_timeout(BUSY)?;
+        purge::begin_shrinkable(&connection)?;
         connection.pragma_update(None, "journal_mode", "WAL")?;
         connection.pragma_update(None, "synchronous", "FULL")?;
         connection.pragma_update(None, "foreign_keys", "ON")?;
         schema::migrate(&mut connection)?;
+        purge::make_shrinkable(&connection)?;
         Ok(connection)
     };
     open().map_err(|error| match error {

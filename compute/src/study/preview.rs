@@ -21,13 +21,21 @@ impl Experiment {
     /// read once more for them alone.
     ///
     /// # Errors
-    /// [`SweepError`].
-    pub fn baselines(&self, model: &Model) -> Result<Option<Baselines>, SweepError> {
+    /// [`SweepError`]; [`SweepError::Cancelled`] if `is_cancelled` turned true, which is asked after
+    /// every layer.
+    pub fn baselines(
+        &self,
+        model: &Model,
+        is_cancelled: &dyn Fn() -> bool,
+    ) -> Result<Option<Baselines>, SweepError> {
         if model.network.is_streamed() {
             return Ok(None);
         }
         let (runs, program) = self.unpatched(model)?;
-        let mut goes_on = |_: Progress| ControlFlow::Continue(());
+        let mut goes_on = |_: Progress| match is_cancelled() {
+            true => ControlFlow::Break(()),
+            false => ControlFlow::Continue(()),
+        };
         let readings = run(&model.network, &[&runs], &program, &mut goes_on)?;
         Ok(readings.first().and_then(|readings| self.baselines_of(model, &readings.runs)))
     }
@@ -54,13 +62,17 @@ impl Experiment {
     /// noise; `None` for a model whose weights are read from disk.
     ///
     /// # Errors
-    /// [`SweepError`].
-    pub fn said(&self, model: &Model) -> Result<Option<Said>, SweepError> {
+    /// As for [`Self::baselines`].
+    pub fn said(
+        &self,
+        model: &Model,
+        is_cancelled: &dyn Fn() -> bool,
+    ) -> Result<Option<Said>, SweepError> {
         if model.network.is_streamed() {
             return Ok(None);
         }
         let said = |prompt: &[u32]| -> Result<Vec<Token>, SweepError> {
-            let ids = continued(&model.network, prompt, N_SAID)?;
+            let ids = continued(&model.network, prompt, N_SAID, is_cancelled)?;
             Ok(ids.into_iter().map(|id| model.tokenizer.token(id)).collect())
         };
         Ok(Some(Said { source: said(&self.alignment.source)?, base: said(&self.alignment.base)? }))
@@ -68,10 +80,18 @@ impl Experiment {
 }
 
 /// Up to `n` tokens after `prompt`, each the most probable, as far as the context reaches.
-fn continued(network: &Network, prompt: &[u32], n: usize) -> candle_core::Result<Vec<u32>> {
+fn continued(
+    network: &Network,
+    prompt: &[u32],
+    n: usize,
+    is_cancelled: &dyn Fn() -> bool,
+) -> Result<Vec<u32>, SweepError> {
     let mut greedy = LogitsProcessor::from_sampling(0, Sampling::ArgMax);
     let mut tokens = prompt.to_vec();
     while tokens.len() < network.config.n_context && tokens.len() < prompt.len() + n {
+        if is_cancelled() {
+            return Err(SweepError::Cancelled);
+        }
         let x = oracle::forward(network, &tokens, |_, _, x| Ok(x))?; // [1, d_model]
         let logits = network.logits(&network.final_norm(&x)?)?; // [1, d_vocab]
         tokens.push(greedy.sample(&logits.squeeze(0)?)?);

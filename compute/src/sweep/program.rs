@@ -283,7 +283,6 @@ impl Pair {
                 reach = Reach::Steps(all);
             }
             match reach {
-                _ if finished.contains_key(&i) => {}
                 Reach::Run(run) => known.push((i, run)),
                 Reach::Steps(steps) => {
                     let same = format!("{} {steps:?}", trial.base);
@@ -437,7 +436,8 @@ impl Draft {
         let run_puts = run_puts(config, &self.runs, &mut indices);
         let n_waves = division.n_waves.max(1);
         let total = self.n_rows();
-        let (mut groups, mut group, mut n_rows, mut n_before) = (Vec::new(), Vec::new(), 0, 0);
+        let (mut groups, mut group) = (Vec::<Vec<Traveller>>::new(), Vec::new());
+        let (mut n_rows, mut n_before) = (0, 0);
         let mut last_column = None;
         for traveller in self.travellers {
             let column = (traveller.pair, traveller.first);
@@ -455,8 +455,20 @@ impl Draft {
             last_column = Some(column);
             group.push(traveller);
         }
-        if !group.is_empty() || groups.is_empty() {
-            groups.push(group);
+        groups.push(group);
+        // What is finished is left out after the division, so that what is left is computed in the
+        // same company as without the interruption, and comes out the same to the bit.
+        let is_left = |traveller: &Traveller| {
+            let finished = self.finished.iter().find(|(pair, _)| *pair == traveller.pair);
+            let is_finished = |trial| finished.is_some_and(|(_, f)| f.contains_key(trial));
+            !traveller.trials.iter().all(is_finished)
+        };
+        for group in &mut groups {
+            group.retain(is_left);
+        }
+        groups.retain(|group| !group.is_empty());
+        if groups.is_empty() {
+            groups.push(Vec::new());
         }
         let waves: Vec<_> = groups
             .into_iter()

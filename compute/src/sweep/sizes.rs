@@ -7,6 +7,13 @@ const F32_BYTES: usize = 4;
 /// Packing buffers of the matrix products, the allocator's slack, and the like.
 const OVERHEAD_BYTES: usize = 24 << 20;
 
+/// Bytes beyond the weights of both unpatched runs of prompts of `n_tokens` tokens.
+pub fn unpatched_bytes(config: &Config, n_tokens: usize) -> usize {
+    let n = 2 * n_tokens;
+    let sizes = Sizes { config, n_run_rows: n, n_run_positions: n, n_run_reads: 2 };
+    sizes.fixed() + sizes.readout(2)
+}
+
 /// Bytes of a batch's parts.
 pub struct Sizes<'a> {
     config: &'a Config,

@@ -1,6 +1,7 @@
 //! Events for everybody who listens. The last ones are kept, so that a listener who was away for a
-//! moment goes on from where it was; one who was away for longer begins anew. However many listen,
-//! and however slowly, only these are in memory.
+//! moment goes on from where it was; one who was away for longer begins anew. A listener takes a
+//! few at a time, so that however many listen, and however slowly, hardly more than these are in
+//! memory.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,6 +15,8 @@ use tokio::sync::watch;
 const N_KEPT: usize = 2048;
 /// How many bytes of events are kept.
 const N_KEPT_BYTES: usize = 16 << 20;
+/// How many events a listener takes at a time.
+const N_SLICE: usize = 64;
 
 /// An event as it goes over the wire.
 #[derive(Debug)]
@@ -28,17 +31,17 @@ pub struct Sent {
     pub json: String,
 }
 
-/// Everything since a listener's last event, or that too much has gone by.
+/// What came after a listener's last event, or that too much has gone by.
 #[derive(Debug)]
 pub enum Resumed {
-    /// The events since then, maybe none.
+    /// The first few events after it; none if there was none.
     Events(Vec<Arc<Sent>>),
     /// Some of them are gone.
     Lost,
 }
 
 /// Where events are sent and heard.
-pub struct Hub {
+pub struct EventLog {
     /// Tells this process from an earlier one, whose numbers mean nothing here.
     epoch: u64,
     latest: watch::Sender<u64>,
@@ -53,7 +56,7 @@ struct Kept {
     live: Option<Live>,
 }
 
-impl Hub {
+impl EventLog {
     pub(super) fn new() -> Self {
         let epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
         Self {
@@ -65,7 +68,7 @@ impl Hub {
 
     /// Tells everybody, and keeps the picture of the running sweep up to date.
     pub fn send(&self, event: Event) {
-        let json = serde_json::to_string(&event).expect("an event has no map with odd keys");
+        let json = serde_json::to_string(&event).expect("an event is plain");
         let mut kept = self.kept();
         live::apply(&mut kept.live, &event);
         kept.last += 1;
@@ -87,7 +90,7 @@ impl Hub {
         self.latest.subscribe()
     }
 
-    /// What came after event `seq`.
+    /// What came after event `seq`, a few at a time.
     pub fn since(&self, seq: u64) -> Resumed {
         let kept = self.kept();
         let oldest = kept.events.front().map_or(kept.last + 1, |event| event.seq);
@@ -95,7 +98,8 @@ impl Hub {
             return Resumed::Lost;
         }
         let n_known = (seq + 1 - oldest) as usize;
-        Resumed::Events(kept.events.iter().skip(n_known).cloned().collect())
+        let n_new = (kept.events.len() - n_known).min(N_SLICE);
+        Resumed::Events(kept.events.range(n_known..n_known + n_new).cloned().collect())
     }
 
     /// The last event's number and the running sweep as it was then.
@@ -126,28 +130,35 @@ mod tests {
 
     #[test]
     fn listeners_go_on_from_where_they_were() {
-        let hub = Hub::new();
-        let seqs = |after| match hub.since(after) {
+        let log = EventLog::new();
+        let seqs = |after| match log.since(after) {
             Resumed::Events(events) => Some(events.iter().map(|e| e.seq).collect::<Vec<_>>()),
             Resumed::Lost => None,
         };
         assert_eq!(seqs(0), Some(vec![]));
         assert_eq!(seqs(1), None);
         for _ in 0..3 {
-            hub.send(Event::Experiments {});
+            log.send(Event::Experiments {});
         }
         assert_eq!(
             (seqs(0), seqs(2), seqs(3), seqs(4)),
             (Some(vec![1, 2, 3]), Some(vec![3]), Some(vec![]), None)
         );
         for _ in 0..N_KEPT {
-            hub.send(Event::Experiments {});
+            log.send(Event::Experiments {});
         }
         assert_eq!(seqs(2), None);
-        assert_eq!(seqs(3).unwrap().len(), N_KEPT);
-        assert_eq!(hub.seq(&hub.id(7)), Some(7));
+        // However far behind, a listener holds on to a few events only, and misses none.
+        let (mut at, mut n_heard) = (3, 0);
+        while let Some(slice) = seqs(at).filter(|slice| !slice.is_empty()) {
+            assert!(slice.len() <= N_SLICE);
+            assert!(slice.iter().copied().eq(at + 1..=at + slice.len() as u64));
+            (at, n_heard) = (at + slice.len() as u64, n_heard + slice.len());
+        }
+        assert_eq!(n_heard, N_KEPT);
+        assert_eq!(log.seq(&log.id(7)), Some(7));
         for other in ["", "7", "0-7", "x-y", "18446744073709551616-1"] {
-            assert_eq!(hub.seq(other), None, "{other}");
+            assert_eq!(log.seq(other), None, "{other}");
         }
     }
 }

@@ -1,0 +1,43 @@
+//! What is finished of pairs that are not.
+
+use rusqlite::params;
+
+use super::{Claim, Result, Store};
+
+impl Store {
+    /// Keeps finished cells of a claimed pair, written as JSON, until the pair is over. They count
+    /// as progress: the process may end as often again before the pair is given up.
+    ///
+    /// # Errors
+    /// A store that cannot be written to.
+    pub fn keep(&self, claim: &Claim, made_for: &str, cells: &str) -> Result<()> {
+        self.write(|transaction| {
+            // A pair that was cancelled or removed meanwhile keeps nothing.
+            let sql = "UPDATE pairs SET n_begun = 1
+                WHERE job = ?1 AND idx = ?2 AND state = 'running'";
+            if transaction.execute(sql, params![claim.seq, claim.index])? == 0 {
+                return Ok(());
+            }
+            let sql = "INSERT INTO partials (job, idx, part, made_for, cells) VALUES (?1, ?2,
+                (SELECT coalesce(max(part) + 1, 0) FROM partials WHERE job = ?1 AND idx = ?2),
+                ?3, ?4)";
+            transaction.execute(sql, params![claim.seq, claim.index, made_for, cells])?;
+            Ok(())
+        })
+    }
+
+    /// What [`Self::keep`] kept of a pair, in order. What was made for something else is left out.
+    ///
+    /// # Errors
+    /// What SQLite reports.
+    pub fn kept(&self, claim: &Claim, made_for: &str) -> Result<Vec<String>> {
+        self.read(|connection| {
+            let sql = "SELECT cells FROM partials
+                WHERE job = ?1 AND idx = ?2 AND made_for = ?3 ORDER BY part";
+            let mut statement = connection.prepare_cached(sql)?;
+            let rows =
+                statement.query_map(params![claim.seq, claim.index, made_for], |row| row.get(0))?;
+            Ok(rows.collect::<rusqlite::Result<_>>()?)
+        })
+    }
+}
