@@ -3,66 +3,25 @@
 
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
-use std::collections::HashMap;
 #[path = "../compute/tests/support/devices.rs"]
 mod devices;
+#[path = "families/recorded.rs"]
+mod recorded;
 
+use std::collections::{BTreeMap, HashMap};
 use std::ops::ControlFlow;
-use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device, Tensor};
 use candle_nn::VarBuilder;
 use compute::model::{FAMILIES, Model, Network, Placement};
-use compute::sweep::{Division, Program, Progress, cell_readings, oracle, run};
-use serde::Deserialize;
+use compute::sweep::{Division, Program, Readings, cell_readings, oracle, run};
+use recorded::{Case, fixtures, oracle_folder};
 use serde_json::{Map, Value};
-use shared::alignment::Alignment;
-use shared::settings::Settings;
-use shared::specification::{AnswerIds, Dimensions, Specification, Subject};
-use shared::vocabulary::{Align, Site};
 
 /// The largest difference allowed between f32 here and f32 there, in nats, in probability or in a
 /// logit.
 const TOLERANCE: f32 = 1e-4;
 const MEMORY: usize = 1 << 30;
-
-#[derive(Deserialize)]
-struct Fixture {
-    model: String,
-    pad: u32,
-    true_ids: Vec<u32>,
-    false_ids: Vec<u32>,
-    source_start: usize,
-    base_start: usize,
-    sweeps: Vec<Sweep>,
-}
-
-#[derive(Deserialize)]
-struct Sweep {
-    source: Vec<u32>,
-    base: Vec<u32>,
-    align: Align,
-    site: Site,
-    start: usize,
-    source_logits: Vec<f32>,
-    base_logits: Vec<f32>,
-    logit_diff: Vec<Vec<f32>>,
-    p_true: Vec<Vec<f32>>,
-}
-
-fn oracle_folder() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/oracle")
-}
-
-fn fixtures() -> Vec<Fixture> {
-    let folder = oracle_folder().join("fixtures");
-    let mut paths: Vec<_> =
-        std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
-    paths.retain(|path| path.file_name().unwrap().to_string_lossy().starts_with("fam-"));
-    paths.sort();
-    let read = |path| serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
-    paths.iter().map(read).collect()
-}
 
 fn network(name: &str, to: &Placement) -> Network {
     Network::open_on(&oracle_folder().join("models").join(name), to, usize::MAX).unwrap()
@@ -114,69 +73,95 @@ impl Comparison {
             self.largest = self.largest.max(difference);
         }
     }
-}
 
-#[test]
-fn every_family_agrees_at_every_site_and_alignment() {
-    let fixtures = fixtures();
-    let mut families = Vec::new();
-    let everywhere = devices::devices();
-    for (fixture, to) in fixtures.iter().flat_map(|f| everywhere.iter().map(move |to| (f, to))) {
-        let network = network(&fixture.model, to);
-        families.push(network.config.architecture);
-        let mut comparison = Comparison { name: fixture.model.clone(), largest: 0.0 };
-        for sweep in &fixture.sweeps {
-            let starts = (fixture.source_start, fixture.base_start);
-            let (source, base) = (&sweep.source, &sweep.base);
-            let subject = Subject {
-                alignment: Alignment::new(source, base, starts, sweep.align, fixture.pad),
-                spans: Vec::new(),
-                noised: Vec::new(),
-                answers: AnswerIds::Single {
-                    true_ids: fixture.true_ids.clone(),
-                    false_ids: fixture.false_ids.clone(),
-                },
-                mean: None,
-                dimensions: Dimensions {
-                    n_layers: network.config.n_layers,
-                    n_heads: network.config.n_heads,
-                    n_kv_heads: network.config.n_kv_heads,
-                },
-            };
-            let alignment = &subject.alignment;
-            assert_eq!(alignment.start, sweep.start, "{}", fixture.model);
-            let runs = [
-                ("source", &alignment.source, &sweep.source_logits),
-                ("base", &alignment.base, &sweep.base_logits),
-            ];
-            for (what, tokens, recorded) in runs {
-                comparison.compare(what, &logits(&network, tokens), recorded);
+    /// Compares everything that was recorded of an experiment.
+    fn compare_all(&mut self, case: &Case, readings: &Readings) {
+        if let Some(recorded) = &case.logit_diffs {
+            let got: Vec<_> = readings.runs.iter().map(|run| run.logit_diff).collect();
+            self.compare(&format!("{}: runs", case.what), &got, recorded);
+        }
+        let grids = cell_readings(&case.specification, readings);
+        for (cells, grid) in grids.into_iter().zip(&case.grids) {
+            let what = |metric| format!("{}: {metric} of {}", case.what, grid.site);
+            let cells: Vec<_> = cells.into_iter().map(|cell| cell.unwrap()).collect();
+            let diffs: Vec<_> = cells.iter().map(|cell| cell.logit_diff).collect();
+            self.compare(&what("logit_diff"), &diffs, &grid.logit_diff);
+            let whole: Vec<_> = cells.into_iter().map(|cell| cell.vocabulary.unwrap()).collect();
+            let p_true: Vec<_> = whole.iter().map(|whole| whole.p_true).collect();
+            self.compare(&what("p_true"), &p_true, &grid.p_true);
+            if let (Some(of_base), Some(of_source)) = (&grid.kl_base, &grid.kl_source) {
+                let got: Vec<_> = whole.iter().map(|whole| whole.kl_base.unwrap()).collect();
+                self.compare(&what("KL from base"), &got, of_base);
+                let got: Vec<_> = whole.iter().map(|whole| whole.kl_source.unwrap()).collect();
+                self.compare(&what("KL from source"), &got, of_source);
             }
-            let settings = Settings { sites: sweep.site.into(), ..Settings::default() };
-            let experiment = Specification::new(&settings, &subject);
-            let division = Division::within(MEMORY);
-            let program = Program::new(&network.config, &[&experiment], &division).unwrap();
-            let mut goes_on = |_: Progress| ControlFlow::Continue(());
-            let got = run(&network, &[&experiment], &program, &mut goes_on).unwrap();
-            let cells = cell_readings(&experiment, &got[0]).remove(0);
-            let cells: Vec<_> = cells.into_iter().map(Option::unwrap).collect();
-            let rows: Vec<_> = cells.chunks(alignment.base.len() - alignment.start).collect();
-            assert_eq!(rows.len(), sweep.logit_diff.len(), "{}", fixture.model);
-            for (layer, row) in rows.into_iter().enumerate() {
-                let what = format!("{} {:?} layer {layer}", sweep.site, sweep.align);
-                let diffs: Vec<_> = row.iter().map(|cell| cell.logit_diff).collect();
-                comparison.compare(&what, &diffs, &sweep.logit_diff[layer]);
-                let p_true: Vec<_> =
-                    row.iter().map(|cell| cell.vocabulary.as_ref().unwrap().p_true).collect();
-                comparison.compare(&what, &p_true, &sweep.p_true[layer]);
+            if let (Some(of_true), Some(of_false)) = (&grid.rank_true, &grid.rank_false) {
+                let got = whole.iter().flat_map(|whole| [whole.rank_true, whole.rank_false]);
+                let recorded = of_true.iter().zip(of_false).flat_map(|(t, f)| [*t, *f]);
+                for (i, (got, recorded)) in got.zip(recorded).enumerate() {
+                    let (cell, answer) = (i / 2, ["true", "false"][i % 2]);
+                    let is_same = recorded.is_none() || got == recorded;
+                    assert!(
+                        is_same,
+                        "{} {}: {got:?}, recorded {recorded:?}, in cell {cell}",
+                        self.name,
+                        what(&format!("rank of the {answer} answer"))
+                    );
+                }
             }
         }
-        eprintln!("{}: largest difference {:.1e}", comparison.name, comparison.largest);
+    }
+}
+
+/// Everything recorded of a model shares the waves of one table: pairs, sites, heads, windows,
+/// ablations and directions.
+#[test]
+fn every_family_agrees_in_every_experiment() {
+    let mut families = Vec::new();
+    let mut n_experiments = BTreeMap::new();
+    let whole = Division::within(MEMORY);
+    let cut = Division { n_waves: 3, n_wave_rows: 500, n_tile_rows: 32, ..whole };
+    let divisions = [
+        ("one wave", whole),
+        ("small waves", cut),
+        ("all", Division { computes_all: true, ..cut }),
+    ];
+    for to in devices::devices() {
+        for fixture in fixtures() {
+            let network = network(&fixture.model, &to);
+            families.push(network.config.architecture);
+            if fixture.n_experiments() > 0 {
+                n_experiments.insert(network.config.architecture, fixture.n_experiments());
+            }
+            let mut comparison = Comparison { name: fixture.model.clone(), largest: 0.0 };
+            let cases = fixture.cases(&network.config);
+            for case in &cases {
+                for (run, recorded) in
+                    case.specification.runs.iter().zip(case.logits.iter().flatten())
+                {
+                    comparison.compare(&case.what, &logits(&network, &run.tokens), recorded);
+                }
+            }
+            let table: Vec<_> = cases.iter().map(|case| &case.specification).collect();
+            for (way, division) in &divisions {
+                let program = Program::new(&network.config, &table, division).unwrap();
+                let is_one_wave = program.batches.len() == 1 && program.n_passes() == 1;
+                assert_eq!(is_one_wave, *way == "one wave", "{way}: {}", program.n_passes());
+                let readings =
+                    run(&network, &table, &program, &mut |_| ControlFlow::Continue(())).unwrap();
+                assert_eq!(readings.len(), cases.len());
+                for (case, readings) in cases.iter().zip(&readings) {
+                    comparison.compare_all(case, readings);
+                }
+            }
+            eprintln!("{}: largest difference {:.1e}", comparison.name, comparison.largest);
+        }
     }
     // Llamas of the usual kind are in `tests/oracle.rs`.
     for family in FAMILIES {
         assert!(families.contains(&family.name), "{} has no recorded numbers", family.name);
     }
+    assert!(n_experiments.len() >= 5, "experiments of {n_experiments:?} alone were recorded");
 }
 
 /// Checkpoints of one model under other names: without their root, or as part of a larger model.

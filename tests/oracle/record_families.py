@@ -47,6 +47,17 @@ MODULES = {
     "opt": ("self_attn", "fc2"),
 }
 
+# Queries, keys and values of heads as they leave their projection, before norm and rotation, and what the output
+# projection reads. Of attention's modules, those that project to q, k and v and the one that projects z.
+HEAD_SITES = ["q", "k", "v", "z"]
+PROJECTIONS = {
+    "gpt2": (["c_attn"], "c_proj"),
+    "gpt_neox": (["query_key_value"], "dense"),
+    "phi3": (["qkv_proj"], "o_proj"),
+    "gptj": (["q_proj", "k_proj", "v_proj"], "out_proj"),
+    "opt": (["q_proj", "k_proj", "v_proj"], "out_proj"),
+}
+
 
 def blocks(model):
     return {
@@ -61,12 +72,51 @@ def is_parallel(config):
     return config.model_type == "gptj" or (config.model_type == "gpt_neox" and config.use_parallel_residual)
 
 
+def n_heads_of(config, site):
+    """How many heads a site has; none if it is of the residual stream."""
+    if site not in HEAD_SITES:
+        return None
+    n_heads = config.num_attention_heads
+    return n_heads if site in "qz" else getattr(config, "num_key_value_heads", None) or n_heads
+
+
+def head_columns(config, site):
+    """The columns of every head [head, d_head] in the projection's output, or for z in its input."""
+    n_heads, n = config.num_attention_heads, n_heads_of(config, site)
+    d_head = getattr(config, "head_dim", None) or config.hidden_size // n_heads
+    columns = torch.arange(n * d_head).reshape(n, d_head)
+    if site == "z" or len(PROJECTIONS.get(config.model_type, ("qkv",))[0]) == 3:
+        return columns
+    part = "qkv".index(site)
+    if config.model_type == "gpt_neox":  # q, k and v of one head, then those of the next
+        return columns + (torch.arange(n)[:, None] * 2 + part) * d_head
+    return columns + [0, n_heads, n_heads + n][part] * d_head  # all of q, all of k, all of v
+
+
+def head_module(model, site, layer):
+    """The module of which a head site is the input (z) or the output, whole or in part."""
+    names = {"gpt2": "attn", "gptj": "attn", "gpt_neox": "attention"}
+    attention = getattr(blocks(model)[layer], names.get(model.config.model_type, "self_attn"))
+    inputs, output = PROJECTIONS.get(model.config.model_type, (["q_proj", "k_proj", "v_proj"], "o_proj"))
+    name = output if site == "z" else inputs["qkv".index(site) % len(inputs)]
+    return getattr(attention, name)
+
+
 def tap(model, site, layer, edit):
-    """Hooks one site; `edit` is given its activations [position, d_model] and may return others to take their place."""
+    """Hooks one site; `edit` is given its activations [position, d_model] or [position, head, d_head] and may return
+    others to take their place."""
     block = blocks(model)[layer]
     attn, mlp = MODULES.get(model.config.model_type, ("self_attn", "mlp"))
+    columns = head_columns(model.config, site) if site in HEAD_SITES else None
 
     def edited(x):
+        if columns is not None:
+            new = edit(x[0][:, columns])
+            if new is None:
+                return None
+            x = x.clone()
+            x[0][:, columns] = new
+            return x
         new = edit(x.reshape(-1, x.shape[-1]))  # OPT flattens the batch in its MLP
         return None if new is None else new.reshape(x.shape)
 
@@ -83,6 +133,9 @@ def tap(model, site, layer, edit):
             return None if new is None else (new, *output[1:])
         return edited(output)
 
+    if site in HEAD_SITES:
+        module = head_module(model, site, layer)
+        return module.register_forward_pre_hook(before, with_kwargs=True) if site == "z" else module.register_forward_hook(after)
     if site == "resid_pre":
         return block.register_forward_pre_hook(before, with_kwargs=True)
     module = {"resid_post": block, "attn_out": getattr(block, attn), "mlp_out": getattr(block, mlp)}[site]
@@ -183,14 +236,19 @@ def record(name):
             "sweeps": sweeps, "versions": versions()}  # fmt: skip
 
 
+def write(fixture, document, rows):
+    """A fixture with a line for each key, and for each of what its key `rows` lists."""
+    document = rounded(document)
+    lines = [f'"{key}": {json.dumps(value, separators=(",", ":"))}' for key, value in document.items() if key != rows]
+    listed = ",\n".join(json.dumps(row, separators=(",", ":")) for row in document[rows])
+    text = "{\n" + ",\n".join(lines) + f',\n"{rows}": [\n' + listed + "\n]\n}\n"
+    (HERE / "fixtures" / f"{fixture}.json").write_text(text)
+
+
 def main():
     torch.set_num_threads(1)
     for name in sys.argv[1:] or MODELS:
-        document = rounded(record(name))
-        lines = [f'"{key}": {json.dumps(value, separators=(",", ":"))}' for key, value in document.items() if key != "sweeps"]
-        sweeps = ",\n".join(json.dumps(s, separators=(",", ":")) for s in document["sweeps"])
-        text = "{\n" + ",\n".join(lines) + ',\n"sweeps": [\n' + sweeps + "\n]\n}\n"
-        (HERE / "fixtures" / f"{name}.json").write_text(text)
+        write(name, record(name), "sweeps")
 
 
 if __name__ == "__main__":
