@@ -186,8 +186,7 @@ fn unpack(body: &[u8]) -> Result<Document, PermalinkError> {
     Ok(document)
 }
 
-/// The document's fields but those that are packed elsewhere, empty or `null`, and those that this
-/// version does not know, which might be of any size.
+/// The document's fields but those that are packed elsewhere, empty or `null`.
 fn stripped(document: &Document) -> Map<String, Value> {
     let swept = document.base_tokens.iter().skip(document.sentence_start).map(|t| &t.text);
     let labels_are_known = swept.eq(&document.token_labels);
@@ -197,7 +196,6 @@ fn stripped(document: &Document) -> Map<String, Value> {
         source_tokens: vec![],
         base_tokens: vec![],
         readout: None,
-        extra: Map::new(),
         token_labels: if labels_are_known { vec![] } else { document.token_labels.clone() },
         ..document.clone()
     };
