@@ -174,8 +174,8 @@ impl Side {
         match &self.prompt.sentence {
             Some(sentence) => self.encoded.token_at(sentence.start),
             None => {
-                let texts: Vec<_> =
-                    self.encoded.ids.iter().map(|&id| model.tokenizer.token(id).text).collect();
+                let tokens = model.tokenizer.tokens(&self.encoded.ids).into_iter();
+                let texts: Vec<_> = tokens.map(|token| token.text).collect();
                 notebook_sentence_start(&texts)
             }
         }
@@ -402,8 +402,7 @@ impl Experiment {
                 })
             }
         };
-        let tokens = |ids: &[u32]| ids.iter().map(|&id| model.tokenizer.token(id)).collect();
-        let base_tokens: Vec<Token> = tokens(&self.request.alignment.base);
+        let base_tokens = model.tokenizer.tokens(&self.request.alignment.base);
         let start = self.request.alignment.start;
         // What cannot be told from another model's numbers is no result.
         let unknown = |error: ModelError| SweepError::from(candle_core::Error::wrap(error));
@@ -424,7 +423,7 @@ impl Experiment {
             site: Some(self.request.site),
             align: Some(self.align),
             direction: Some(self.direction),
-            source_tokens: tokens(&self.request.alignment.source),
+            source_tokens: model.tokenizer.tokens(&self.request.alignment.source),
             base_tokens,
             source_padding: self.request.alignment.source_padding,
             base_padding: self.request.alignment.base_padding,

@@ -200,15 +200,14 @@ fn pair_preview(
     known: bool,
     baselines: Option<Baselines>,
 ) -> PairPreview {
-    let tokens = |ids: &[u32]| ids.iter().map(|&id| model.tokenizer.token(id)).collect();
     let alignment = &experiment.request.alignment;
     let (n_source, n_base) = alignment.lengths();
     let mut warnings = Document::warnings_of(baselines.as_ref(), Some(&experiment.answers));
     warnings.extend(Document::length_warning(n_source, n_base, Some(experiment.align)));
     PairPreview {
         known,
-        source_tokens: tokens(&alignment.source),
-        base_tokens: tokens(&alignment.base),
+        source_tokens: model.tokenizer.tokens(&alignment.source),
+        base_tokens: model.tokenizer.tokens(&alignment.base),
         source_padding: alignment.source_padding,
         base_padding: alignment.base_padding,
         sentence_start: alignment.start,

@@ -127,6 +127,11 @@ impl Tokenizer {
         })
     }
 
+    /// Tokens with their texts, see [`Self::token`].
+    pub fn tokens(&self, ids: &[u32]) -> Vec<Token> {
+        ids.iter().map(|&id| self.token(id)).collect()
+    }
+
     /// A token with its text: leading space included, bytes that are no character as `<0xE2>`.
     pub fn token(&self, id: u32) -> Token {
         let piece = self.inner.id_to_token(id).unwrap_or_else(|| format!("<{id}>"));
