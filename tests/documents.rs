@@ -284,7 +284,7 @@ fn a_server_takes_hostile_texts_as_texts_and_refuses_hostile_files() {
     for (file, expected) in hostile::refused() {
         let (status, said) = server.ask("/api/import", Some(&file));
         assert_eq!(status, 422, "{file:.200}: {said}");
-        assert!(said.contains(&*json!(expected).to_string().trim_matches('"')), "{said}");
+        assert!(said.contains(json!(expected).to_string().trim_matches('"')), "{said}");
     }
     let documents = hostile::documents();
     let (status, said) = server.ask("/api/import", Some(&json!(documents).to_string()));

@@ -157,6 +157,10 @@ impl Draft {
             ("readout", word(self.readout, "0")),
         ];
         query.extend_pairs(texts.iter().filter(|(_, value)| !value.is_empty()));
+        // A field that was cleared is not the default.
+        if self.template.is_empty() {
+            query.append_pair("template", "");
+        }
     }
 
     /// What is sent to the server; `None` while there is too little of it. With
