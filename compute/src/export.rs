@@ -2,16 +2,15 @@
 
 mod bitmap;
 
-use std::fmt;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 
 use plotters::backend::SVGBackend;
 use plotters::drawing::IntoDrawingArea;
 use shared::cells;
 use shared::document::Document;
 use shared::figure::{Figure, FigureError, FigureOptions, TextUnit};
+pub use shared::vocabulary::Format;
 
 use self::bitmap::Bitmap;
 
@@ -20,54 +19,6 @@ pub const PNG_SCALE: f64 = 2.0;
 
 /// Pixels per metre at scale 1: 100 per inch, so [`PNG_SCALE`] makes 200.
 const PIXELS_PER_METRE: f64 = 100.0 / 0.0254;
-
-/// A kind of file that a result can be written as.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Format {
-    /// The result document.
-    Json,
-    /// One row per cell, see [`shared::cells`].
-    Csv,
-    /// The figure in pixels, with its size on paper.
-    Png,
-    /// The figure as vectors.
-    Svg,
-}
-
-/// A word that is no [`Format`].
-#[derive(Debug, thiserror::Error)]
-#[error("`{0}` is no format: expected one of json, csv, png, svg")]
-pub struct UnknownFormat(String);
-
-impl Format {
-    /// Every format.
-    pub const ALL: [Format; 4] = [Format::Json, Format::Csv, Format::Png, Format::Svg];
-
-    /// The name, which is also the file name's extension.
-    pub fn name(self) -> &'static str {
-        match self {
-            Format::Json => "json",
-            Format::Csv => "csv",
-            Format::Png => "png",
-            Format::Svg => "svg",
-        }
-    }
-}
-
-impl fmt::Display for Format {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
-
-impl FromStr for Format {
-    type Err = UnknownFormat;
-
-    fn from_str(word: &str) -> Result<Self, UnknownFormat> {
-        let found = Self::ALL.into_iter().find(|format| format.name() == word);
-        found.ok_or_else(|| UnknownFormat(word.to_string()))
-    }
-}
 
 /// Why there is no file.
 #[derive(Debug, thiserror::Error)]
@@ -193,15 +144,6 @@ mod tests {
             "token_labels": [" a", " <b>"], "num_layers": 3,
             "patching_results": [[0, 1], [2, null], [4, 5]]}"#;
         Document::read(json).unwrap().remove(0)
-    }
-
-    #[test]
-    fn formats_are_read_back() {
-        for format in Format::ALL {
-            assert_eq!(format.to_string().parse::<Format>().unwrap(), format);
-        }
-        let error = "pdf".parse::<Format>().unwrap_err().to_string();
-        assert_eq!(error, "`pdf` is no format: expected one of json, csv, png, svg");
     }
 
     #[test]

@@ -153,8 +153,11 @@ impl Address {
             Some(("c", list)) => Page::Compare(Source::parse_all(list)),
             _ => Page::Unknown(path.to_string()),
         };
-        // A draft's query speaks of the draft.
-        let view = if matches!(page, Page::New(_)) { View::default() } else { View::parse(query) };
+        // A draft's query speaks of the draft, and a list's of the list.
+        let view = match page {
+            Page::New(_) | Page::Index(_) => View::default(),
+            _ => View::parse(query),
+        };
         Self { page, view }
     }
 

@@ -119,8 +119,9 @@ pub struct Document {
     /// What made the numbers; `null` where unknown.
     #[serde(default)]
     pub provenance: Option<Provenance>,
-    /// The fields of the file that this version does not know. They are written back as they were.
-    #[serde(flatten, skip_deserializing)]
+    /// The fields of the file that this version does not know. [`Self::to_json`] writes them back
+    /// as they were; a flattened map would do so too, with several times the code.
+    #[serde(skip)]
     #[cfg_attr(feature = "openapi", schema(ignore))]
     pub extra: Map<String, Value>,
 }
@@ -277,6 +278,12 @@ impl Document {
     /// The document as JSON text, one line and a line break.
     pub fn to_json(&self) -> String {
         let mut text = serde_json::to_string(self).expect("a document has no map with odd keys");
+        if !self.extra.is_empty() {
+            let extra = serde_json::to_string(&self.extra).expect("JSON has no odd keys");
+            text.pop();
+            text.push(',');
+            text.push_str(&extra[1..]);
+        }
         text.push('\n');
         text
     }

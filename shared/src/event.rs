@@ -106,12 +106,13 @@ impl Event {
         let name: String = take(value, "type")?;
         match &*name {
             "snapshot" => {
-                return Some(Self::Snapshot {
-                    jobs: take(value, "jobs")?,
-                    live: take(value, "live")?,
-                });
+                let live: Option<Live> = take(value, "live")?;
+                let live = live.map_or(Some(None), |live| live.checked().map(Some))?;
+                return Some(Self::Snapshot { jobs: take(value, "jobs")?, live });
             }
-            "begun" => return Some(Self::Begun { live: take(value, "live")? }),
+            "begun" => {
+                return Some(Self::Begun { live: take::<Live>(value, "live")?.checked()? });
+            }
             "experiments" => return Some(Self::Experiments {}),
             "job" => return Some(Self::Job { job: take(value, "job")? }),
             "job_removed" => return Some(Self::JobRemoved { id: take(value, "id")? }),
@@ -200,6 +201,17 @@ pub struct Live {
     pub columns: Vec<Column>,
 }
 
+impl Live {
+    /// The most cells of a grid, far beyond any model and prompt.
+    const MAX_CELLS: usize = 1 << 22;
+
+    /// The sweep, unless its grid would fill the memory of whoever draws it.
+    fn checked(self) -> Option<Self> {
+        let n_cells = self.n_layers.checked_mul(self.token_labels.len().max(1))?;
+        (n_cells <= Self::MAX_CELLS).then_some(self)
+    }
+}
+
 /// The metric on both unpatched runs, in nats.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -224,6 +236,7 @@ pub struct Column {
 mod tests {
     use super::*;
     use crate::fixture::answers;
+    use crate::settings::Settings;
 
     #[test]
     fn the_name_is_the_type_on_the_wire() {
@@ -250,20 +263,40 @@ mod tests {
             "state":"done","error":null}"#,
         )
         .unwrap();
-        for event in [
+        let full_job: Job = serde_json::from_value(serde_json::json!({
+            "id": "j", "name": "", "model": "m", "settings": Settings::default(),
+            "state": "queued", "n_pairs": 1, "n_done": 0, "n_failed": 0, "n_ahead": 2,
+            "submitted_at": "", "started_at": null, "finished_at": null, "error": null,
+        }))
+        .unwrap();
+        let huge = Live { n_layers: usize::MAX, ..live.clone() };
+        let events = [
             Event::Pair { job: job.clone(), pair },
-            Event::Snapshot { jobs: vec![], live: Some(live.clone()) },
+            Event::Snapshot { jobs: vec![full_job.clone()], live: Some(live.clone()) },
+            Event::Job { job: full_job },
             Event::JobRemoved { id: job.clone() },
             Event::Begun { live },
             Event::Progress { job: job.clone(), index, share: 0.5, left_secs: None },
             Event::Baselines { job: job.clone(), index, baselines },
             Event::Columns { job, index, columns: vec![] },
             Event::Experiments {},
-        ] {
+        ];
+        let mut names: Vec<_> = events.iter().map(Event::name).collect();
+        for event in events {
             let value = serde_json::to_value(&event).unwrap();
             assert_eq!(value["type"], event.name());
-            assert!(NAMES.contains(&event.name()), "{}", event.name());
             assert_eq!(Event::read(&value.to_string()), Some(event));
+        }
+        // One of each kind.
+        names.sort();
+        let mut all = NAMES;
+        all.sort();
+        assert_eq!(names, all);
+        for huge in [
+            Event::Begun { live: huge.clone() },
+            Event::Snapshot { jobs: vec![], live: Some(huge) },
+        ] {
+            assert_eq!(Event::read(&serde_json::to_string(&huge).unwrap()), None);
         }
         for odd in ["", "{}", r#"{"type":"later"}"#, r#"{"type":"columns","job":"j"}"#] {
             assert_eq!(Event::read(odd), None, "{odd}");

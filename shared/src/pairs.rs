@@ -3,7 +3,7 @@
 //! A byte-order mark, CRLF line ends, blank lines and quoted cells (which may hold tabs, commas
 //! and line breaks) are read as people expect. All bad rows are reported at once.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
@@ -298,8 +298,9 @@ fn separated_rows(
 }
 
 fn check_header(line: u64, names: &[&str], columns: &Columns) -> Result<(), Problem> {
-    for (i, name) in names.iter().enumerate() {
-        if !name.is_empty() && names[..i].contains(name) {
+    let mut seen = BTreeSet::new();
+    for name in names {
+        if !name.is_empty() && !seen.insert(name) {
             return Err(Problem::in_column(line, name, "the header names this column twice"));
         }
     }
@@ -307,7 +308,11 @@ fn check_header(line: u64, names: &[&str], columns: &Columns) -> Result<(), Prob
     if columns.entity_required {
         wanted.insert(0, ("entity", &columns.entity));
     }
-    let found: Vec<_> = names.iter().map(|name| format!("`{name}`")).collect();
+    const SHOWN: usize = 20;
+    let mut found: Vec<_> = names.iter().take(SHOWN).map(|name| format!("`{name}`")).collect();
+    if names.len() > SHOWN {
+        found.push(format!("{} more", names.len() - SHOWN));
+    }
     match wanted.iter().find(|(_, name)| !names.contains(&name.as_str())) {
         None => Ok(()),
         Some((role, name)) => Err(Problem::at(

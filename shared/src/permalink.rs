@@ -186,8 +186,8 @@ fn unpack(body: &[u8]) -> Result<Document, PermalinkError> {
     Ok(document)
 }
 
-/// The document's fields but those that are packed elsewhere, empty or `null`, and those that might
-/// be of any size: the grids beyond the first, and what this version does not know.
+/// The document's fields but those that are packed elsewhere, empty or `null`, and the grids beyond
+/// the first, which might be of any size.
 fn stripped(document: &Document) -> Map<String, Value> {
     let swept = document.base_tokens.iter().skip(document.sentence_start).map(|t| &t.text);
     let labels_are_known = swept.eq(&document.token_labels);
@@ -202,7 +202,6 @@ fn stripped(document: &Document) -> Map<String, Value> {
         spans: vec![],
         token_texts: TokenTexts::new(),
         settings: None,
-        extra: Map::new(),
         token_labels: if labels_are_known { vec![] } else { document.token_labels.clone() },
         ..document.clone()
     };

@@ -191,6 +191,21 @@ impl Site {
     }
 }
 
+named! {
+    /// A kind of file that a result can be written as; the name is also the file name's extension.
+    Format, "format" {
+        /// The result document.
+        #[default]
+        Json = "json",
+        /// One row per cell, see [`crate::cells`].
+        Csv = "csv",
+        /// The figure in pixels, with its size on paper.
+        Png = "png",
+        /// The figure as vectors.
+        Svg = "svg",
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -207,5 +222,7 @@ mod tests {
             "`resid` is no site: expected one of resid_pre, q, k, v, z, attn_out, resid_mid, \
              mlp_out, resid_post"
         );
+        let error = "pdf".parse::<Format>().unwrap_err().to_string();
+        assert_eq!(error, "`pdf` is no format: expected one of json, csv, png, svg");
     }
 }

@@ -11,9 +11,8 @@ use crate::sweep::Program;
 pub fn experiment(model: &Model, experiment: &Experiment) -> String {
     let alignment = &experiment.alignment;
     let tokens = |ids: &[u32]| {
-        let texts: Vec<_> =
-            ids.iter().map(|&id| format!("{:?}", model.tokenizer.token(id).text)).collect();
-        texts.join(" ")
+        let tokens = model.tokenizer.tokens(ids).into_iter();
+        tokens.map(|token| format!("{:?}", token.text)).collect::<Vec<_>>().join(" ")
     };
     let columns = alignment.start..alignment.base.len();
     let (n_source, n_base) = alignment.lengths();

@@ -1,11 +1,12 @@
 //! `patchboard import` and `patchboard export`: documents in, documents, tables and figures out.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::str::FromStr;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use clap::Args;
 use shared::colour::{Preset, Range};
+use shared::document::Document;
 use shared::figure::{FigureOptions, LabelStyle, Origin, Theme};
 use shared::metric::Metric;
 use shared::positions::Positions;
@@ -100,9 +101,21 @@ impl FromStr for ValueRange {
 /// Runs `import`.
 ///
 /// # Errors
-/// A file that is no result, or a folder that cannot be written to.
+/// A file that is no result, a folder that cannot be written to, or one with another document of
+/// the same id.
 pub fn import(args: ImportArgs) -> Result<()> {
-    write_all(&args.files, &args.out, &[Format::Json], &FigureOptions::default())
+    let documents = read_documents(&args.files)?;
+    let folder = Folder::open(&args.out)?;
+    for document in &documents {
+        let before = folder.find(&document.entity, &document.id);
+        if before.is_some_and(|before| !before.agrees_with(document)) {
+            bail!(
+                "{} is another document of the same id: remove it, or choose another folder",
+                folder.path(&document.entity, &document.id, Format::Json).display()
+            );
+        }
+    }
+    write_all(&documents, &folder, &[Format::Json], &FigureOptions::default())
 }
 
 /// Runs `export`.
@@ -121,19 +134,19 @@ pub fn export(args: ExportArgs) -> Result<()> {
         theme: args.theme,
         scale: args.scale,
     };
-    write_all(&args.files, &args.out, &args.format, &options)
+    // All files are read before the first is written.
+    let documents = read_documents(&args.files)?;
+    write_all(&documents, &Folder::open(&args.out)?, &args.format, &options)
 }
 
-/// Reads all files before it writes the first.
+/// Writes all documents and says where.
 fn write_all(
-    files: &[PathBuf],
-    out: &Path,
+    documents: &[Document],
+    folder: &Folder,
     formats: &[Format],
     options: &FigureOptions,
 ) -> Result<()> {
-    let documents = read_documents(files)?;
-    let folder = Folder::open(out)?;
-    for document in &documents {
+    for document in documents {
         for path in folder.write(document, formats, options)? {
             output::line(&path.display().to_string())?;
         }

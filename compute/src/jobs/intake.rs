@@ -179,7 +179,6 @@ fn pair_preview(
     known: bool,
     Unpatched { baselines, said }: Unpatched,
 ) -> PairPreview {
-    let tokens = |ids: &[u32]| ids.iter().map(|&id| model.tokenizer.token(id)).collect();
     let alignment = &experiment.alignment;
     let (n_source, n_base) = alignment.lengths();
     let mut warnings = Document::warnings_of(baselines.as_ref(), Some(&experiment.answers));
@@ -187,8 +186,8 @@ fn pair_preview(
     PairPreview {
         said,
         known,
-        source_tokens: tokens(&alignment.source),
-        base_tokens: tokens(&alignment.base),
+        source_tokens: model.tokenizer.tokens(&alignment.source),
+        base_tokens: model.tokenizer.tokens(&alignment.base),
         source_padding: alignment.source_padding,
         base_padding: alignment.base_padding,
         sentence_start: alignment.start,

@@ -300,7 +300,7 @@ impl Queue {
 /// The sweep before its first column.
 fn live(claim: &Claim, model: &Model, experiment: &Experiment) -> Live {
     let alignment = &experiment.alignment;
-    let labels = alignment.base[alignment.start..].iter();
+    let swept = model.tokenizer.tokens(&alignment.base[alignment.start..]);
     Live {
         job: claim.job.clone(),
         index: claim.index,
@@ -311,7 +311,7 @@ fn live(claim: &Claim, model: &Model, experiment: &Experiment) -> Live {
         answers: Some(experiment.answers.clone()),
         n_layers: model.network.config.n_layers,
         sentence_start: alignment.start,
-        token_labels: labels.map(|&id| model.tokenizer.token(id).text).collect(),
+        token_labels: swept.into_iter().map(|token| token.text).collect(),
         share: 0.0,
         left_secs: None,
         baselines: None,

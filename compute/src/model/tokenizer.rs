@@ -142,8 +142,12 @@ impl Tokenizer {
     /// # Errors
     /// What the tokenizer reports.
     pub fn continuation(&self, text: &str) -> Result<Vec<Token>, tokenizers::Error> {
-        let encoding = self.inner.encode(text, false)?;
-        Ok(encoding.get_ids().iter().map(|&id| self.token(id)).collect())
+        Ok(self.tokens(self.inner.encode(text, false)?.get_ids()))
+    }
+
+    /// Tokens with their texts, see [`Self::token`].
+    pub fn tokens(&self, ids: &[u32]) -> Vec<Token> {
+        ids.iter().map(|&id| self.token(id)).collect()
     }
 
     /// A token with its text: leading space included, bytes that are no character as `<0xE2>`.

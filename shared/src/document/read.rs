@@ -1,8 +1,5 @@
 //! Reads and checks files.
 
-use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
-
 use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 
@@ -61,19 +58,12 @@ impl Document {
         match value {
             Value::Array(values) if !values.is_empty() => {
                 let mut documents: Vec<Self> = Vec::with_capacity(values.len());
-                let mut places = BTreeMap::new();
                 for value in values {
                     let document = Self::from_value(value)?;
-                    match places.entry(document.id.clone()) {
-                        Entry::Vacant(place) => {
-                            place.insert(documents.len());
-                            documents.push(document);
-                        }
-                        Entry::Occupied(place)
-                            if documents[*place.get()].agrees_with(&document) => {}
-                        Entry::Occupied(place) => {
-                            return Err(DocumentError::SameId(place.key().clone()));
-                        }
+                    match documents.iter().find(|before| before.id == document.id) {
+                        None => documents.push(document),
+                        Some(before) if before.agrees_with(&document) => {}
+                        Some(_) => return Err(DocumentError::SameId(document.id)),
                     }
                 }
                 Ok(documents)
@@ -116,8 +106,7 @@ impl Document {
 
     /// Whether `other` is the same result, whatever it cost and whenever it was computed.
     pub fn agrees_with(&self, other: &Self) -> bool {
-        let undated = |document: &Self| Self { provenance: None, ..document.clone() };
-        undated(self) == undated(other)
+        *other == Self { provenance: other.provenance.clone(), ..self.clone() }
     }
 
     /// A number too large for `f32` is read as infinity; it is no value either.
@@ -193,7 +182,12 @@ fn unknown(object: &mut Map<String, Value>) -> Map<String, Value> {
     // Every field is written always, so that this names them all.
     let known = serde_json::to_value(Document::blank(0, vec![])).unwrap_or_default();
     let names: Vec<_> = object.keys().filter(|name| known.get(name).is_none()).cloned().collect();
-    names.into_iter().filter_map(|name| object.remove_entry(&name)).collect()
+    let mut unknown = Map::new();
+    for name in names {
+        let value = object.remove(&name).unwrap_or_default();
+        unknown.insert(name, value);
+    }
+    unknown
 }
 
 fn schema_version(schema: &str) -> Option<u32> {
