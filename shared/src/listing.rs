@@ -144,11 +144,6 @@ impl Facets {
             sites: count(|entry| entry.site.map_or("", Site::name)),
         }
     }
-
-    /// How many experiments there are.
-    pub fn n_all(&self) -> usize {
-        self.models.iter().map(|facet| facet.n).sum()
-    }
 }
 
 /// A value and how many experiments have it.

@@ -335,3 +335,40 @@ async fn what_is_missing_is_told() -> Result<()> {
     browser.expect(".boot-failed", "WebAssembly").await?;
     browser.stop(&["404", "WebAssembly"]).await
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn downloads_are_the_document_and_its_figure() -> Result<()> {
+    let document = example("the duchess")?;
+    let site = Site::serve(std::slice::from_ref(&document))?;
+    let browser = Browser::start().await?;
+    browser.open(&site.experiment(&document, "")).await?;
+    browser.pixels().await?;
+    let watch = "window.saved = {};
+        const made = URL.createObjectURL.bind(URL);
+        URL.createObjectURL = (blob) => { saved[blob.type] = blob; return made(blob); };";
+    browser.run(watch, vec![]).await?;
+    for (name, kind) in [
+        ("PNG", "image/png"),
+        ("SVG", "image/svg+xml"),
+        ("CSV", "text/csv"),
+        ("JSON", "application/json"),
+    ] {
+        let button = format!("[aria-label='Download {name}']");
+        browser.driver.find(By::Css(&button)).await?.click().await?;
+        let read = format!(
+            "const done = arguments[arguments.length - 1];
+            const look = () => saved[{kind:?}] ? saved[{kind:?}].text().then(done)
+                : setTimeout(look, 20);
+            look();"
+        );
+        let text = browser.run_async(&read).await?;
+        let text = text.as_str().unwrap_or_default();
+        match name {
+            "CSV" => assert_eq!(text, shared::cells::csv(&document)),
+            "JSON" => assert_eq!(text, document.to_json()),
+            "SVG" => assert!(text.starts_with("<svg") && text.contains("the duchess"), "{text}"),
+            _ => assert!(text.contains("PNG") && text.contains("IHDR"), "{name}"),
+        }
+    }
+    browser.stop(&[]).await
+}

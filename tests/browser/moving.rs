@@ -271,3 +271,56 @@ async fn a_host_that_is_down_is_no_empty_site() -> Result<()> {
     ensure!(!browser.has(".welcome").await, "the page invites to open files");
     browser.stop(&[]).await
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_corresponds_is_pinned_and_hidden_in_results_of_other_lengths() -> Result<()> {
+    let [queen, duchess] = [example("Queen Elizabeth")?, example("the duchess")?];
+    let site = Site::serve(&[queen.clone(), duchess.clone()])?;
+    let position = |document: &Document, from_end: usize| {
+        document.sentence_start + document.token_labels.len() - from_end
+    };
+    let browser = Browser::start().await?;
+    let url = format!("{}#/c/{},{}", site.url, queen.id, duchess.id);
+    let in_panes = async |layer: usize, from_end: usize| {
+        for (pane, document) in [(1, &queen), (2, &duchess)] {
+            let place = format!("layer {layer} · position {}", position(document, from_end));
+            browser.expect(&format!(".pane:nth-child({pane}) .pane-cell"), &place).await?;
+        }
+        Ok::<_, anyhow::Error>(())
+    };
+    browser.open(&url).await?;
+    browser.driver.find(By::Css(".pane:nth-child(3) .stage")).await?;
+    browser.point(&queen, 12, 3).await?;
+    in_panes(12, queen.token_labels.len() - 3).await?;
+    browser.driver.action_chain().click().perform().await?;
+    browser.expect(".pane:nth-child(3) .spoken", "Difference").await?;
+    // The longer one names the position in the address, from which all find their own.
+    let pin = format!("pin=12%2C{}", position(&duchess, queen.token_labels.len() - 3));
+    for _ in 0..40 {
+        if browser.driver.current_url().await?.as_str().contains(&pin) {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    let link = browser.driver.current_url().await?.to_string();
+    ensure!(link.contains(&pin), "{pin} is not in {link}");
+    browser.open("about:blank").await?;
+    browser.open(&link).await?;
+    in_panes(12, queen.token_labels.len() - 3).await?;
+
+    // All but the last three columns are hidden: the first that is left is the third from the end.
+    let hide = format!("{}-{}", duchess.sentence_start, position(&duchess, 4));
+    browser.open("about:blank").await?;
+    browser.open(&format!("{url}?hide={hide}")).await?;
+    browser.driver.find(By::Css(".pane:nth-child(3) .stage")).await?;
+    browser
+        .expect(".menu summary", &format!("3 of {} columns", duchess.token_labels.len()))
+        .await?;
+    for pane in [1, 2] {
+        let focus = format!("document.querySelector('.pane:nth-child({pane}) .stage').focus()");
+        browser.run(&focus, vec![]).await?;
+        browser.keys(&[Key::Escape, Key::Home]).await?;
+        in_panes(0, 3).await?;
+    }
+    browser.stop(&[]).await
+}

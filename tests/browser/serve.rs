@@ -316,6 +316,20 @@ async fn a_result_that_says_more_is_shown_without_a_reload() -> Result<()> {
     // While the page is open, and while another is.
     ensure!(submit(true).await? == id, "the readout makes another experiment");
     browser.expect_within(60, probabilities, "P(").await?;
+    // The same once more, from the page.
+    let finished = async || {
+        let document = send(&browser, "GET", &format!("api/experiments/{id}"), "").await?;
+        Ok::<_, anyhow::Error>(document["provenance"]["wall_secs"].clone())
+    };
+    let before = finished().await?;
+    browser.press("Compute again").await?;
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while finished().await? == before {
+        ensure!(Instant::now() < deadline, "it is not computed again");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    ensure!(browser.driver.current_url().await?.as_str().ends_with(&id), "another experiment");
+    browser.expect("#copy-whole", "Copy").await?;
     browser.run(go, vec![json!("#/")]).await?;
     browser.expect(".count", "1 of 1").await?;
     browser.stop(&[]).await

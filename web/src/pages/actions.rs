@@ -6,13 +6,15 @@ use leptos::prelude::*;
 use leptos::task::spawn_local;
 use shared::address::{Address, Filter, Page, Source};
 use shared::document::{Document, title};
+use shared::draft::Draft;
 use shared::figure::FigureOptions;
+use shared::listing::ServerInfo;
 use shared::permalink;
 
 use crate::export::{self, Kind};
 use crate::server::Server;
 use crate::viewer::Viewer;
-use crate::{dom, source, words};
+use crate::{api, dom, source, words};
 
 /// What can be done with an experiment.
 #[component]
@@ -58,6 +60,41 @@ pub fn Actions(
             <button class:hidden=move || !server.can_change() on:click=delete>"Delete"</button>
         }
     };
+    // What it was asked for with; a foreign file may not say.
+    let draft = stored.and_then(|server| Some((server, Draft::of_result(&document)?)));
+    let (own, model) = (document.id.clone(), document.model.clone());
+    let n_verified = document.verification.as_ref().map_or(0, |v| v.n_cells);
+    let again = move |(server, draft): (Server, Draft)| {
+        let href = format!("#{}", Address::of(Page::New(draft.clone())).fragment());
+        let has_model = move || {
+            let is_it = |info: &ServerInfo| info.models.iter().any(|known| known.name == model);
+            server.can_change() && server.info.with(|info| info.as_ref().is_some_and(is_it))
+        };
+        let run = move |_| {
+            let Some(mut submission) = draft.submission(None) else { return };
+            submission.again = true;
+            submission.settings.verify = n_verified;
+            let own = own.clone();
+            spawn_local(async move {
+                match api::submit(server, &submission).await {
+                    Err(problem) => viewer.tell(api::told(&problem)),
+                    // A model of the same name may be another by now.
+                    Ok(detail) => match detail.pairs.into_iter().next() {
+                        Some(pair) if pair.experiment != own => {
+                            viewer.go(Address::of(Page::Experiment(Source::Id(pair.experiment))));
+                        }
+                        _ => drop(done.try_set("It will be computed again.".to_string())),
+                    },
+                }
+            });
+        };
+        view! {
+            <span class="actions" class:hidden=move || !has_model()>
+                <button on:click=run>"Compute again"</button>
+                <a class="button" href=href>"Change and run…"</a>
+            </span>
+        }
+    };
     let compare = move |_| {
         let filter = Filter { picked: vec![source.clone()], ..Filter::default() };
         viewer.go(Address::of(Page::Index(filter)));
@@ -76,6 +113,7 @@ pub fn Actions(
             <button on:click=here>"Copy link"</button>
             <button on:click=whole id="copy-whole">"Copy self-contained link"</button>
             <button on:click=compare>"Compare with…"</button>
+            {draft.map(again)}
             {stored.map(delete)}
             <span class="downloads">"Download" {saves.into_iter().collect_view()}</span>
             <p class="done" role="status">{move || done.get()}</p>

@@ -7,7 +7,7 @@ use leptos::task::spawn_local;
 use shared::address::Source;
 use shared::document::Document;
 use shared::event::Event;
-use shared::job::{Job, JobPair};
+use shared::job::{Job, JobPair, State};
 
 use crate::app::Problem;
 use crate::pages::experiment::Experiment;
@@ -107,10 +107,11 @@ pub fn Followed(server: Server, id: String) -> impl IntoView {
             (before, now) => before != now,
         },
     );
-    // One that has a result and is computed again.
+    // One that has a result and is computed again, or was to be.
     let again = Memo::new(move |_| {
         let is_shown = known.with(|known| matches!(known, Some(Known::Document(_))));
-        made.get().filter(|both| is_shown && !both.1.state.is_final())
+        let is_told = |state: State| !state.is_final() || state == State::Failed;
+        made.get().filter(|both| is_shown && is_told(both.1.state))
     });
     let page = move || match shown.get() {
         None => view! { <p class="loading" role="status">"Loading…"</p> }.into_any(),

@@ -66,13 +66,19 @@ pub fn Again(server: Server, job: Job, pair: JobPair) -> impl IntoView {
     let href = format!("#{}", Address::of(Page::Job(job.id.clone())).fragment());
     let (id, known) = (job.id.clone(), job);
     let job = Memo::new(move |_| server.job(&id).unwrap_or_else(|| known.clone()));
+    let experiment = pair.experiment;
     let share = Memo::new(move |_| {
         server.board.with(|board| {
             let live = board.live.as_ref();
-            live.filter(|live| live.experiment == pair.experiment).map(|live| live.share)
+            live.filter(|live| live.experiment == experiment).map(|live| live.share)
         })
     });
+    let failed = pair.error.map(|why| source::sentence(&why));
     let state = move || match share.get() {
+        _ if failed.is_some() => format!(
+            "It was to be computed again, which failed; this is the earlier result. {}",
+            failed.clone().unwrap_or_default()
+        ),
         Some(share) => format!("It is being computed again: {:.0} %.", 100.0 * share),
         None => format!("It will be computed again: {}.", words::place(&job.get())),
     };
