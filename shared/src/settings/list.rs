@@ -49,6 +49,17 @@ impl<T: PartialEq + fmt::Display> List<T> {
     }
 }
 
+impl<T: PartialEq> List<T> {
+    /// Takes an item in at the end, or out; the last one stays.
+    pub fn set(&mut self, item: T, is_in: bool) {
+        match self.0.iter().position(|one| *one == item) {
+            None if is_in => self.0.push(item),
+            Some(at) if !is_in && self.0.len() > 1 => drop(self.0.remove(at)),
+            _ => {}
+        }
+    }
+}
+
 impl<T: Copy> List<T> {
     /// The first.
     pub fn first(&self) -> T {

@@ -242,6 +242,22 @@ proptest! {
 }
 
 #[test]
+fn a_list_keeps_its_last_word() {
+    let mut sites = List::<Site>::default();
+    let steps = [
+        (Site::ResidPost, false, "resid_post"),
+        (Site::Z, true, "resid_post,z"),
+        (Site::Z, true, "resid_post,z"),
+        (Site::ResidPost, false, "z"),
+        (Site::MlpOut, false, "z"),
+    ];
+    for (site, is_in, expected) in steps {
+        sites.set(site, is_in);
+        assert_eq!(sites.to_string(), expected);
+    }
+}
+
+#[test]
 fn the_words_of_lists_know_their_kind() {
     let error: UnknownWord = "x".parse::<Span>().unwrap_err();
     assert_eq!(

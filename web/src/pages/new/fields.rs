@@ -9,8 +9,9 @@ use shared::draft::Draft;
 use shared::job::TableColumns;
 use shared::listing::ServerInfo;
 use shared::pairs::{self, TableFormat};
+use shared::settings::Settings;
 use shared::template::NO_TEMPLATE;
-use shared::vocabulary::{Align, Directions, Site};
+use shared::vocabulary::{Align, By, Directions, Site, Span, Written};
 
 use crate::inputs::{self, choice, select};
 use crate::viewer::Viewer;
@@ -73,10 +74,10 @@ pub fn Fields(draft: Memo<Draft>, info: ServerInfo) -> impl IntoView {
         </fieldset>
         <fieldset>
             <legend>"Sweep"</legend>
+            <div class="row" role="group" aria-label="Sites">
+                {Site::ALL.iter().map(|&site| site_box(draft, site)).collect_view()}
+            </div>
             <div class="row">
-                {choice("Site", Site::STREAM, move || draft.get().settings.sites.first(), move |v| {
-                    set(viewer, |d| d.settings.sites = v.into());
-                })}
                 {choice("Alignment", Align::ALL, move || draft.get().settings.align, move |v| {
                     set(viewer, |d| d.settings.align = v);
                 })}
@@ -84,9 +85,26 @@ pub fn Fields(draft: Memo<Draft>, info: ServerInfo) -> impl IntoView {
                     set(viewer, |d| d.settings.direction = v);
                 })}
             </div>
-            {check(draft, "Read probabilities and the top token at every cell", |d| {
+            <div class="row">
+                {choice("Heads by", By::ALL, move || draft.get().settings.by, move |v| {
+                    set(viewer, |d| d.settings.by = v);
+                })}
+                {choice("Positions", Span::ALL, move || draft.get().settings.positions.first(), move |v| {
+                    set(viewer, |d| d.settings.positions = v.into());
+                })}
+                {choice("Written", Written::ALL, move || draft.get().settings.write, move |v| {
+                    set(viewer, |d| d.settings.write = v);
+                })}
+            </div>
+            <div class="row">
+                {number(draft, "Layers at a time", "window", |s| s.window.to_string())}
+                {number(draft, "Top tokens", "top", |s| s.top.to_string())}
+                {noise(draft)}
+            </div>
+            {check(draft, "Read probabilities and the top tokens at every cell", |d| {
                 &mut d.settings.readout
             })}
+            {check(draft, "Logit lens of both unpatched runs", |d| &mut d.settings.lens)}
         </fieldset>
     }
 }
@@ -236,6 +254,49 @@ fn text(
     let now = Signal::derive(move || field(&mut draft.get()).clone());
     let typed = Callback::new(move |text| set(viewer, |d| *field(d) = text));
     inputs::text(name, placeholder, is_long, now, typed)
+}
+
+/// Whether a site is patched.
+fn site_box(draft: Memo<Draft>, site: Site) -> AnyView {
+    let viewer = Viewer::get();
+    let now = Signal::derive(move || draft.with(|d| d.settings.sites.items().contains(&site)));
+    let choose = move |is_in| set(viewer, |d| d.settings.sites.set(site, is_in));
+    inputs::check(site.name(), now, Callback::new(choose))
+}
+
+/// A setting that is a number; what is none is left out.
+fn number(
+    draft: Memo<Draft>,
+    label: &'static str,
+    name: &'static str,
+    now: fn(&Settings) -> String,
+) -> AnyView {
+    let viewer = Viewer::get();
+    let now = Signal::derive(move || draft.with(|draft| now(&draft.settings)));
+    let typed = move |text: String| set(viewer, |draft| drop(draft.settings.set(name, &text)));
+    inputs::text(label, "", false, now, Callback::new(typed))
+}
+
+/// What noise falls on, for causal tracing.
+fn noise(draft: Memo<Draft>) -> AnyView {
+    let viewer = Viewer::get();
+    let word = |span: Option<Span>| span.map_or("none", Span::name).to_string();
+    let spans = Span::ALL.iter().filter(|span| **span != Span::Each).map(|span| Some(*span));
+    let options: Vec<_> =
+        std::iter::once(None).chain(spans).map(word).map(|word| (word.clone(), word)).collect();
+    let now = Signal::derive(move || word(draft.with(|draft| draft.settings.noise)));
+    let choose = move |word: String| {
+        set(viewer, |draft| {
+            let plain = Settings::default();
+            let settings = &mut draft.settings;
+            settings.noise = word.parse().ok();
+            if settings.noise.is_none() {
+                settings.noise_scale = plain.noise_scale;
+                settings.noise_seeds = plain.noise_seeds;
+            }
+        });
+    };
+    select("Noise on", "field", Signal::stored(options), now, Callback::new(choose))
 }
 
 /// One of the two answers.
