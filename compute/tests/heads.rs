@@ -57,8 +57,11 @@ fn networks() -> impl Iterator<Item = (Network, HashMap<Weight, Tensor>)> {
     })
 }
 
+/// A site, a head, a layer and a position.
+type Patch = (Site, Option<usize>, usize, usize);
+
 /// `trials` of the base with copies of the source, each of the edits (site, head, layer, position).
-fn trials(config: &Config, trials: Vec<Vec<(Site, Option<usize>, usize, usize)>>) -> Specification {
+fn trials(config: &Config, trials: Vec<Vec<Patch>>) -> Specification {
     let edit = |(site, head, layer, position)| Edit {
         site,
         head,
@@ -123,7 +126,7 @@ fn a_head_acts_through_its_own_slice_of_the_output_projection() {
             let readings = sweep(&network, &specification).unwrap();
             let cells = cell_readings(&specification, &readings).remove(0);
             let columns: Vec<_> = match by {
-                By::Head => vec![START..BASE.len()],
+                By::Head => std::iter::once(START..BASE.len()).collect(),
                 By::Position => (START..BASE.len()).map(|p| p..p + 1).collect(),
             };
             assert_eq!(cells.len(), 3 * n_heads * columns.len());
