@@ -65,13 +65,6 @@ impl Site {
     pub fn serve(documents: &[Document]) -> Result<Self> {
         let folder = tempfile::tempdir()?;
         compute::site::write_site(folder.path(), documents, None)?;
-        // LOCAL
-        if let Some(dir) = std::env::var_os("PB_LOCAL_VIEWER") {
-            for entry in fs::read_dir(dir)? {
-                let entry = entry?;
-                fs::copy(entry.path(), folder.path().join(entry.file_name()))?;
-            }
-        }
         let server = tiny_http::Server::http("127.0.0.1:0").map_err(anyhow::Error::msg)?;
         let port = server.server_addr().to_ip().context("no port")?.port();
         let files = folder.path().to_path_buf();

@@ -49,7 +49,7 @@ EXPERIMENTS = [
     ("equal", {"site": ["z", "v"], "window": 2}, False),
     ("equal", {"site": ["resid_post", "attn_out", "k"], "positions": ["differing", "all"]}, True),
     ("source-longer", {"site": ["z", "mlp_out"], "positions": ["entity", "all"], "align": "right", "direction": "both"}, False),
-    ("base-longer", {"site": ["q", "attn_out"], "align": "right", "direction": "both"}, False),
+    ("base-longer", {"site": ["q", "attn_out"], "align": "right", "direction": "both"}, True),
     ("equal", {"site": ["z", "mlp_out"], "write": "zero"}, True),
     ("source-longer", {"site": ["v", "attn_out"], "write": "zero", "align": "pad"}, False),
     ("equal", {"site": ["z", "k", "mlp_out"], "write": "mean"}, False),
@@ -160,8 +160,10 @@ def record_one(model, pair, settings, is_whole, mean):
                 "p_true": [p_true(cell) for cell in cells],
             }  # fmt: skip
             if is_whole:
-                recorded["kl_base"] = [divergence(base_logits, cell) for cell in cells]
-                recorded["kl_source"] = [divergence(source_logits, cell) for cell in cells]
+                # From the run that receives and the one that supplies.
+                runs = [base_logits, source_logits][:: 1 if direction == "denoising" else -1]
+                recorded["kl_base"] = [divergence(runs[0], cell) for cell in cells]
+                recorded["kl_source"] = [divergence(runs[1], cell) for cell in cells]
                 recorded["rank_true"] = [rank(cell, TRUE) for cell in cells]
                 recorded["rank_false"] = [rank(cell, FALSE) for cell in cells]
             grids.append(recorded)
