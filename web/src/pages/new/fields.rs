@@ -283,7 +283,7 @@ fn noise(draft: Memo<Draft>) -> AnyView {
     let word = |span: Option<Span>| span.map_or("none", Span::name).to_string();
     let spans = Span::ALL.iter().filter(|span| **span != Span::Each).map(|span| Some(*span));
     let options: Vec<_> =
-        std::iter::once(None).chain(spans).map(word).map(|word| (word.clone(), word)).collect();
+        iter::once(None).chain(spans).map(word).map(|word| (word.clone(), word)).collect();
     let now = Signal::derive(move || word(draft.with(|draft| draft.settings.noise)));
     let choose = move |word: String| {
         set(viewer, |draft| {
