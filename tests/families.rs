@@ -13,7 +13,7 @@ use std::ops::ControlFlow;
 
 use candle_core::{DType, Device, Tensor};
 use candle_nn::VarBuilder;
-use compute::model::{FAMILIES, Model, Network, Placement};
+use compute::model::{FAMILIES, Loader, Network, Placement};
 use compute::sweep::{Division, Program, Readings, cell_readings, oracle, run};
 use recorded::{Case, fixtures, oracle_folder};
 use serde_json::{Map, Value};
@@ -24,7 +24,13 @@ const TOLERANCE: f32 = 1e-4;
 const MEMORY: usize = 1 << 30;
 
 fn network(name: &str, to: &Placement) -> Network {
-    Network::open_on(&oracle_folder().join("models").join(name), to, usize::MAX).unwrap()
+    Loader {
+        path: &oracle_folder().join("models").join(name),
+        placement: to.clone(),
+        budget: usize::MAX,
+    }
+    .network()
+    .unwrap()
 }
 
 fn logits(network: &Network, tokens: &[u32]) -> Vec<f32> {
@@ -51,7 +57,7 @@ fn network_like(name: &str, changes: &[Change]) -> Network {
             std::fs::copy(&file, to.path().join(name)).unwrap();
         }
     }
-    Network::open(to.path()).unwrap()
+    Loader::new(to.path()).network().unwrap()
 }
 
 /// Compares numbers; remembers the largest difference.
@@ -192,7 +198,7 @@ fn tensors_are_found_below_every_root() {
             })
             .collect();
         candle_core::safetensors::save(&renamed, to.path().join(file)).unwrap();
-        let got = logits(&Network::open(to.path()).unwrap(), &tokens);
+        let got = logits(&Loader::new(to.path()).network().unwrap(), &tokens);
         assert_eq!(
             got,
             logits(&network(name, &Placement::default()), &tokens),
@@ -226,7 +232,7 @@ fn a_gguf_is_the_model_of_the_folder_that_it_was_made_from() {
     for (name, changes) in cases {
         let folder = network_like(name, changes);
         let path = oracle_folder().join("models").join(format!("{name}.gguf"));
-        let gguf = Model::open(&path).unwrap_or_else(|e| panic!("{e}")).network;
+        let gguf = Loader::new(&path).load().unwrap_or_else(|e| panic!("{e}")).network;
         assert_eq!(gguf.config.architecture, folder.config.architecture);
         assert_eq!(gguf.config.n_weights(), folder.config.n_weights(), "{name}");
         let (got, expected) = (logits(&gguf, &tokens), logits(&folder, &tokens));

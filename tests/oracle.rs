@@ -6,7 +6,7 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use compute::model::{DEFAULT_MODEL, Model};
+use compute::model::{DEFAULT_MODEL, Loader, Model};
 use compute::study::{self, Experiment};
 use compute::sweep::{Division, Program, oracle};
 use serde::Deserialize;
@@ -42,7 +42,7 @@ fn model(name: &str) -> &'static Model {
     static TIED: OnceLock<Model> = OnceLock::new();
     static LLAMA3: OnceLock<Model> = OnceLock::new();
     static SMOL: OnceLock<Model> = OnceLock::new();
-    let tiny = |name| Model::open(&oracle_folder().join("models").join(name)).unwrap();
+    let tiny = |name| Loader::new(&oracle_folder().join("models").join(name)).load().unwrap();
     match name {
         "tiny-tied" => TIED.get_or_init(|| tiny("tiny-tied")),
         "tiny-llama3" => LLAMA3.get_or_init(|| tiny("tiny-llama3")),
@@ -51,7 +51,7 @@ fn model(name: &str) -> &'static Model {
             if !DEFAULT_MODEL.is_whole(&path) {
                 DEFAULT_MODEL.fetch(&path).unwrap();
             }
-            Model::open(&path).unwrap()
+            Loader::new(&path).load().unwrap()
         }),
         other => panic!("no model {other}"),
     }

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
-use compute::model::Model;
+use compute::model::Loader;
 use compute::sweep::{Division, Program, run};
 use shared::alignment::Alignment;
 use shared::settings::{List, Settings};
@@ -25,7 +25,7 @@ fn main() -> Result<()> {
     let mut args = std::env::args().skip(1);
     let path = args.next().context("expected a model: a folder or a .gguf file")?;
     let n_rounds: usize = args.next().map_or(Ok(5), |rounds| rounds.parse())?;
-    let model = Model::open(Path::new(&path))?;
+    let model = Loader::new(Path::new(&path)).load()?;
     let config = &model.network.config;
     for (name, n_tokens, n_shared, n_columns) in SHAPES {
         let specification = |settings: &Settings, seed: usize| {

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
 use candle_core::{DType, Tensor};
-use compute::model::{Config, FAMILIES, Model, Network, Weight};
+use compute::model::{Config, FAMILIES, Loader, Network, Placement, Weight};
 use compute::sweep::oracle;
 use support::random_network;
 
@@ -73,11 +73,12 @@ fn every_storage_type_is_read_from_one_file_and_from_shards() {
     for (dtype, name) in [(DType::F32, "F32"), (DType::F16, "F16"), (DType::BF16, "BF16")] {
         let mut stored: HashMap<_, _> =
             tensors.iter().map(|(w, t)| (*w, t.to_dtype(dtype).unwrap())).collect();
-        let expected = logits(&Network::load(config(), &mut stored).unwrap());
+        let expected =
+            logits(&Network::resident(config(), &mut stored, &Placement::default()).unwrap());
         for n_shards in [1, 3] {
             let folder = tempfile::tempdir().unwrap();
             write(folder.path(), &named(&stored), n_shards);
-            let model = Model::open(folder.path()).unwrap();
+            let model = Loader::new(folder.path()).load().unwrap();
             assert_eq!(model.weights_dtype, name);
             assert_eq!(model.network.config, config());
             assert_eq!(logits(&model.network), expected, "{name} in {n_shards} files");
@@ -93,6 +94,6 @@ fn a_type_that_is_not_read_is_named() {
     }
     let folder = tempfile::tempdir().unwrap();
     write(folder.path(), &named(&tensors), 1);
-    let error = Model::open(folder.path()).err().map(|e| e.to_string()).unwrap_or_default();
+    let error = Loader::new(folder.path()).load().err().map(|e| e.to_string()).unwrap_or_default();
     assert!(error.contains("is stored as F64: only F32, F16 and BF16 are read"), "{error}");
 }

@@ -11,7 +11,7 @@ use std::path::Path;
 use candle_core::quantized::gguf_file::{self, Value};
 use candle_core::quantized::{GgmlDType, QTensor};
 use candle_core::{Device, Tensor};
-use compute::model::{Config, Model, Module, Network, Weight};
+use compute::model::{Config, Loader, Module, Network, Placement, Weight};
 use compute::sweep::oracle;
 use support::random_network;
 
@@ -125,11 +125,12 @@ fn every_storage_type_is_read() {
     ] {
         let path = folder.path().join(format!("{dtype:?}.gguf"));
         let mut expected = write(&path, dtype, |_| {});
-        let model = Model::open(&path).unwrap();
+        let model = Loader::new(&path).load().unwrap();
         assert_eq!(model.network.config, config());
         assert_eq!(model.name, format!("{dtype:?}"));
         assert_eq!(model.weights_dtype.replace('_', ""), format!("{dtype:?}").replace('_', ""));
-        let expected = logits(&Network::load(config(), &mut expected).unwrap());
+        let expected =
+            logits(&Network::resident(config(), &mut expected, &Placement::default()).unwrap());
         for (got, expected) in logits(&model.network).iter().zip(&expected) {
             assert!((got - expected).abs() < 1e-5, "{dtype:?}: {got}, expected {expected}");
         }
@@ -166,7 +167,7 @@ fn a_sentence_piece_tokenizer_is_rebuilt_from_pieces_and_scores() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("model.gguf");
     write(&path, GgmlDType::F32, |_| {});
-    let tokenizer = Model::open(&path).unwrap().tokenizer;
+    let tokenizer = Loader::new(&path).load().unwrap().tokenizer;
     let cases: [(&str, &[u32]); 6] = [
         ("ab", &[1, 8]),
         ("abc", &[1, 8, 6]),
@@ -249,7 +250,7 @@ fn tokenizers_of_every_kind_agree_on_awkward_strings() {
                 metadata.push(("tokenizer.ggml.add_space_prefix", Value::Bool(adds)));
             }
         });
-        let tokenizer = Model::open(&path).unwrap().tokenizer;
+        let tokenizer = Loader::new(&path).load().unwrap().tokenizer;
         assert!(fixture.strings.len() >= 40, "{name}");
         for case in &fixture.strings {
             let got = tokenizer.encode(&case.text).unwrap().ids;
@@ -291,7 +292,7 @@ fn what_is_not_known_to_be_right_is_refused_by_name() {
     for (i, (change, expected)) in cases.iter().enumerate() {
         let path = folder.path().join(format!("{i}.gguf"));
         write(&path, GgmlDType::F32, change);
-        let error = Model::open(&path).err().map(|e| e.to_string()).unwrap_or_default();
+        let error = Loader::new(&path).load().err().map(|e| e.to_string()).unwrap_or_default();
         assert!(error.contains(expected), "{expected}: {error}");
         assert!(error.contains(&path.display().to_string()), "{error}");
     }
@@ -304,7 +305,7 @@ fn what_is_not_known_to_be_right_is_refused_by_name() {
         (100, "this is no GGUF file, or a damaged one"),
     ] {
         File::options().write(true).open(&path).unwrap().set_len(kept).unwrap();
-        let error = Model::open(&path).err().map(|e| e.to_string()).unwrap_or_default();
+        let error = Loader::new(&path).load().err().map(|e| e.to_string()).unwrap_or_default();
         assert!(error.contains(expected), "{kept}: {error}");
     }
 }

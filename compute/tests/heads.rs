@@ -220,7 +220,7 @@ fn a_key_head_is_that_of_all_query_heads_of_its_group() {
         };
         let weights: HashMap<_, _> = weights.iter().map(expanded).collect();
         let single = Config { n_kv_heads: config.n_heads, ..config.clone() };
-        let single = Network::load_on(single, &mut weights.clone(), &grouped.placement).unwrap();
+        let single = Network::resident(single, &mut weights.clone(), &grouped.placement).unwrap();
         let (mut few, mut many) = (Vec::new(), Vec::new());
         for site in [Site::Key, Site::Value] {
             for (layer, head) in (0..config.n_layers)

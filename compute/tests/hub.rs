@@ -11,7 +11,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use compute::hub::{Hub, HubError, HubId, Snapshot};
-use compute::model::Model;
+use compute::model::{Loader, Model};
 use fake::{COMMIT, FakeHub, Fault};
 use tempfile::TempDir;
 
@@ -93,8 +93,8 @@ fn what_is_in_the_cache_is_used_without_the_network() {
         for id in [ID.to_string(), format!("{ID}@{COMMIT}")] {
             let found = place.get(&id, &[]).unwrap();
             assert_eq!(found.commit, COMMIT);
-            let cached = Model::open(&found.folder).unwrap();
-            let plain = Model::open(&tiny(model)).unwrap();
+            let cached = Loader::new(&found.folder).load().unwrap();
+            let plain = Loader::new(&tiny(model)).load().unwrap();
             assert_eq!(id_of(&cached), id_of(&plain));
         }
     }
@@ -135,8 +135,8 @@ fn a_download_is_whole_and_only_what_is_needed() {
             })
             .unwrap();
         assert_eq!(found.commit, COMMIT);
-        let plain = Model::open(&tiny(model)).unwrap();
-        assert_eq!(id_of(&Model::open(&found.folder).unwrap()), id_of(&plain));
+        let plain = Loader::new(&tiny(model)).load().unwrap();
+        assert_eq!(id_of(&Loader::new(&found.folder).load().unwrap()), id_of(&plain));
         let entries = fs::read_dir(tiny(model)).unwrap().map(|entry| entry.unwrap().file_name());
         let mut expected: Vec<_> = entries.map(|name| name.into_string().unwrap()).collect();
         expected.sort();
@@ -200,8 +200,8 @@ fn a_connection_that_breaks_leaves_no_wrong_file_and_goes_on_later() {
     server.set_fault(Fault::None);
     let n_sent = server.n_weight_bytes();
     let found = place.get(ID, &[]).unwrap();
-    let plain = Model::open(&tiny("tiny-tied")).unwrap();
-    assert_eq!(id_of(&Model::open(&found.folder).unwrap()), id_of(&plain));
+    let plain = Loader::new(&tiny("tiny-tied")).load().unwrap();
+    assert_eq!(id_of(&Loader::new(&found.folder).load().unwrap()), id_of(&plain));
     let n_bytes = fs::metadata(tiny("tiny-tied").join("model.safetensors")).unwrap().len();
     assert!(server.n_weight_bytes() - n_sent < n_bytes, "the beginning came twice");
 }

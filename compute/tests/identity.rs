@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use candle_core::quantized::gguf_file;
 use candle_core::quantized::{GgmlDType, QTensor};
 use candle_core::{DType, Tensor};
-use compute::model::{Config, FAMILIES, Model};
+use compute::model::{Config, FAMILIES, Loader};
 use proptest::prelude::*;
 use proptest::test_runner::FileFailurePersistence;
 
@@ -150,7 +150,7 @@ fn in_gguf(tensors: &[(String, Tensor)], dtype: GgmlDType) -> Stored {
 }
 
 fn fingerprint(path: &Path) -> Option<String> {
-    Some(Model::open(path).ok()?.fingerprint.get().unwrap().to_string())
+    Some(Loader::new(path).load().ok()?.fingerprint.get().unwrap().to_string())
 }
 
 /// Runs `check` while one byte of a file is another, and the file says that it was last modified

@@ -94,7 +94,7 @@ fn tables(config: &Config) -> Vec<(&'static str, Vec<Specification>)> {
 fn a_sweep_stays_within_its_memory() {
     let config = config();
     let (resident, weights) = support::random_network(config.clone(), 1);
-    let streamed = Network::stream(config.clone(), weights).unwrap();
+    let streamed = Network::streamed(config.clone(), weights, &Placement::default()).unwrap();
     let stock = Placement { kernels: Kernels::Stock, ..Placement::default() };
     let (stock, weights) = support::random_network_on(config.clone(), 1, &stock);
     drop(weights);

@@ -4,7 +4,7 @@
 
 use std::path::Path;
 
-use compute::model::Model;
+use compute::model::{Loader, Model};
 use compute::study::{Experiment, PrepareError};
 use serde_json::{Value, json};
 use shared::pairs::Pair;
@@ -38,7 +38,7 @@ fn with_added_tokens() -> Model {
         }
     });
     edit("tokenizer_config.json", &|settings| settings["pad_token"] = json!("[PAD]"));
-    Model::open(folder.path()).unwrap()
+    Loader::new(folder.path()).load().unwrap()
 }
 
 #[test]
@@ -91,7 +91,7 @@ fn tokens_beyond_the_vocabulary_are_refused_with_what_to_do() {
 
 #[test]
 fn an_id_depends_on_what_determines_the_numbers_alone() {
-    let model = Model::open(&tiny()).unwrap();
+    let model = Loader::new(&tiny()).load().unwrap();
     let id = |source: &str, base: &str, change: &dyn Fn(&mut Settings)| {
         let pair = Pair {
             line: 1,

@@ -10,7 +10,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::http::{Method, Request, StatusCode};
 use compute::jobs::{Queue, QueueSettings};
-use compute::model::{Model, Placement};
+use compute::model::{Loader, Model, Placement};
 use compute::server::security::{Guard, Token};
 use compute::server::{App, ServerSettings, app, openapi_document};
 use compute::store::Store;
@@ -61,7 +61,7 @@ impl Answer {
 
 impl Server {
     fn new(guard: Guard, settings: QueueSettings, works: bool) -> Self {
-        Self::with(Model::open(&model("tiny-llama3")).unwrap(), guard, settings, works)
+        Self::with(Loader::new(&model("tiny-llama3")).load().unwrap(), guard, settings, works)
     }
 
     fn with(model: Model, guard: Guard, settings: QueueSettings, works: bool) -> Self {
@@ -501,7 +501,10 @@ async fn what_was_deleted_is_forgotten_while_the_server_runs() {
 
 #[tokio::test]
 async fn a_model_that_is_read_from_disk_is_not_run_for_a_preview() {
-    let streamed = Model::open_on(&model("tiny-llama3"), &Placement::default(), 0).unwrap();
+    let streamed =
+        Loader { path: &model("tiny-llama3"), placement: Placement::default(), budget: 0 }
+            .load()
+            .unwrap();
     assert!(streamed.network.is_streamed());
     let server = Server::with(streamed, Guard::default(), QueueSettings::default(), true);
     let preview = server.post("/api/preview", &pairs(2)).await.json();
@@ -593,7 +596,7 @@ async fn a_failed_pair_leaves_the_others_and_a_cancelled_job_stops() {
     // As much memory as the short pair needs.
     let long = "the guards and ".repeat(6);
     let texts = [("A rules.", "A waits."), (&format!("{long} rule"), &format!("{long} wait"))];
-    let models = [Model::open(&model("tiny-llama3")).unwrap()];
+    let models = [Loader::new(&model("tiny-llama3")).load().unwrap()];
     let needed = texts.map(|(source, base)| {
         let (entity, source, base) = ("A".into(), source.into(), base.into());
         let pair = Pair { line: 0, entity, source, base, cells: Default::default() };

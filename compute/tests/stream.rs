@@ -12,7 +12,7 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device, Tensor};
-use compute::model::{Config, Model, ModelError, Module, Network, Placement, Weight, Weights};
+use compute::model::{Config, Loader, ModelError, Module, Network, Placement, Weight, Weights};
 use compute::sweep::{Division, Program, Progress, Readings, SweepError, oracle, run};
 use shared::settings::Settings;
 use shared::specification::Specification;
@@ -25,7 +25,7 @@ fn tiny() -> PathBuf {
 }
 
 fn open(folder: &Path) -> Result<Network, ModelError> {
-    Network::open_on(folder, &Placement::default(), NONE)
+    Loader { path: folder, placement: Placement::default(), budget: NONE }.network()
 }
 
 fn patches(network: &Network) -> Specification {
@@ -39,8 +39,9 @@ fn sweep(network: &Network) -> Result<Readings, SweepError> {
 
 #[test]
 fn files_that_are_read_block_by_block_give_the_same_numbers() {
-    let resident = Model::open(&tiny()).unwrap();
-    let streamed = Model::open_on(&tiny(), &Placement::default(), NONE).unwrap();
+    let resident = Loader::new(&tiny()).load().unwrap();
+    let streamed =
+        Loader { path: &tiny(), placement: Placement::default(), budget: NONE }.load().unwrap();
     assert!(streamed.network.is_streamed() && !resident.network.is_streamed());
     assert!(streamed.network.n_held_bytes() < resident.network.n_held_bytes());
     assert_eq!(streamed.fingerprint.get().unwrap(), resident.fingerprint.get().unwrap());
@@ -65,7 +66,7 @@ fn a_vocabulary_in_pieces_reads_the_same() {
         ..Config::LLAMA
     });
     let (resident, weights) = support::random_network(config.clone(), 3);
-    let streamed = Network::stream(config, weights).unwrap();
+    let streamed = Network::streamed(config, weights, &Placement::default()).unwrap();
     assert!(streamed.vocabulary().len() > 2);
     let (a, b) = (sweep(&resident).unwrap(), sweep(&streamed).unwrap());
     let mut tops = Vec::new();
@@ -88,7 +89,9 @@ fn a_vocabulary_in_pieces_reads_the_same() {
 
 #[test]
 fn weights_count_as_many_bytes_as_their_type_takes() {
-    let open = |to: &Placement, limit| Network::open_on(&tiny(), to, limit).unwrap();
+    let open = |to: &Placement, limit| {
+        Loader { path: &tiny(), placement: to.clone(), budget: limit }.network().unwrap()
+    };
     // The least memory with which all weights are kept in it.
     let least = |to: &Placement| {
         let (mut streams, mut fits) = (NONE, 1 << 40);
@@ -195,7 +198,7 @@ fn a_reader_that_dies_in_the_middle_is_an_error_and_no_shorter_model() {
     for (layer, panics) in (1..4).flat_map(|layer| [(layer, false), (layer, true)]) {
         let why = if panics { "a defect of the reader" } else { "the disk is gone" };
         let mut failing = Failing { weights: weights.clone(), layer, panics, n_left: 2 };
-        let streamed = Network::stream(config.clone(), failing).unwrap();
+        let streamed = Network::streamed(config.clone(), failing, &Placement::default()).unwrap();
         let error = sweep(&streamed).unwrap_err().to_string();
         assert!(error.contains(why), "{layer}: {error}");
         let error = oracle::forward(&streamed, &[1, 2], |_, _, x| Ok(x)).unwrap_err().to_string();
@@ -204,7 +207,9 @@ fn a_reader_that_dies_in_the_middle_is_an_error_and_no_shorter_model() {
         assert_eq!(sweep(&streamed).unwrap().trials, expected.trials);
 
         failing = Failing { weights: weights.clone(), layer, panics: false, n_left: 1 };
-        let error = Network::load(config.clone(), &mut failing).unwrap_err().to_string();
+        let error = Network::resident(config.clone(), &mut failing, &Placement::default())
+            .unwrap_err()
+            .to_string();
         assert!(error.contains("the disk is gone"), "{layer}: {error}");
     }
 }

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::path::Path;
 
-use compute::model::Model;
+use compute::model::{Loader, Model};
 use compute::study::{self, Experiment};
 use compute::sweep::{Division, Program};
 use shared::document::{AxisKeys, Document, Role};
@@ -21,7 +21,7 @@ const MEMORY: usize = 1 << 30;
 
 fn model() -> Model {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/oracle/models/tiny-llama3");
-    Model::open(&folder).unwrap()
+    Loader::new(&folder).load().unwrap()
 }
 
 fn pair(entity: &str, source: &str, base: &str) -> Pair {

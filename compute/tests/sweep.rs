@@ -360,7 +360,7 @@ proptest! {
                 found.push(sweep_all(&network, &table, &division));
             }
             // Weights that stay where they are change nothing at all.
-            let streamed = Network::stream_on(network.config.clone(), weights, &placement).unwrap();
+            let streamed = Network::streamed(network.config.clone(), weights, &placement).unwrap();
             let again = sweep_all(&streamed, &table, &whole);
             for (again, whole) in again.iter().zip(&found[0]) {
                 prop_assert_eq!(&again.runs, &whole.runs);
@@ -459,7 +459,7 @@ fn large_scores_do_not_overflow_half_precision() {
             }
         }
         let config = network(&shape).config;
-        let network = Network::load_on(config, &mut weights, &to).unwrap();
+        let network = Network::resident(config, &mut weights, &to).unwrap();
         let x = oracle::forward(&network, &SOURCE, |_, _, x| Ok(x)).unwrap();
         x.to_dtype(DType::F32).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap()
     });

@@ -12,7 +12,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use super::{interrupt, output};
 use crate::hub::{Downloading, Hub, HubId};
-use crate::model::{DEFAULT_MODEL, Model, Placement};
+use crate::model::{DEFAULT_MODEL, Loader, Model, Placement};
 
 /// How models are opened.
 #[derive(Debug, Clone, Args)]
@@ -100,19 +100,22 @@ impl OpenArgs {
     /// # Errors
     /// A model that cannot be had or read.
     pub fn open(&self, name: Option<&Path>, quiet: bool, limit: usize) -> Result<Model> {
-        let to = self.placement()?;
+        let placement = self.placement()?;
+        let load = |path: &Path| -> Result<Model> {
+            Ok(Loader { path, placement: placement.clone(), budget: limit }.load()?)
+        };
         let Some(name) = name else {
-            return Ok(Model::open_on(&self.default_model(quiet)?, &to, limit)?);
+            return load(&self.default_model(quiet)?);
         };
         // What is there is meant, whatever it looks like.
         let id = name.to_str().filter(|_| !name.exists()).and_then(HubId::parse);
-        let Some(id) = id else { return Ok(Model::open_on(name, &to, limit)?) };
+        let Some(id) = id else { return load(name) };
         let hub = Hub::from_vars(|name| std::env::var_os(name))?.offline(self.offline);
         let mut bar = DownloadBar { quiet, file: String::new(), bar: ProgressBar::hidden() };
         let snapshot = hub.snapshot(&id, &mut |progress| bar.tell(progress));
         bar.bar.finish_and_clear();
         let snapshot = snapshot?;
-        let model = Model::open_on(&snapshot.folder, &to, limit)?;
+        let model = load(&snapshot.folder)?;
         Ok(Model { name: id.name, revision: Some(snapshot.commit), ..model })
     }
 

@@ -13,7 +13,7 @@ use crate::sweep::{self, Finished, Program, Progress, Reading, SweepError, unpat
 
 fn model() -> Model {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/oracle/models/tiny-llama3");
-    Model::open(&path).unwrap()
+    crate::model::Loader::new(&path).load().unwrap()
 }
 
 fn queue(folder: &Path, models: Vec<Model>, settings: QueueSettings) -> Queue {

@@ -67,7 +67,7 @@ pub fn random_network_on(
     to: &Placement,
 ) -> (Network, HashMap<Weight, Tensor>) {
     let mut weights = Random { random: StdRng::seed_from_u64(seed), drawn: HashMap::new() };
-    (Network::load_on(config, &mut weights, to).unwrap(), weights.drawn)
+    (Network::resident(config, &mut weights, to).unwrap(), weights.drawn)
 }
 
 /// Draws whatever weight it is asked for, and keeps it.

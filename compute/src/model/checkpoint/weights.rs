@@ -7,9 +7,7 @@ use std::path::{Path, PathBuf};
 use candle_core::{DType, Result as CandleResult, Tensor};
 
 use super::error::ModelError;
-use super::layout::{Layout, Rows};
-use super::names::{Module, Weight};
-use super::placement::Kernels;
+use crate::model::arch::{Config, Module, StoredRows, Weight, WeightLayout};
 
 /// A source of a model's weights. Layout quirks of formats and families end here: every weight
 /// comes out in f32, matrices as `[out, in]`, heads one after another, coordinate `i` of a query or
@@ -35,10 +33,19 @@ pub trait Weights {
         let part = whole.narrow(0, rows.start, rows.len());
         part.map_err(|e| ModelError::file(Path::new("memory"), e))
     }
+}
 
-    /// What computes with the weights.
-    fn kernels(&self) -> Kernels {
-        Kernels::Own
+impl dyn Weights + '_ {
+    /// Reads one weight, if the model of `config` has it.
+    ///
+    /// # Errors
+    /// As for [`Self::load`].
+    pub fn load_of(
+        &mut self,
+        config: &Config,
+        weight: Weight,
+    ) -> Result<Option<Tensor>, ModelError> {
+        config.shape(weight).map(|dims| self.load(weight, &dims)).transpose()
     }
 }
 
@@ -65,7 +72,7 @@ pub trait Tensors {
 /// A model's weights in the layout of a family and a format.
 pub struct Checkpoint<T> {
     tensors: T,
-    layout: Layout,
+    layout: WeightLayout,
     /// Which of the layout's roots the names begin with.
     root: &'static str,
     /// The last matrix that holds several weights and is stored as `[in, out]`, so that none of them
@@ -75,7 +82,7 @@ pub struct Checkpoint<T> {
 
 impl<T: Tensors> Checkpoint<T> {
     /// Looks at `tensors` as `layout` says.
-    pub fn new(tensors: T, layout: Layout) -> Self {
+    pub fn new(tensors: T, layout: WeightLayout) -> Self {
         let embed = Weight::new(Module::Embed, 0);
         let roots = layout.roots.iter().copied();
         let root = roots
@@ -96,7 +103,7 @@ impl<T: Tensors> Checkpoint<T> {
             .layout
             .name(self.root, weight)
             .map_err(|e| ModelError::file(self.tensors.path(), e))?;
-        let Rows { n_all, ranges } = self.layout.rows(weight, dims[0]);
+        let StoredRows { n_all, ranges } = self.layout.rows(weight, dims[0]);
         let mut whole = dims.to_vec();
         whole[0] = n_all;
         let mut parts = match self.layout.is_transposed(weight) {
@@ -239,13 +246,13 @@ impl Weights for HashMap<Weight, Tensor> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::folder::Folder;
-    use super::super::{Network, hugging_face};
+    use super::super::folder::SafetensorsFolder;
     use super::*;
+    use crate::model::arch::hugging_face;
 
     /// Counts how many numbers of each tensor are read.
     struct Counting {
-        folder: Folder,
+        folder: SafetensorsFolder,
         n_read: std::rc::Rc<std::cell::RefCell<HashMap<String, (usize, usize)>>>,
     }
 
@@ -287,12 +294,14 @@ mod tests {
             let (mut config, layout) = hugging_face::parse(&text).unwrap();
             let n_read = std::rc::Rc::default();
             let counting = Counting {
-                folder: Folder::open(&path).unwrap(),
+                folder: SafetensorsFolder::open(&path).unwrap(),
                 n_read: std::rc::Rc::clone(&n_read),
             };
             let mut checkpoint = Checkpoint::new(counting, layout);
             config.tied_embeddings |= !checkpoint.contains(Weight::new(Module::Unembed, 0));
-            Network::load(config, &mut checkpoint).unwrap();
+            for (weight, dims) in config.weights() {
+                checkpoint.load(weight, &dims).unwrap();
+            }
             for (name, &(n_read, n_all)) in n_read.borrow().iter() {
                 // OPT keeps two rows of positions that nobody reads.
                 let is_read = n_read == n_all || name.contains("embed_positions");

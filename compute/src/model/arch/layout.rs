@@ -2,13 +2,13 @@
 
 use std::ops::Range;
 
-use super::config::{Config, QkNorm};
+use super::config::Config;
 use super::names::{Module, Names, Weight, tensor_name};
 use super::rope::{Pairs, head_order};
 
 /// How weights are laid out in a file.
 #[derive(Debug, Clone)]
-pub struct Layout {
+pub struct WeightLayout {
     /// What names may begin with; the first that fits the embedding is taken.
     pub roots: &'static [&'static str],
     /// The modules' names, the earlier tables before the later.
@@ -64,14 +64,14 @@ impl HeadLayout {
 }
 
 /// Some rows of a stored matrix of `n_all` rows.
-pub struct Rows {
+pub struct StoredRows {
     /// How many rows are stored.
     pub n_all: usize,
     /// Those that are asked for, in order.
     pub ranges: Vec<Range<usize>>,
 }
 
-impl Layout {
+impl WeightLayout {
     /// The name of a weight, below `root`.
     pub fn name(&self, root: &str, weight: Weight) -> Result<String, String> {
         tensor_name(&self.names, root, weight)
@@ -79,9 +79,9 @@ impl Layout {
     }
 
     /// Where the `n` rows of a weight lie in the tensor that holds them.
-    pub(super) fn rows(&self, weight: Weight, n: usize) -> Rows {
+    pub fn rows(&self, weight: Weight, n: usize) -> StoredRows {
         let &HeadLayout { d_q, d_kv, d_head, .. } = &self.heads;
-        let one = |n_all, range| Rows { n_all, ranges: std::iter::once(range).collect() };
+        let one = |n_all, range| StoredRows { n_all, ranges: std::iter::once(range).collect() };
         let part = match weight.module {
             Module::Query => 0,
             Module::Key => 1,
@@ -102,13 +102,13 @@ impl Layout {
             }
             Qkv::ByHead => {
                 let of_head = |head| (3 * head + part) * d_head..(3 * head + part + 1) * d_head;
-                Rows { n_all: 3 * d_q, ranges: (0..n / d_head).map(of_head).collect() }
+                StoredRows { n_all: 3 * d_q, ranges: (0..n / d_head).map(of_head).collect() }
             }
         }
     }
 
     /// Whether a weight is stored as `[in, out]`.
-    pub(super) fn is_transposed(&self, weight: Weight) -> bool {
+    pub fn is_transposed(&self, weight: Weight) -> bool {
         let in_block = matches!(
             weight.module,
             Module::Query
@@ -123,21 +123,12 @@ impl Layout {
     }
 
     /// The order in which a weight's `n` rows are taken, where it is not the stored one.
-    pub(super) fn order(&self, weight: Weight, n: usize) -> Option<Vec<u32>> {
+    pub fn order(&self, weight: Weight, n: usize) -> Option<Vec<u32>> {
         let order = self.heads.order.as_ref().filter(|_| weight.module.is_rotated())?;
         let d_head = self.heads.d_head;
         let heads = (0..n / d_head).flat_map(|head| {
             order.iter().map(move |coordinate| (head * d_head + coordinate) as u32)
         });
         Some(heads.collect())
-    }
-}
-
-/// The width of the norm of queries or keys that are `width` numbers in all.
-pub(super) fn qk_norm_width(config: &Config, width: usize) -> Option<usize> {
-    match config.spec.qk_norm {
-        QkNorm::None => None,
-        QkNorm::Head => Some(config.d_head),
-        QkNorm::Whole => Some(width),
     }
 }

@@ -4,20 +4,9 @@ use candle_core::{CpuStorage, CustomOp3, D, DType, Layout, Result, Shape, Tensor
 use candle_nn::ops::rms_norm;
 use rayon::prelude::*;
 
-use super::error::ModelError;
-use super::names::{Module, Weight};
-use super::placement::Kernels;
 use super::rows::contiguous;
-use super::weights::Weights;
-
-/// Which norm a model uses throughout.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum NormKind {
-    /// `x / sqrt(mean(x^2) + eps) * weight`
-    Rms,
-    /// `(x - mean(x)) / sqrt(var(x) + eps) * weight + bias`
-    Layer,
-}
+use crate::model::arch::{Config, Module, Weight};
+use crate::model::checkpoint::{Kernels, ModelError, Weights};
 
 /// A norm over the last dimension with its weights.
 #[derive(Debug, Clone)]
@@ -25,27 +14,24 @@ pub struct Norm {
     kernels: Kernels,
     eps: f32,
     weight: Tensor,       // [width]
-    bias: Option<Tensor>, // [width], with NormKind::Layer
+    bias: Option<Tensor>, // [width], of a layer norm
 }
 
 impl Norm {
-    /// Loads the norm `module` of layer `layer` over `width` numbers.
+    /// Loads the norm `module` of layer `layer`, if the model has it.
     ///
     /// # Errors
     /// A weight that is missing, damaged or of another shape.
     pub fn load(
         weights: &mut dyn Weights,
-        (kind, eps): (NormKind, f32),
+        config: &Config,
         module: Module,
         layer: usize,
-        width: usize,
-    ) -> std::result::Result<Self, ModelError> {
-        let bias = match kind {
-            NormKind::Rms => None,
-            NormKind::Layer => Some(weights.load(Weight::bias(module, layer), &[width])?),
-        };
-        let weight = weights.load(Weight::new(module, layer), &[width])?;
-        Ok(Self { kernels: weights.kernels(), eps, weight, bias })
+        kernels: Kernels,
+    ) -> std::result::Result<Option<Self>, ModelError> {
+        let bias = weights.load_of(config, Weight::bias(module, layer))?;
+        let weight = weights.load_of(config, Weight::new(module, layer))?;
+        Ok(weight.map(|weight| Self { kernels, eps: config.norm_eps, weight, bias }))
     }
 
     /// Norms every `width` consecutive numbers of `x` `[rows, n * width]`, in f32; the outcome has

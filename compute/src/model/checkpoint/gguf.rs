@@ -1,4 +1,4 @@
-//! A model in one GGUF file: configuration, weights and tokenizer.
+//! A model in one GGUF file: configuration and weights.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -9,25 +9,17 @@ use std::path::{Path, PathBuf};
 use candle_core::quantized::gguf_file::{Content, TensorInfo, Value};
 use candle_core::{Device, Tensor};
 
-use super::config::Config;
 use super::error::ModelError;
 use super::file_state::FileState;
-use super::gguf_config;
-use super::gguf_tokenizer::from_gguf;
-use super::layout::Layout;
-use super::rope::RopeScaling;
-use super::tokenizer::Tokenizer;
 use super::weights::{Tensors, check_shape, prevailing_dtype, widened};
+use crate::model::arch::{Config, RopeScaling, WeightLayout, gguf_config};
 
-impl Tokenizer {
-    /// Reads the tokenizer of a GGUF file, which need not hold any weights.
-    ///
-    /// # Errors
-    /// A file that is missing or damaged, or whose tokenizer is not supported.
-    pub fn from_gguf(path: &Path) -> Result<Self, ModelError> {
-        let (_, _, content) = read(path)?;
-        from_gguf(&content.metadata).map_err(|message| ModelError::file(path, message))
-    }
+/// The metadata of a GGUF file, which need not hold any weights.
+///
+/// # Errors
+/// A file that is missing or damaged.
+pub fn metadata(path: &Path) -> Result<HashMap<String, Value>, ModelError> {
+    Ok(read(path)?.2.metadata)
 }
 
 fn read(path: &Path) -> Result<(FileState, BufReader<File>, Content), ModelError> {
@@ -55,7 +47,7 @@ impl Gguf {
     ///
     /// # Errors
     /// A file that is missing, truncated, damaged, or of a family that is not supported.
-    pub fn open(path: &Path) -> Result<(Self, Config, Layout), ModelError> {
+    pub fn open(path: &Path) -> Result<(Self, Config, WeightLayout), ModelError> {
         let error = |message: String| ModelError::file(path, message);
         let (state, file, content) = read(path)?;
         let n_bytes = state.n_bytes;

@@ -20,7 +20,7 @@ use super::file_state::FileState;
 use super::weights::{Tensors, check_shape, prevailing_dtype};
 
 /// The safetensors files of a folder, opened and their headers checked.
-pub struct Folder {
+pub struct SafetensorsFolder {
     files: Vec<TensorFile>,
     /// Which of the files holds a tensor.
     file_of: HashMap<String, usize>,
@@ -52,7 +52,7 @@ pub const PICKLED: &str = "found only pickled weights (`pytorch_model.bin`), whi
 /// A header longer than this is no header.
 const MAX_HEADER_BYTES: u64 = 100 << 20;
 
-impl Folder {
+impl SafetensorsFolder {
     /// Opens the weights in `path`: `model.safetensors`, or the shards that
     /// `model.safetensors.index.json` names.
     ///
@@ -109,7 +109,7 @@ impl Folder {
     }
 }
 
-impl Tensors for Folder {
+impl Tensors for SafetensorsFolder {
     fn contains(&self, name: &str) -> bool {
         self.file_of.contains_key(name)
     }

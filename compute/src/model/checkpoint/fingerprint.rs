@@ -17,7 +17,7 @@ use super::file_state::FileState;
 
 /// One of a model's files, and what it is to the model.
 #[derive(Debug, Clone)]
-pub(super) struct Part {
+pub struct Part {
     /// What it is, whatever its name.
     pub role: &'static str,
     /// The file as it was when it was opened.
@@ -49,7 +49,7 @@ const BUFFER_BYTES: usize = 1 << 20;
 
 impl Fingerprint {
     /// Begins to read a model's files; of those that `digests` knows nothing is read.
-    pub(super) fn begin(parts: Vec<Part>, digests: Option<Digests>) -> Self {
+    pub fn begin(parts: Vec<Part>, digests: Option<Digests>) -> Self {
         let n_bytes = parts.iter().map(|part| part.file.n_bytes).sum();
         let progress = Arc::new(Progress { n_bytes, ..Progress::default() });
         let reader = {

@@ -5,21 +5,9 @@ use candle_core::cpu::erf::erf_f32;
 use candle_core::{CpuStorage, CustomOp2, InplaceOp1, InplaceOp2, Layout, Result, Shape, Tensor};
 use rayon::prelude::*;
 
-use super::placement::Kernels;
 use super::rows::contiguous;
-
-/// The nonlinearity of an MLP.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Activation {
-    /// `x * sigmoid(x)`
-    Silu,
-    /// `x * Phi(x)`, `Phi` being the normal distribution's.
-    Gelu,
-    /// The approximation of [`Activation::Gelu`] by a hyperbolic tangent, which GPT-2 and Gemma use.
-    GeluTanh,
-    /// `max(x, 0)`
-    Relu,
-}
+use crate::model::arch::Activation;
+use crate::model::checkpoint::Kernels;
 
 impl Activation {
     #[inline]

@@ -1,13 +1,15 @@
 //! A model's tokenizer: text to tokens and back to text that a person can read.
 
+mod gguf;
+mod split_rules;
+
 use std::ops::Range;
 use std::path::Path;
 
+pub use gguf::from_metadata;
 use shared::document::Token;
 
-use super::error::ModelError;
-use super::file_state::read_text;
-use super::fingerprint::Part;
+use crate::model::checkpoint::{ModelError, Part, metadata, read_text};
 
 /// Turns prompts into tokens.
 pub struct Tokenizer {
@@ -49,10 +51,7 @@ impl Tokenizer {
     ///
     /// # Errors
     /// A file that is missing or damaged.
-    pub(super) fn from_folder(
-        folder: &Path,
-        config_text: &str,
-    ) -> Result<(Self, Vec<Part>), ModelError> {
+    pub fn from_folder(folder: &Path, config_text: &str) -> Result<(Self, Vec<Part>), ModelError> {
         let path = folder.join("tokenizer.json");
         if !path.is_file() {
             return Err(ModelError::file(
@@ -107,6 +106,14 @@ impl Tokenizer {
         let (pad_id, eos_id) = (by_number("pad_token_id")?, by_number("eos_token_id")?);
         let pad = by_name("pad_token").or_else(|| by_name("eos_token")).or(pad_id).or(eos_id);
         Ok((Self { inner, pad }, parts))
+    }
+
+    /// Reads the tokenizer of a GGUF file, which need not hold any weights.
+    ///
+    /// # Errors
+    /// A file that is missing or damaged, or whose tokenizer is not supported.
+    pub fn from_gguf(path: &Path) -> Result<Self, ModelError> {
+        from_metadata(&metadata(path)?).map_err(|message| ModelError::file(path, message))
     }
 
     /// The token that the shorter prompt is padded with: the pad token, or the end-of-text token

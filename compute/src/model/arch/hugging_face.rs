@@ -4,21 +4,17 @@
 
 use serde_json::{Map, Value};
 
-use super::config::{Biases, Config, Layer, Residual};
-use super::elementwise::Activation;
+use super::config::{Activation, Biases, Config, Layer};
 use super::family::{ALWAYS_EXPECTED, Family, WindowRule};
 use super::fields::Fields;
-use super::layout::{HeadLayout, Layout};
+use super::layout::{HeadLayout, WeightLayout};
 use super::rope::{Rope, RopeScaling};
-
-/// Reads what only one family's configuration says, after everything else.
-pub type Special = fn(&Fields, &mut Config) -> Result<(), String>;
 
 /// Reads the text of a `config.json`: the model, and where its checkpoint keeps the weights.
 ///
 /// # Errors
 /// A sentence that names the field to blame.
-pub fn parse(text: &str) -> Result<(Config, Layout), String> {
+pub fn parse(text: &str) -> Result<(Config, WeightLayout), String> {
     let mut object: Map<String, Value> =
         serde_json::from_str(text).map_err(|error| format!("not a JSON object: {error}"))?;
     // A model that also sees keeps its language model's settings one level down.
@@ -41,7 +37,7 @@ pub fn parse(text: &str) -> Result<(Config, Layout), String> {
         fields.expect(name, values)?;
     }
     let config = config(family, &fields)?.checked()?;
-    let layout = Layout {
+    let layout = WeightLayout {
         roots: family.roots,
         names: family.names.to_vec(),
         qkv: family.qkv,
@@ -254,74 +250,6 @@ fn rope(
     Ok(Rope { theta: theta.unwrap_or(10_000.0), n_rotated, scaling, magnitude })
 }
 
-/// A family whose configuration says nothing else.
-pub fn nothing(_: &Fields, _: &mut Config) -> Result<(), String> {
-    Ok(())
-}
-
-/// Gemma 2's scale of scores and its soft caps.
-pub fn gemma2(fields: &Fields, config: &mut Config) -> Result<(), String> {
-    let scalar = fields.positive("query_pre_attn_scalar")?;
-    let scalar = fields.need("query_pre_attn_scalar", scalar)?;
-    config.layers.iter_mut().for_each(|layer| layer.scale = 1.0 / (scalar as f32).sqrt());
-    config.attn_softcap = fields.positive("attn_logit_softcapping")?.map(|cap| cap as f32);
-    config.final_softcap = fields.positive("final_logit_softcapping")?.map(|cap| cap as f32);
-    Ok(())
-}
-
-/// Gemma 3's second rotary embedding, for the layers that attend to a window.
-pub fn gemma3(fields: &Fields, config: &mut Config) -> Result<(), String> {
-    gemma2(fields, config)?;
-    let nested = fields.nested("rope_parameters")?;
-    let local = nested.as_ref().map(|nested| nested.nested("sliding_attention"));
-    let local = local.transpose()?.flatten();
-    if nested.is_some() && local.is_none() {
-        return Err("`rope_parameters` has no `sliding_attention`".into());
-    }
-    if let Some(local) = &local {
-        local.expect("rope_type", r#"["default"]"#)?;
-    }
-    let theta = local.map(|local| local.positive("rope_theta")).transpose()?.flatten();
-    let theta = theta.or(fields.positive("rope_local_base_freq")?);
-    let theta = fields.need("rope_local_base_freq", theta)?;
-    config.ropes.push(Rope::plain(theta, config.d_head));
-    for layer in config.layers.iter_mut().filter(|layer| layer.window.is_some()) {
-        layer.rope = Some(1);
-    }
-    Ok(())
-}
-
-/// GPT-2's two switches of the scale of scores.
-pub fn gpt2(fields: &Fields, config: &mut Config) -> Result<(), String> {
-    let by_width = fields.flag("scale_attn_weights")?.unwrap_or(true);
-    let by_layer = fields.flag("scale_attn_by_inverse_layer_idx")?.unwrap_or(false);
-    for (i, layer) in config.layers.iter_mut().enumerate() {
-        layer.scale = if by_width { layer.scale } else { 1.0 };
-        layer.scale /= if by_layer { (i + 1) as f32 } else { 1.0 };
-    }
-    Ok(())
-}
-
-/// Some models of the Pythia kind were trained with a serial residual.
-pub fn gpt_neox(fields: &Fields, config: &mut Config) -> Result<(), String> {
-    if fields.flag("use_parallel_residual")? == Some(false) {
-        config.spec.residual = Residual::Serial;
-    }
-    Ok(())
-}
-
-/// OPT-350m's embeddings are narrower than its residual stream.
-pub fn opt(fields: &Fields, config: &mut Config) -> Result<(), String> {
-    match fields.size("word_embed_proj_dim")? {
-        Some(found) if found != config.d_model => Err(format!(
-            "`word_embed_proj_dim` is {found} and `hidden_size` {}: embeddings of another width \
-             than the residual stream are not supported",
-            config.d_model
-        )),
-        _ => Ok(()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -343,7 +271,7 @@ mod tests {
     #[test]
     fn published_models_have_their_size() {
         let all: Map<String, Value> =
-            serde_json::from_str(include_str!("../../tests/published.json")).unwrap();
+            serde_json::from_str(include_str!("../../../tests/published.json")).unwrap();
         for (name, model) in &all {
             let found = config(&model["config"].to_string());
             match (found, model["n_weights"].as_u64(), model["refused"].as_str()) {

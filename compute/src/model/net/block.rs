@@ -10,16 +10,12 @@ use shared::vocabulary::Site;
 
 use super::attention::{Heads, KeysValues, attend};
 use super::batched_attention;
-use super::config::{Config, Residual, Spec};
-use super::elementwise::{Activation, activate, biased, gated};
-use super::error::ModelError;
-use super::layout::qk_norm_width;
-use super::names::{Module, Weight};
+use super::elementwise::{activate, biased, gated};
 use super::norm::Norm;
-use super::placement::Kernels;
 use super::rotary::Rotary;
 use super::rows::Span;
-use super::weights::Weights;
+use crate::model::arch::{Activation, Config, Module, Residual, Weight};
+use crate::model::checkpoint::{Kernels, ModelError, Weights};
 
 /// The weights of one decoder block, matrices as `[out, in]`.
 #[derive(Debug)]
@@ -81,51 +77,38 @@ impl Block {
         weights: &mut dyn Weights,
         layer: usize,
         config: &Config,
+        kernels: Kernels,
     ) -> std::result::Result<Self, ModelError> {
-        let &Config { d_model, d_mlp, d_head, n_heads, n_kv_heads, .. } = config;
-        let Spec { biases, norms, residual, .. } = config.spec;
-        let (d_q, d_kv) = (n_heads * d_head, n_kv_heads * d_head);
         let attention = config.layers[layer];
-        let mut linear = |module, dims: [usize; 2], bias| {
-            Linear::load(weights, Weight::new(module, layer), dims, bias)
-        };
-        let query = linear(Module::Query, [d_q, d_model], biases.qkv)?;
-        let key = linear(Module::Key, [d_kv, d_model], biases.qkv)?;
-        let value = linear(Module::Value, [d_kv, d_model], biases.qkv)?;
-        let attn_out = linear(Module::AttnOut, [d_model, d_q], biases.attn_out)?;
-        let gate = match config.spec.gated {
-            true => Some(linear(Module::Gate, [d_mlp, d_model], biases.mlp)?),
-            false => None,
-        };
-        let up = linear(Module::Up, [d_mlp, d_model], biases.mlp)?;
-        let down = linear(Module::Down, [d_model, d_mlp], biases.mlp)?;
-        let mut norm = |module, width: Option<usize>| {
-            let kind = (config.spec.norm, config.norm_eps);
-            width.map(|width| Norm::load(weights, kind, module, layer, width)).transpose()
-        };
-        let before = norms.before.then_some(d_model);
-        let before_mlp = before.filter(|_| residual != Residual::ParallelOneNorm);
-        let after = norms.after.then_some(d_model);
-        let (attn_norm, query_norm, key_norm) = (
-            norm(Module::AttnNorm, before)?,
-            norm(Module::QueryNorm, qk_norm_width(config, d_q))?,
-            norm(Module::KeyNorm, qk_norm_width(config, d_kv))?,
-        );
-        let attn_post_norm = norm(Module::AttnPostNorm, after)?;
-        let mlp_norm = norm(Module::MlpNorm, before_mlp)?;
-        let mlp_post_norm = norm(Module::MlpPostNorm, after)?;
+        let mut linear =
+            |module| Linear::load(weights, config, Weight::new(module, layer), kernels);
+        let every = "every block has it";
+        let query = linear(Module::Query)?.expect(every);
+        let key = linear(Module::Key)?.expect(every);
+        let value = linear(Module::Value)?.expect(every);
+        let attn_out = linear(Module::AttnOut)?.expect(every);
+        let gate = linear(Module::Gate)?;
+        let up = linear(Module::Up)?.expect(every);
+        let down = linear(Module::Down)?.expect(every);
+        let mut norm = |module| Norm::load(weights, config, module, layer, kernels);
+        let attn_norm = norm(Module::AttnNorm)?;
+        let query_norm = norm(Module::QueryNorm)?;
+        let key_norm = norm(Module::KeyNorm)?;
+        let attn_post_norm = norm(Module::AttnPostNorm)?;
+        let mlp_norm = norm(Module::MlpNorm)?;
+        let mlp_post_norm = norm(Module::MlpPostNorm)?;
         Ok(Self {
-            kernels: weights.kernels(),
+            kernels,
             heads: Heads {
-                n_kv: n_kv_heads,
+                n_kv: config.n_kv_heads,
                 n_groups: config.n_groups(),
-                d_head,
+                d_head: config.d_head,
                 scale: attention.scale,
                 window: attention.window,
                 softcap: config.attn_softcap,
             },
             rope: attention.rope,
-            residual,
+            residual: config.spec.residual,
             activation: config.spec.activation,
             attn_norm,
             query_norm,
@@ -288,18 +271,16 @@ pub(super) struct Linear {
 }
 
 impl Linear {
-    pub(super) fn load(
+    /// Loads a linear map, if the model has it.
+    fn load(
         weights: &mut dyn Weights,
+        config: &Config,
         weight: Weight,
-        dims: [usize; 2],
-        has_bias: bool,
-    ) -> std::result::Result<Self, ModelError> {
-        let bias = Weight { is_bias: true, ..weight };
-        Ok(Self {
-            kernels: weights.kernels(),
-            weight: weights.load(weight, &dims)?,
-            bias: has_bias.then(|| weights.load(bias, &dims[..1])).transpose()?,
-        })
+        kernels: Kernels,
+    ) -> std::result::Result<Option<Self>, ModelError> {
+        let bias = weights.load_of(config, Weight { is_bias: true, ..weight })?;
+        let weight = weights.load_of(config, weight)?;
+        Ok(weight.map(|weight| Self { kernels, weight, bias }))
     }
 
     /// `x` `[rows, in]` times the weight, plus the bias: `[rows, out]`.

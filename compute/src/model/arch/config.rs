@@ -1,20 +1,12 @@
 //! A model's dimensions and conventions.
 //!
 //! Families differ in these axes alone; the block never asks which family it is. They are read
-//! from `config.json` ([`super::hugging_face`]) or from a GGUF's metadata ([`super::gguf`]).
+//! from `config.json` ([`super::hugging_face`]) or from a GGUF's metadata ([`super::gguf_config`]).
 
-use candle_core::{Device, Tensor};
 use shared::vocabulary::Site;
 
-use super::elementwise::Activation;
-use super::error::ModelError;
 use super::fields::is_positive;
-use super::names::Weight;
-use super::norm::NormKind;
-use super::placement::Placement;
-use super::rope::Rope;
-use super::weights::Weights;
-use super::{Block, Network, RopeScaling};
+use super::rope::{Rope, RopeScaling};
 
 /// The dimensions and conventions of a decoder-only model.
 #[derive(Debug, Clone, PartialEq)]
@@ -75,6 +67,28 @@ pub struct Spec {
     pub activation: Activation,
     /// Whether a learned vector a position is added to the embedding.
     pub learned_positions: bool,
+}
+
+/// The nonlinearity of an MLP.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Activation {
+    /// `x * sigmoid(x)`
+    Silu,
+    /// `x * Phi(x)`, `Phi` being the normal distribution's.
+    Gelu,
+    /// The approximation of [`Activation::Gelu`] by a hyperbolic tangent, which GPT-2 and Gemma use.
+    GeluTanh,
+    /// `max(x, 0)`
+    Relu,
+}
+
+/// Which norm a model uses throughout.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NormKind {
+    /// `x / sqrt(mean(x^2) + eps) * weight`
+    Rms,
+    /// `(x - mean(x)) / sqrt(var(x) + eps) * weight + bias`
+    Layer,
 }
 
 /// What is particular to one block's attention.
@@ -180,7 +194,7 @@ impl Config {
     }
 
     /// Refuses dimensions that do not fit each other.
-    pub(super) fn checked(self) -> Result<Self, String> {
+    pub fn checked(self) -> Result<Self, String> {
         let Self { n_heads, n_kv_heads, d_head, .. } = self;
         if !n_heads.is_multiple_of(n_kv_heads) {
             return Err(format!(
@@ -245,44 +259,5 @@ impl Config {
     /// there is none between them.
     pub fn has_site(&self, site: Site) -> bool {
         site != Site::ResidMid || self.spec.residual == Residual::Serial
-    }
-
-    /// How many numbers the weights are.
-    pub fn n_weights(&self) -> usize {
-        let mut counter = Counter { n: 0, size: &|_| 1 };
-        // The counter never fails.
-        let _ = Network::load(self.clone(), &mut counter);
-        counter.n
-    }
-
-    /// The memory that the weights take where and as `placement` says.
-    pub fn n_bytes(&self, placement: &Placement) -> usize {
-        let size = |weight| placement.dtype_of(weight, self.tied_embeddings).size_in_bytes();
-        let mut counter = Counter { n: 0, size: &size };
-        let _ = Network::load(self.clone(), &mut counter);
-        counter.n
-    }
-
-    /// The memory of one block's.
-    pub fn n_block_bytes(&self, placement: &Placement) -> usize {
-        let size = |weight| placement.dtype_of(weight, self.tied_embeddings).size_in_bytes();
-        let mut counter = Counter { n: 0, size: &size };
-        let _ = Block::load(&mut counter, 0, self);
-        counter.n
-    }
-}
-
-/// Counts the weights that a network asks for, and answers with tensors that take no memory.
-struct Counter<'a> {
-    n: usize,
-    /// What each number of a weight counts.
-    size: &'a dyn Fn(Weight) -> usize,
-}
-
-impl Weights for Counter<'_> {
-    fn load(&mut self, weight: Weight, dims: &[usize]) -> Result<Tensor, ModelError> {
-        self.n += dims.iter().product::<usize>() * (self.size)(weight);
-        let nothing = Tensor::new(0f32, &Device::Cpu).and_then(|zero| zero.broadcast_as(dims));
-        nothing.map_err(|e| ModelError::file(std::path::Path::new("memory"), e))
     }
 }

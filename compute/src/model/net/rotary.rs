@@ -4,22 +4,22 @@ use candle_core::{Result, Tensor};
 use candle_nn::rotary_emb::rope_thd;
 
 use super::batched_attention::mask;
-use super::config::Config;
-use super::placement::{Kernels, Placement};
-use super::rope::Rope;
+use crate::model::arch::Config;
+use crate::model::arch::Rope;
+use crate::model::checkpoint::{Kernels, Placement};
 
 /// Tables by position: cosines and sines for each of a model's kinds of rotary embedding, computed
 /// in f32 whatever the weights are, and what each of its windows hides.
 #[derive(Debug)]
 pub struct Rotary {
-    tables: Vec<Table>,
+    tables: Vec<RopeTable>,
     /// For [`Kernels::Stock`] alone.
     masks: Vec<(Option<usize>, Tensor)>,
     d_head: usize,
 }
 
 #[derive(Debug)]
-struct Table {
+struct RopeTable {
     cos: Tensor, // [positions, d_head / 2]
     sin: Tensor, // [positions, d_head / 2]
 }
@@ -42,7 +42,7 @@ impl Rotary {
                 Tensor::from_vec(numbers.collect::<Vec<_>>(), (n_positions, half), device)?
                     .to_dtype(*dtype)
             };
-            Ok(Table { cos: scaled(f32::cos)?, sin: scaled(f32::sin)? })
+            Ok(RopeTable { cos: scaled(f32::cos)?, sin: scaled(f32::sin)? })
         });
         let mut windows: Vec<_> = config.layers.iter().map(|layer| layer.window).collect();
         windows.sort_unstable();
@@ -71,7 +71,7 @@ impl Rotary {
     /// What candle reports, e.g. a position beyond the tables.
     pub fn rotate(&self, x: Tensor, positions: &Tensor, which: Option<usize>) -> Result<Tensor> {
         let Some(which) = which else { return Ok(x) };
-        let Table { cos, sin } = &self.tables[which];
+        let RopeTable { cos, sin } = &self.tables[which];
         let (n_rows, width) = x.dims2()?;
         // One batch entry a row, so that rows are rotated in parallel.
         let x = x.reshape((n_rows, 1, width / self.d_head, self.d_head))?;

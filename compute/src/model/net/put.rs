@@ -6,8 +6,8 @@ use rand::rngs::StdRng;
 use rand_distr::{Distribution, StandardNormal};
 
 use super::elementwise::contiguous_mut;
-use super::placement::Kernels;
 use super::rows::contiguous;
+use crate::model::checkpoint::Kernels;
 
 /// Writes the rows of `values` `[n, width]` over the rows `rows` `[n]` u32 of `x` `[rows, width]`,
 /// which must be contiguous and which nothing else may refer to.

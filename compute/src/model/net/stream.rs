@@ -2,64 +2,31 @@
 //! tables of vectors only what is asked for.
 
 use std::any::Any;
-use std::fmt;
 use std::ops::Range;
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use candle_core::{Device, Error, Result, Tensor};
 
 use super::block::Block;
-use super::config::Config;
-use super::error::ModelError;
-use super::names::Weight;
-use super::placement::{Placed, Placement};
-use super::weights::Weights;
-
-/// A model's weights where they are stored, for all who read them.
-#[derive(Clone)]
-pub(super) struct Source {
-    weights: Arc<Mutex<dyn Weights + Send>>,
-    /// Where they go when they are read.
-    placement: Placement,
-    tied: bool,
-}
-
-impl Source {
-    pub fn new(weights: impl Weights + Send + 'static, placement: Placement, tied: bool) -> Self {
-        Self { weights: Arc::new(Mutex::new(weights)), placement, tied }
-    }
-
-    /// Reads some of the weights, once nobody else does.
-    pub fn with<R>(&self, read: impl FnOnce(&mut Placed) -> R) -> R {
-        // A reader that panicked leaves a file and its headers, nothing half done.
-        let mut weights = self.weights.lock().unwrap_or_else(PoisonError::into_inner);
-        let placement = self.placement.clone();
-        read(&mut Placed { weights: &mut *weights, placement, tied: self.tied })
-    }
-}
-
-impl fmt::Debug for Source {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Source")
-    }
-}
+use crate::model::arch::Weight;
+use crate::model::checkpoint::{ModelError, WeightStore, Weights};
 
 /// The decoder blocks of a network.
 #[derive(Debug)]
-pub(super) enum Blocks {
+pub enum Blocks {
     /// All in memory.
     Resident(Vec<Arc<Block>>),
     /// Read whenever they are needed.
-    Stored(Source),
+    Stored(WeightStore),
 }
 
 /// The blocks from the first to the last, each but once. Of stored ones the next is read while one
 /// is at work, and one that is let go of is freed.
-pub struct BlockPass<'a>(Reading<'a>);
+pub struct BlockPass<'a>(Pass<'a>);
 
-enum Reading<'a> {
+enum Pass<'a> {
     Resident(std::slice::Iter<'a, Arc<Block>>),
     Stored {
         blocks: Option<Receiver<Loaded>>,
@@ -73,17 +40,19 @@ enum Reading<'a> {
 type Loaded = std::result::Result<Block, ModelError>;
 
 impl<'a> BlockPass<'a> {
-    pub(super) fn new(blocks: &'a Blocks, config: &Config) -> Self {
-        let source = match blocks {
-            Blocks::Resident(blocks) => return Self(Reading::Resident(blocks.iter())),
-            Blocks::Stored(source) => source.clone(),
+    pub(super) fn new(blocks: &'a Blocks) -> Self {
+        let store = match blocks {
+            Blocks::Resident(blocks) => return Self(Pass::Resident(blocks.iter())),
+            Blocks::Stored(store) => store.clone(),
         };
         // With no room in the channel the reader holds one block and waits until it is taken.
         let (sender, receiver) = sync_channel(0);
-        let (config, n_layers) = (config.clone(), config.n_layers);
+        let n_layers = store.config().n_layers;
         let reader = std::thread::spawn(move || {
-            for layer in 0..config.n_layers {
-                let block = source.with(|weights| Block::load(weights, layer, &config));
+            let kernels = store.placement().kernels;
+            for layer in 0..n_layers {
+                let config = store.config();
+                let block = store.with(|weights| Block::load(weights, layer, config, kernels));
                 let failed = block.is_err();
                 if sender.send(block).is_err() || failed {
                     return;
@@ -91,7 +60,7 @@ impl<'a> BlockPass<'a> {
             }
         });
         let (blocks, reader) = (Some(receiver), Some(reader));
-        Self(Reading::Stored { blocks, reader, n_left: n_layers, n_layers })
+        Self(Pass::Stored { blocks, reader, n_left: n_layers, n_layers })
     }
 }
 
@@ -100,9 +69,9 @@ impl Iterator for BlockPass<'_> {
 
     fn next(&mut self) -> Option<Self::Item> {
         match &mut self.0 {
-            Reading::Resident(blocks) => blocks.next().cloned().map(Ok),
-            Reading::Stored { n_left: 0, .. } => None,
-            Reading::Stored { blocks, reader, n_left, n_layers } => {
+            Pass::Resident(blocks) => blocks.next().cloned().map(Ok),
+            Pass::Stored { n_left: 0, .. } => None,
+            Pass::Stored { blocks, reader, n_left, n_layers } => {
                 let Some(Ok(block)) = blocks.as_ref().map(Receiver::recv) else {
                     // A reader that ends before the last block has died. What came so far must not
                     // pass for the whole model.
@@ -134,7 +103,7 @@ fn died(reader: Option<JoinHandle<()>>, layer: usize, n_layers: usize) -> Error 
 impl Drop for BlockPass<'_> {
     /// A pass that is broken off stops reading before anything else happens to the files.
     fn drop(&mut self) {
-        if let Reading::Stored { blocks, reader, .. } = &mut self.0 {
+        if let Pass::Stored { blocks, reader, .. } = &mut self.0 {
             drop(blocks.take());
             if let Some(reader) = reader.take() {
                 // A reader that panicked has said so already.
@@ -146,28 +115,28 @@ impl Drop for BlockPass<'_> {
 
 /// A matrix with a row for every token of the vocabulary.
 #[derive(Debug, Clone)]
-pub(super) enum Table {
+pub enum EmbeddingTable {
     /// `[d_vocab, width]`, in memory.
     Resident(Tensor),
     /// Read row by row.
-    Stored { source: Source, weight: Weight, dims: [usize; 2] },
+    Stored { store: WeightStore, weight: Weight, dims: [usize; 2] },
 }
 
 /// The most rows of a stored table that are in memory at a time.
-pub(super) const PIECE_ROWS: usize = 1 << 13;
+pub const PIECE_ROWS: usize = 1 << 13;
 
-impl Table {
+impl EmbeddingTable {
     /// The rows `ids`, `[ids, width]`.
     pub fn rows(&self, ids: &[u32]) -> Result<Tensor> {
         match self {
             Self::Resident(table) => table.index_select(&Tensor::new(ids, table.device())?, 0),
-            Self::Stored { source, weight, dims } => {
+            Self::Stored { store, weight, dims } => {
                 let rows = ids.iter().map(|&id| {
                     let row = id as usize;
                     if row >= dims[0] {
                         candle_core::bail!("the token {id} is beyond the {} of the model", dims[0])
                     }
-                    let read = source.with(|w| w.load_rows(*weight, dims, row..row + 1));
+                    let read = store.with(|w| w.load_rows(*weight, dims, row..row + 1));
                     read.map_err(Error::wrap)
                 });
                 Tensor::cat(&rows.collect::<Result<Vec<_>>>()?, 0)
@@ -190,8 +159,8 @@ impl Table {
     pub fn piece(&self, rows: Range<usize>) -> Result<Tensor> {
         match self {
             Self::Resident(table) => table.narrow(0, rows.start, rows.len()),
-            Self::Stored { source, weight, dims } => {
-                source.with(|w| w.load_rows(*weight, dims, rows)).map_err(Error::wrap)
+            Self::Stored { store, weight, dims } => {
+                store.with(|w| w.load_rows(*weight, dims, rows)).map_err(Error::wrap)
             }
         }
     }
@@ -200,7 +169,7 @@ impl Table {
     pub fn device(&self) -> &Device {
         match self {
             Self::Resident(table) => table.device(),
-            Self::Stored { source, .. } => &source.placement.device,
+            Self::Stored { store, .. } => &store.placement().device,
         }
     }
 }

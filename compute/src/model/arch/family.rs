@@ -5,14 +5,12 @@
 //! transformers 5.23, whose `attribute_map`s are the aliases here, and whose defaults hold where a
 //! `config.json` leaves a key out.
 
-use super::config::{Biases, Norms, QkNorm, Residual, Spec};
-use super::elementwise::Activation;
+use super::config::{Activation, Biases, NormKind, Norms, QkNorm, Residual, Spec};
 use super::fields::Alias;
-use super::hugging_face::{Special, gemma2, gemma3, gpt_neox, gpt2, nothing};
 use super::layout::Qkv;
 use super::names::{Module, Names, Weight, tensor_name};
-use super::norm::NormKind;
 use super::rope::Pairs;
+use super::specials::{Special, gemma2, gemma3, gpt_neox, gpt2, nothing, opt};
 
 /// One row of the table of families.
 #[derive(Debug, Clone, Copy)]
@@ -382,7 +380,7 @@ const OPT: Family = Family {
     ],
     reads_attention_bias: false,
     reads_mlp_bias: false,
-    special: super::hugging_face::opt,
+    special: opt,
     roots: &["model.decoder.", "decoder.", ""],
     names: &[OPT_NAMES],
     position_offset: 2,

@@ -10,7 +10,7 @@ use candle_core::quantized::gguf_file::Value;
 use super::config::{Biases, Config, Layer, Residual};
 use super::family::{Family, WindowRule};
 use super::fields::is_positive;
-use super::layout::{HeadLayout, Layout, Qkv};
+use super::layout::{HeadLayout, Qkv, WeightLayout};
 use super::names::{GGUF, GGUF_STACKED_GATE, GGUF_STACKED_QKV, Names};
 use super::rope::{Pairs, Rope, RopeScaling};
 
@@ -319,7 +319,7 @@ fn rope(family: &Family, keys: &Keys, config: &mut Config) -> Result<Rope, Strin
 }
 
 /// How the weights of `config` are laid out.
-pub fn layout(arch: &Arch, config: &Config) -> Layout {
+pub fn layout(arch: &Arch, config: &Config) -> WeightLayout {
     let mut names: Vec<Names> = Vec::new();
     if arch.qkv != Qkv::Separate {
         names.push(GGUF_STACKED_QKV);
@@ -328,7 +328,7 @@ pub fn layout(arch: &Arch, config: &Config) -> Layout {
         names.push(GGUF_STACKED_GATE);
     }
     names.push(GGUF);
-    Layout {
+    WeightLayout {
         roots: &[""],
         names,
         qkv: arch.qkv,

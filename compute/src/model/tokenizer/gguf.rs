@@ -17,8 +17,8 @@ use tokenizers::normalizers::{NFC, NormalizerWrapper, Prepend, Replace, Sequence
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 use tokenizers::processors::template::TemplateProcessing;
 
+use super::Tokenizer;
 use super::split_rules::SplitRule;
-use super::tokenizer::Tokenizer;
 
 type Metadata = HashMap<String, Value>;
 
@@ -31,7 +31,7 @@ const USER_DEFINED: u64 = 4;
 ///
 /// # Errors
 /// A sentence on what is missing or not supported.
-pub fn from_gguf(metadata: &Metadata) -> Result<Tokenizer, String> {
+pub fn from_metadata(metadata: &Metadata) -> Result<Tokenizer, String> {
     let tokens = strings(metadata, "tokenizer.ggml.tokens")?;
     let kind = text(metadata, "tokenizer.ggml.model").ok_or("`tokenizer.ggml.model` is missing")?;
     let pre = text(metadata, "tokenizer.ggml.pre");

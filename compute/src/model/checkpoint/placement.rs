@@ -1,0 +1,75 @@
+//! Where a model's numbers are, in which type, and what computes with them.
+
+use candle_core::{DType, Device};
+
+use crate::model::arch::{Config, Module, Weight};
+
+/// What computes beside the matrix products.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Kernels {
+    /// Our own, for f32 on the CPU.
+    #[default]
+    Own,
+    /// candle's tensor operations, on any device in any type.
+    Stock,
+}
+
+/// Where a model's numbers are, in which type, and what computes with them.
+#[derive(Debug, Clone)]
+pub struct Placement {
+    /// The device that holds the weights and computes.
+    pub device: Device,
+    /// The type of the residual stream and of the linear maps. Norms, softmax and the unembedding
+    /// are f32 whatever it is.
+    pub dtype: DType,
+    /// What computes beside the matrix products.
+    pub kernels: Kernels,
+}
+
+impl Default for Placement {
+    fn default() -> Self {
+        Self { device: Device::Cpu, dtype: DType::F32, kernels: Kernels::Own }
+    }
+}
+
+impl Placement {
+    /// A device and a type with the kernels that there are for them.
+    pub fn new(device: Device, dtype: DType) -> Self {
+        let kernels = match device.is_cpu() && dtype == DType::F32 {
+            true => Kernels::Own,
+            false => Kernels::Stock,
+        };
+        Self { device, dtype, kernels }
+    }
+
+    /// The type of a weight of the model of `config`.
+    pub fn dtype_of(&self, config: &Config, weight: Weight) -> DType {
+        let is_unembed = weight.module == Module::Unembed
+            || (weight.module == Module::Embed && config.tied_embeddings);
+        match is_unembed || weight.module.is_norm() {
+            true => DType::F32,
+            false => self.dtype,
+        }
+    }
+
+    /// The memory that weights of the model of `config` take, which come with their shapes.
+    pub fn n_bytes(
+        &self,
+        config: &Config,
+        weights: impl Iterator<Item = (Weight, Vec<usize>)>,
+    ) -> usize {
+        let bytes = |(weight, dims): (Weight, Vec<usize>)| {
+            dims.iter().product::<usize>() * self.dtype_of(config, weight).size_in_bytes()
+        };
+        weights.map(bytes).sum()
+    }
+
+    /// The device's name: `cpu`, `cuda:0` or `metal`.
+    pub fn device_name(&self) -> String {
+        match self.device.location() {
+            candle_core::DeviceLocation::Cpu => "cpu".into(),
+            candle_core::DeviceLocation::Cuda { gpu_id } => format!("cuda:{gpu_id}"),
+            candle_core::DeviceLocation::Metal { .. } => "metal".into(),
+        }
+    }
+}

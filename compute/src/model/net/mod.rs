@@ -1,0 +1,20 @@
+//! The forward pass of rows: the network, its one block, and what blocks are made of.
+
+mod attention;
+mod batched_attention;
+mod block;
+mod elementwise;
+mod network;
+mod norm;
+mod put;
+mod rotary;
+mod rows;
+mod stream;
+
+pub use attention::KeysValues;
+pub use block::{Block, BlockRows, Hook, Shared};
+pub use network::Network;
+pub use put::{put_rows, standard_normal};
+pub use rotary::Rotary;
+pub use rows::{Span, contiguous, index};
+pub use stream::BlockPass;
