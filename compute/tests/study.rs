@@ -175,7 +175,8 @@ fn every_setting_makes_a_document_that_the_oracle_confirms() {
         for document in sweep(&model, &table) {
             let what = format!("{texts:?} {}", document.entity);
             let read = Document::read(document.to_json().as_bytes()).unwrap();
-            assert_eq!(read, std::slice::from_ref(&document), "{what}");
+            // Seconds and operations are read back to the last digit but one.
+            assert!(matches!(&read[..], [read] if read.agrees_with(&document)), "{what}");
             let verification = document.verification.as_ref().unwrap();
             assert!(verification.max_abs_diff.unwrap() < 1e-4, "{what} {verification:?}");
             assert!(verification.self_patch.unwrap() < 1e-4, "{what} {verification:?}");
@@ -231,7 +232,8 @@ fn every_setting_makes_a_document_that_the_oracle_confirms() {
 #[test]
 fn patching_everything_back_is_the_other_run() {
     let model = model();
-    let pair = pair("A", "A rules the town.", "A leaves the town.");
+    // As many tokens in both, or what stands before the sentences would not be the same.
+    let pair = pair("A", "A the the the the.", "A a a a a.");
     let settings = checked(&[("direction", "both"), ("positions", "all"), ("lens", "true")]);
     let document = sweep(&model, &[Experiment::prepare(&model, &pair, &settings, None).unwrap()]);
     let [document] = &document[..] else { panic!("one document") };

@@ -164,6 +164,13 @@ impl CellGrid {
         places
     }
 
+    /// How many cells lack a number that the others have.
+    pub(super) fn n_missing(&self) -> usize {
+        let lists = self.p_true.iter().chain(&self.p_false).chain([&self.logit_diff]);
+        let n_missing = |list: &Vec<Option<f32>>| list.iter().filter(|v| v.is_none()).count();
+        lists.map(n_missing).max().unwrap_or(0)
+    }
+
     /// Whether a cell is a layer and a position, as in the notebook's grid.
     pub fn is_layer_by_position(&self) -> bool {
         matches!(self.axes[..], [AxisKeys::Layer(_), AxisKeys::Position(_)])

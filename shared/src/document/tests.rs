@@ -225,6 +225,13 @@ fn grids_are_read_back_and_held_to_their_axes() {
     assert_eq!(read(&document).unwrap(), document);
     let axes = serde_json::to_value(&grid.axes).unwrap();
     assert_eq!(axes[2], serde_json::json!({"axis": "position", "keys": [3, 4]}));
+    // The notebook's fields are not what was measured.
+    let mut blank = document.clone();
+    blank.patching_results = Grid::blank(2, 2);
+    let warning = blank.warnings().remove(0);
+    assert!(warning.starts_with("missing numbers: 1 of 4 cells have none"), "{warning}");
+    blank.grids[0].logit_diff[1] = Some(0.0);
+    assert_eq!(blank.warnings().iter().filter(|w| w.starts_with("missing")).count(), 0);
     // What a later version asks for is no reason not to open what came of it.
     let later = document.to_json().replace("\"settings\":null", "\"settings\":{\"path\":[]}");
     assert_eq!(read_one(&later).unwrap(), document);

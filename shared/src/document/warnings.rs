@@ -1,6 +1,6 @@
 //! What a reader should know before trusting the picture.
 
-use super::{Answers, Baselines, Document, Grid, Verification};
+use super::{Answers, Baselines, CellGrid, Document, Grid, Verification};
 use crate::stats::{LOW_ANSWER_MASS, WEAK_CONTRAST};
 use crate::vocabulary::Align;
 
@@ -20,9 +20,16 @@ impl Document {
     /// Cells without a number, which are rarely so for a good reason.
     fn missing_warning(&self) -> Option<String> {
         let n_missing = |grid: &Grid<f32>| grid.cells().filter(Option::is_none).count();
-        let readout = self.readout.iter().flat_map(|r| [&r.p_true, &r.p_false]);
-        let n = readout.chain([&self.patching_results]).map(n_missing).max().unwrap_or(0);
-        let n_all = self.num_layers * self.token_labels.len();
+        let (n, n_all) = if self.grids.is_empty() {
+            let readout = self.readout.iter().flat_map(|r| [&r.p_true, &r.p_false]);
+            let n = readout.chain([&self.patching_results]).map(n_missing).max().unwrap_or(0);
+            (n, self.num_layers * self.token_labels.len())
+        } else {
+            // An experiment of heads or spans alone has nothing to put into the notebook's fields.
+            let n: usize = self.grids.iter().map(CellGrid::n_missing).sum();
+            let n_all: usize = self.grids.iter().map(|grid| grid.logit_diff.len()).sum();
+            (n, n_all)
+        };
         (n > 0).then(|| {
             format!(
                 "missing numbers: {n} of {n_all} cells have none, because they were not run or \
