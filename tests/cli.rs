@@ -250,8 +250,8 @@ fn results_of_the_notebook_are_imported_and_exported() {
     ]);
     assert_eq!(written.lines().count(), 3);
     let csv = fs::read_to_string(written.lines().find(|l| l.ends_with("csv")).unwrap()).unwrap();
-    assert!(csv.contains("\n0,2,a,,0.5,,,,\n"), "{csv}");
-    assert!(csv.contains("\n0,3, <c>,,,,,,\n"), "{csv}");
+    assert!(csv.contains("\n,,0,,2,,a,,0.5,,,,,,,,,\n"), "{csv}");
+    assert!(csv.contains("\n,,0,,3,, <c>,,,,,,,,,,,\n"), "{csv}");
 }
 
 /// Runs a command that must fail with `code` and say `expected`, without a trace of a panic.

@@ -373,6 +373,10 @@ proptest! {
                     let all = found.runs.iter().zip(&expected.runs);
                     let all = all.chain(found.trials.iter().zip(&expected.trials));
                     prop_assert_eq!(found.trials.len(), expected.trials.len());
+                    let reads_all = table[pair].metrics.vocabulary;
+                    for trial in &found.trials {
+                        prop_assert_eq!(trial.vocabulary.is_some(), reads_all);
+                    }
                     for (i, (got, expected)) in all.enumerate() {
                         let i = i as isize - found.runs.len() as isize;
                         let outcome = compare(got, expected, scale);

@@ -16,8 +16,9 @@ use shared::gallery::{Entry, Gallery};
 use shared::grid::Grid;
 
 /// The most that the WebAssembly may be in bytes, compressed as hosts and browsers agree on. Reading
-/// files that leave things out, focus, place and touch took it from 342 KB to 373.
-const MAX_WASM: usize = 380_000;
+/// files that leave things out, focus, place and touch took it from 342 KB to 373; the settings of every
+/// experiment, in form, links and documents, to 401.
+const MAX_WASM: usize = 410_000;
 
 #[test]
 fn the_viewer_is_small_over_a_network() -> Result<()> {
@@ -83,7 +84,7 @@ async fn a_thousand_experiments_are_filtered_at_once() -> Result<()> {
 async fn pointing_at_a_large_grid() -> Result<()> {
     let mut document = example("the duchess")?;
     let (n_layers, n_columns) = (80, 200);
-    document.id = "large".into();
+    document.id = "1a".repeat(10);
     document.num_layers = n_layers;
     document.token_labels = (0..n_columns).map(|i| format!(" t{i}")).collect();
     let n_before = document.sentence_start;

@@ -136,11 +136,18 @@ pub struct TableQuery {
 
 /// Takes a query apart.
 fn table_query(texts: Vec<(String, String)>) -> Result<(TableQuery, Settings), ApiError> {
-    const TABLE: [&str; 6] = ["format", "model", "name", "entity", "source", "base"];
+    const TABLE: [&str; 7] = ["format", "model", "name", "entity", "source", "base", "again"];
     let (mut table, mut asked) = (serde_json::Map::new(), BTreeMap::<_, String>::new());
     for (name, text) in texts {
         match TABLE.contains(&&*name) {
-            true => drop(table.insert(name, text.into())),
+            true => {
+                // All are texts but for this one.
+                let value = match (&*name, text.parse::<bool>()) {
+                    ("again", Ok(again)) => again.into(),
+                    _ => serde_json::Value::from(text),
+                };
+                table.insert(name, value);
+            }
             // A list may be given as one text or item by item.
             false => {
                 let list = asked.entry(name).and_modify(|list| list.push(','));

@@ -576,7 +576,11 @@ impl<'a> Engine<'a> {
         let mut pairs: Vec<_> = pairs.collect();
         let mut known_by_pair: BTreeMap<usize, Vec<(usize, Reading)>> = BTreeMap::new();
         for (trial, read) in known {
-            known_by_pair.entry(read.0).or_default().push((trial, of_known[&read].clone()));
+            let mut reading = of_known[&read].clone();
+            if !self.table[read.0].metrics.vocabulary {
+                reading.vocabulary = None;
+            }
+            known_by_pair.entry(read.0).or_default().push((trial, reading));
         }
         if let Some(lens) = self.lens.take() {
             let read = lens.read(self.network, self.table, batch, self.n_readout_rows)?;
