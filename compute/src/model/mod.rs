@@ -1,7 +1,7 @@
 //! Language models: configuration, weights, tokenizer, and the forward pass of rows.
 //!
-//! Each room knows those before it and none after it: [`arch`] what a model is, [`checkpoint`] what
-//! is stored of it, [`net`] what is computed with it and, beside that, its [`tokenizer`]; opening a
+//! Each room knows those before it and none after it: `arch` what a model is, `checkpoint` what
+//! is stored of it, `net` what is computed with it and, beside that, its `tokenizer`; opening a
 //! model comes last and knows them all.
 
 mod arch;

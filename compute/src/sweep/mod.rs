@@ -1,7 +1,7 @@
 //! Sweeps: experiments as data ([`shared::specification`]) are compiled to a [`Program`] and carried
 //! out in waves.
 //!
-//! [`wave`] is the engine, one pass over the layers for all trials that fit; [`oracle`] is what it
+//! `wave` is the engine, one pass over the layers for all trials that fit; [`oracle`] is what it
 //! is held to, one full forward pass a trial.
 
 mod cells;

@@ -39,7 +39,7 @@ impl dyn Weights + '_ {
     /// Reads one weight, if the model of `config` has it.
     ///
     /// # Errors
-    /// As for [`Self::load`].
+    /// As for [`Weights::load`].
     pub fn load_of(
         &mut self,
         config: &Config,
