@@ -138,7 +138,7 @@ pub struct PairPreview {
     /// long for a preview, and where they need more memory than the server has for previews.
     pub baselines: Option<Baselines>,
     /// What the model itself says after each prompt, the most probable token each time; `null` for
-    /// a model whose weights are read from disk.
+    /// all pairs but the first, and for a model whose weights are read from disk.
     #[serde(default)]
     pub said: Option<Said>,
     /// What a reader should know before the sweep, a sentence each.

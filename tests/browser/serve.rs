@@ -246,7 +246,7 @@ async fn a_table_with_bad_rows_is_mended_and_run() -> Result<()> {
     browser.expect_within(60, ".preview", "3 pairs; ").await?;
     ensure!(!browser.has(".bad-rows").await, "the rows are still bad");
     browser.press("Run 3 pairs").await?;
-    browser.expect("main h1", "capitals.tsv").await?;
+    browser.expect_within(60, "main h1", "capitals.tsv").await?;
     browser.expect_within(120, ".note", "Done, 3 of 3 pairs").await?;
     browser.expect(".pairs tbody tr:nth-child(3) .state", "done").await?;
     browser.driver.find(By::LinkText("Japan")).await?.click().await?;

@@ -12,7 +12,7 @@ use crate::model::{Model, Network};
 use crate::sweep::{Division, Program, Progress, SweepError, oracle, run};
 
 /// How many tokens a preview lets the model say.
-pub const N_SAID: usize = 8;
+pub const N_SAID: usize = 5;
 /// More than any unpatched run takes.
 const PLENTY_BYTES: usize = 1 << 40;
 
