@@ -8,7 +8,8 @@ fn main() {
     let mut files = Vec::new();
     if let Some(folder) = env::var_os("PATCHBOARD_VIEWER").filter(|folder| !folder.is_empty()) {
         // Relative to the workspace, from where cargo is called.
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(folder);
+        let manifest = env::var_os("CARGO_MANIFEST_DIR").expect("cargo sets CARGO_MANIFEST_DIR");
+        let folder = Path::new(&manifest).join("..").join(folder);
         let entries = fs::read_dir(&folder).unwrap_or_else(|error| {
             panic!(
                 "PATCHBOARD_VIEWER names {}: {error}; run scripts/build-web.sh",

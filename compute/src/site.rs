@@ -127,6 +127,8 @@ fn preview(document: &Document, address: Option<&str>) -> Markup {
             head {
                 meta charset="utf-8";
                 title { (title) }
+                // Without one, browsers ask the host for a file that is not there.
+                link rel="icon" type="image/svg+xml" href="../icon.svg";
                 meta name="description" content=(description);
                 meta property="og:type" content="article";
                 meta property="og:title" content=(title);
@@ -173,7 +175,9 @@ pub fn report(documents: &[Document]) -> Result<String, SiteError> {
         script type="application/json" id="patchboard-data" { (PreEscaped(data)) }
         script type="module" { (PreEscaped(start)) }
     };
-    replace_element(&mut page, "<link rel=\"icon\"", ">", "")?;
+    let icon = format!("data:image/svg+xml;base64,{}", STANDARD.encode(viewer_file("icon.svg")?));
+    let icon = html! { link rel="icon" type="image/svg+xml" href=(icon); };
+    replace_element(&mut page, "<link rel=\"icon\"", ">", &icon.0)?;
     replace_element(&mut page, "<link rel=\"stylesheet\"", ">", &style.0)?;
     replace_element(&mut page, "<script src=\"boot.js\"", "</script>", &boot.0)?;
     replace_element(&mut page, "<script type=\"module\" src=\"start.js\"", "</script>", &start.0)?;
@@ -209,6 +213,10 @@ mod tests {
         let picture = format!("content=\"https://example.org/x/data/{}.png\"", document.id);
         assert!(page.contains(&picture), "{page}");
         assert!(page.contains(&format!("url=../index.html#/e/{}", document.id)), "{page}");
+        assert!(
+            page.contains("rel=\"icon\" type=\"image/svg+xml\" href=\"../icon.svg\""),
+            "{page}"
+        );
     }
 
     #[test]
