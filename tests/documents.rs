@@ -11,7 +11,7 @@ use std::process::{Child, Command, Output, Stdio};
 
 use serde_json::json;
 use shared::document::Document;
-use shared::metric::{Metric, MetricError};
+use shared::field::metric::{Metric, MetricError};
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")

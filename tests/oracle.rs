@@ -11,10 +11,10 @@ use compute::study::{self, Experiment};
 use compute::sweep::{Division, Program, oracle};
 use serde::Deserialize;
 use shared::document::Document;
-use shared::pairs::Pair;
-use shared::settings::{AnswerPair, Settings};
-use shared::template::NO_TEMPLATE;
-use shared::vocabulary::{Align, Site};
+use shared::specification::pairs::Pair;
+use shared::specification::settings::{AnswerPair, Settings};
+use shared::specification::template::NO_TEMPLATE;
+use shared::specification::vocabulary::{Align, Site};
 
 /// The largest difference allowed between f32 here and f32 there, in nats or in probability.
 const TOLERANCE: f32 = 1e-4;

@@ -10,10 +10,10 @@ use std::time::Instant;
 use anyhow::{Context, Result};
 use compute::model::Loader;
 use compute::sweep::{Division, Program, run};
-use shared::alignment::Alignment;
-use shared::settings::{List, Settings};
+use shared::specification::alignment::Alignment;
+use shared::specification::settings::{List, Settings};
+use shared::specification::vocabulary::{Directions, Site};
 use shared::specification::{AnswerIds, Dimensions, Specification, Subject};
-use shared::vocabulary::{Directions, Site};
 
 /// Tokens of the prompts, of those that all prompts of a table share, and swept columns.
 const SHAPES: [(&str, usize, usize, usize); 2] =

@@ -6,8 +6,8 @@
 use std::time::{Duration, Instant};
 
 use compute::store::{Page, Present, Store};
-use shared::address::{Filter, Sort};
 use shared::document::{Document, content_id};
+use shared::wire::address::{Filter, Sort};
 
 fn main() {
     let n: usize = std::env::args().nth(1).map_or(20_000, |n| n.parse().unwrap());

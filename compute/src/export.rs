@@ -7,10 +7,10 @@ use std::path::{Path, PathBuf};
 
 use plotters::backend::SVGBackend;
 use plotters::drawing::IntoDrawingArea;
-use shared::cells;
 use shared::document::Document;
+use shared::field::cells;
 use shared::figure::{Figure, FigureError, FigureOptions, TextUnit};
-pub use shared::vocabulary::Format;
+pub use shared::specification::vocabulary::Format;
 
 use self::bitmap::Bitmap;
 
@@ -134,8 +134,8 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<(), ExportError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use shared::colour::{Preset, Rgb, colour_at};
     use shared::figure::Origin;
+    use shared::figure::colour::{Preset, Rgb, colour_at};
 
     /// Three layers and two columns, from 0 to 5, one of them missing.
     fn document() -> Document {
@@ -219,8 +219,10 @@ mod tests {
 
     #[test]
     fn a_figure_of_what_is_missing_says_so() {
-        let options =
-            FigureOptions { metric: shared::metric::Metric::PTrue, ..FigureOptions::default() };
+        let options = FigureOptions {
+            metric: shared::field::metric::Metric::PTrue,
+            ..FigureOptions::default()
+        };
         let error = render(&document(), Format::Svg, &options).unwrap_err().to_string();
         assert!(error.starts_with("the result has no probabilities per cell"), "{error}");
     }

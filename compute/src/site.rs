@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
-use shared::address::{Address, Page, Source};
 use shared::document::Document;
 use shared::figure::FigureOptions;
-use shared::gallery::Gallery;
+use shared::wire::address::{Address, Page, Source};
+use shared::wire::gallery::Gallery;
 
 use crate::export::{ExportError, Format, render, write_atomically};
 

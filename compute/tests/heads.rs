@@ -13,9 +13,9 @@ use std::collections::HashMap;
 use candle_core::Tensor;
 use compute::model::{Config, Family, Module, Network, Placement, Rope, Weight};
 use compute::sweep::{Reading, cell_readings, oracle};
-use shared::settings::Settings;
+use shared::specification::settings::Settings;
+use shared::specification::vocabulary::{By, Site};
 use shared::specification::{Edit, Key, Specification, Trial, Write};
-use shared::vocabulary::{By, Site};
 use support::{grids, random_network_on, sweep};
 
 const TOLERANCE: f32 = 1e-5;

@@ -10,9 +10,9 @@ use std::sync::Arc;
 use compute::model::{Config, Kernels, Network, Placement};
 use compute::sweep::{Division, Program, SweepError, run, unpatched_bytes};
 use peak_alloc::PeakAlloc;
-use shared::settings::{List, Settings};
+use shared::specification::settings::{List, Settings};
+use shared::specification::vocabulary::{By, Directions, Site};
 use shared::specification::{Edit, Key, MeanOver, Specification, Trial, Write};
-use shared::vocabulary::{By, Directions, Site};
 
 #[global_allocator]
 static ALLOCATED: PeakAlloc = PeakAlloc;

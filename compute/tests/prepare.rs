@@ -7,9 +7,9 @@ use std::path::Path;
 use compute::model::{Loader, Model};
 use compute::study::{Experiment, PrepareError};
 use serde_json::{Value, json};
-use shared::pairs::Pair;
-use shared::settings::{AnswerPair, Settings};
-use shared::vocabulary::{Align, Directions};
+use shared::specification::pairs::Pair;
+use shared::specification::settings::{AnswerPair, Settings};
+use shared::specification::vocabulary::{Align, Directions};
 
 fn tiny() -> std::path::PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/oracle/models/tiny-llama3")

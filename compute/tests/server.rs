@@ -18,8 +18,8 @@ use compute::study::Experiment;
 use compute::sweep::{Division, Program, SweepError};
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
-use shared::pairs::Pair;
-use shared::settings::{AnswerPair, Settings};
+use shared::specification::pairs::Pair;
+use shared::specification::settings::{AnswerPair, Settings};
 use tokio::sync::watch;
 use tower::ServiceExt;
 

@@ -14,8 +14,8 @@ use std::path::{Path, PathBuf};
 use candle_core::{DType, Device, Tensor};
 use compute::model::{Config, Loader, ModelError, Module, Network, Placement, Weight, Weights};
 use compute::sweep::{Division, Program, Progress, Readings, SweepError, oracle, run};
-use shared::settings::Settings;
 use shared::specification::Specification;
+use shared::specification::settings::Settings;
 
 /// A limit that no model fits, so that its weights stay in their files.
 const NONE: usize = 0;

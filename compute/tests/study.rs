@@ -10,9 +10,9 @@ use compute::model::{Loader, Model};
 use compute::study::{self, Experiment};
 use compute::sweep::{Division, Program};
 use shared::document::{AxisKeys, Document, Role};
-use shared::pairs::Pair;
-use shared::settings::{Checked, Settings};
-use shared::vocabulary::{Direction, Site, Span};
+use shared::specification::pairs::Pair;
+use shared::specification::settings::{Checked, Settings};
+use shared::specification::vocabulary::{Direction, Site, Span};
 
 /// Settings by name.
 type Cells = &'static [(&'static str, &'static str)];
@@ -196,7 +196,7 @@ fn every_setting_makes_a_document_that_the_oracle_confirms() {
                 document.grids.iter().all(|g| g.logit_diff.iter().all(Option::is_some)),
                 "{what}"
             );
-            assert_eq!(shared::cells::csv(&document).lines().count(), 1 + n_cells, "{what}");
+            assert_eq!(shared::field::cells::csv(&document).lines().count(), 1 + n_cells, "{what}");
             for grid in &document.grids {
                 let heads = grid.axes.iter().find_map(|axis| match axis {
                     AxisKeys::Head(keys) => Some(keys.len()),

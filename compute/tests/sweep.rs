@@ -18,11 +18,11 @@ use compute::model::{
 use compute::sweep::oracle::{self, Oracle};
 use compute::sweep::{Division, Finished, Program, Progress, Reading, Readings, SweepError, run};
 use proptest::prelude::*;
-use shared::settings::{List, Settings};
+use shared::specification::settings::{List, Settings};
+use shared::specification::vocabulary::{By, Directions, Site};
 use shared::specification::{
     Continuation, Edit, Key, MeanOver, Metrics, Run, Specification, Trial, Write,
 };
-use shared::vocabulary::{By, Directions, Site};
 use support::random_network_on;
 use where_to_run::devices;
 

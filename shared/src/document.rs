@@ -19,8 +19,8 @@ pub use self::grids::{
     AxisKeys, CellGrid, DocumentSpan, LensGrid, Place, Role, TokenTexts, TopToken,
 };
 pub use self::read::DocumentError;
-use crate::settings::Settings;
-use crate::vocabulary::{Align, Direction, Site};
+use crate::specification::settings::Settings;
+use crate::specification::vocabulary::{Align, Direction, Site};
 
 /// The schema this version writes. It opens every older one and refuses newer ones.
 pub const SCHEMA: &str = "patchboard/1";

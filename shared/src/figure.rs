@@ -3,6 +3,7 @@
 //! Backends get nothing but filled rectangles, thin paths and text, all at whole pixels.
 
 mod axis;
+pub mod colour;
 mod labels;
 mod layout;
 #[cfg(test)]
@@ -27,11 +28,13 @@ use self::layout::{Anchor, Text};
 pub use self::layout::{Layout, PixelRect};
 pub use self::theme::Theme;
 use self::values::Values;
-use crate::colour::{BadRange, ColourScale, MISSING, MISSING_HATCH, Preset, Range, Rgb, colour_at};
 use crate::document::{Document, Grid};
-use crate::metric::{Metric, MetricError};
-use crate::positions::Positions;
-use crate::vocabulary::{UnknownWord, named};
+use crate::field::metric::{Metric, MetricError};
+use crate::figure::colour::{
+    BadRange, ColourScale, MISSING, MISSING_HATCH, Preset, Range, Rgb, colour_at,
+};
+use crate::specification::positions::Positions;
+use crate::specification::vocabulary::{UnknownWord, named};
 
 named! {
     /// Where the first row is: layer 0, or the first token where the figure is transposed.

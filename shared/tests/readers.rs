@@ -19,17 +19,18 @@ use peak_alloc::PeakAlloc;
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 use rand::{Rng, SeedableRng};
-use shared::address::{Address, Page};
 use shared::document::Document;
-use shared::event::{Column, Event, Live, LiveBaselines};
+use shared::field::cells;
 use shared::figure::{Figure, FigureOptions};
-use shared::gallery::Entry;
-use shared::job::{Job, JobPair, State};
-use shared::live::Board;
-use shared::pairs::{self, Columns, TableFormat};
-use shared::settings::Settings;
-use shared::template::Template;
-use shared::{cells, permalink};
+use shared::specification::pairs::{self, Columns, TableFormat};
+use shared::specification::settings::Settings;
+use shared::specification::template::Template;
+use shared::wire::address::{Address, Page};
+use shared::wire::event::{Column, Event, Live, LiveBaselines};
+use shared::wire::gallery::Entry;
+use shared::wire::job::{Job, JobPair, State};
+use shared::wire::live::Board;
+use shared::wire::permalink;
 
 #[global_allocator]
 static MEMORY: PeakAlloc = PeakAlloc;

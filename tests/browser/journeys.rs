@@ -6,8 +6,8 @@ use anyhow::Result;
 use browser_tests::{Browser, Site, example, examples, file_url, folder};
 use serde_json::json;
 use shared::document::Document;
-use shared::metric::Metric;
-use shared::{numbers, permalink};
+use shared::field::metric::Metric;
+use shared::wire::{numbers, permalink};
 use thirtyfour::prelude::*;
 
 /// What the page must say of a cell: the document's own token, place and logit difference.
@@ -364,7 +364,7 @@ async fn downloads_are_the_document_and_its_figure() -> Result<()> {
         let text = browser.run_async(&read).await?;
         let text = text.as_str().unwrap_or_default();
         match name {
-            "CSV" => assert_eq!(text, shared::cells::csv(&document)),
+            "CSV" => assert_eq!(text, shared::field::cells::csv(&document)),
             "JSON" => assert_eq!(text, document.to_json()),
             "SVG" => assert!(text.starts_with("<svg") && text.contains("the duchess"), "{text}"),
             _ => assert!(text.contains("PNG") && text.contains("IHDR"), "{name}"),

@@ -6,8 +6,8 @@ use anyhow::{Result, ensure};
 use browser_tests::{Browser, Site, example, examples, folder};
 use serde_json::{Value, json};
 use shared::document::Document;
-use shared::gallery::{Entry, Gallery};
 use shared::grid::Grid;
+use shared::wire::gallery::{Entry, Gallery};
 use thirtyfour::prelude::*;
 
 /// The title, and the text and name of what has the focus.

@@ -9,8 +9,8 @@ use anyhow::{Context, Result, ensure};
 use browser_tests::{Browser, Server, examples, folder};
 use serde_json::json;
 use shared::document::Document;
-use shared::metric::Metric;
-use shared::numbers;
+use shared::field::metric::Metric;
+use shared::wire::numbers;
 use thirtyfour::prelude::*;
 
 /// The command line, built with these tests.

@@ -12,8 +12,8 @@ use anyhow::{Context, Result};
 use brotli::enc::BrotliEncoderParams;
 use browser_tests::{Browser, Site, example, examples};
 use shared::document::Token;
-use shared::gallery::{Entry, Gallery};
 use shared::grid::Grid;
+use shared::wire::gallery::{Entry, Gallery};
 
 /// The most that the WebAssembly may be in bytes, compressed as hosts and browsers agree on. Reading
 /// files that leave things out, focus, place and touch took it from 342 KB to 373; the settings of every

@@ -6,12 +6,12 @@ use std::sync::Arc;
 use compute::model::Config;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use shared::alignment::Alignment;
-use shared::settings::Settings;
+use shared::specification::alignment::Alignment;
+use shared::specification::settings::Settings;
+use shared::specification::vocabulary::{Align, Direction, Site, Span};
 use shared::specification::{
     AnswerIds, Axis, Dimensions, MeanOver, SpanPositions, Specification, Subject,
 };
-use shared::vocabulary::{Align, Direction, Site, Span};
 
 /// What was recorded of one model.
 #[derive(Deserialize)]

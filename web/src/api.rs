@@ -3,10 +3,10 @@
 use gloo_net::http::{Method, RequestBuilder};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use shared::address::Filter;
-use shared::job::{JobDetail, JobList, Preview, Standing, Submission};
-use shared::listing::{ExperimentPage, Facets, ServerInfo};
-use shared::problem::Problem;
+use shared::wire::address::Filter;
+use shared::wire::job::{JobDetail, JobList, Preview, Standing, Submission};
+use shared::wire::listing::{ExperimentPage, Facets, ServerInfo};
+use shared::wire::problem::Problem;
 
 use crate::dom;
 use crate::server::Server;

@@ -3,10 +3,10 @@
 use leptos::ev;
 use leptos::html;
 use leptos::prelude::*;
-use shared::address::{Address, Page};
-use shared::draft::Draft;
-use shared::event::Event;
 use shared::figure::Theme;
+use shared::wire::address::{Address, Page};
+use shared::wire::draft::Draft;
+use shared::wire::event::Event;
 
 use crate::heading::heading;
 use crate::notices::Notices;

@@ -2,12 +2,12 @@
 
 use leptos::html;
 use leptos::prelude::*;
-use shared::address::{Address, Page, Source};
-use shared::colour::{MISSING, Preset, colour_at};
 use shared::document::{site_name, title};
-use shared::gallery::{Entry, Thumb};
-use shared::metric::Metric;
-use shared::numbers;
+use shared::field::metric::Metric;
+use shared::figure::colour::{MISSING, Preset, colour_at};
+use shared::wire::address::{Address, Page, Source};
+use shared::wire::gallery::{Entry, Thumb};
+use shared::wire::numbers;
 use wasm_bindgen::{Clamped, JsCast};
 use web_sys::{CanvasRenderingContext2d, ImageData};
 

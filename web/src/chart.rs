@@ -1,8 +1,8 @@
 //! A profile: one row or column of the grid as a line, with the baselines to hold it against.
 
 use leptos::prelude::*;
-use shared::metric::Metric;
-use shared::numbers;
+use shared::field::metric::Metric;
+use shared::wire::numbers;
 
 const WIDTH: f64 = 320.0;
 const HEIGHT: f64 = 132.0;

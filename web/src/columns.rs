@@ -7,7 +7,7 @@ use leptos::html;
 use leptos::prelude::*;
 use shared::document::Document;
 use shared::figure::{FigureOptions, text};
-use shared::positions::Positions;
+use shared::specification::positions::Positions;
 use wasm_bindgen::JsCast;
 use web_sys::Node;
 

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use leptos::prelude::*;
-use shared::colour::{Preset, Range};
 use shared::document::Document;
+use shared::field::metric::Metric;
+use shared::figure::colour::{Preset, Range};
 use shared::figure::{FigureOptions, LabelStyle, Origin};
-use shared::metric::Metric;
-use shared::numbers;
+use shared::wire::numbers;
 use web_sys::HtmlInputElement;
 
 use crate::columns::ColumnMenu;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use leptos::prelude::*;
 use shared::document::Document;
-use shared::key::{Cell, Key};
+use shared::field::key::{Cell, Key};
 
 use crate::viewer::Viewer;
 

@@ -37,9 +37,11 @@ pub fn save(document: &Document, options: &FigureOptions, kind: Kind) -> Result<
         Figure::new(document, &options).map_err(|error| error.to_string())
     };
     match kind {
-        Kind::Csv => {
-            dom::download(&format!("{id}.csv"), "text/csv", shared::cells::csv(document).as_bytes())
-        }
+        Kind::Csv => dom::download(
+            &format!("{id}.csv"),
+            "text/csv",
+            shared::field::cells::csv(document).as_bytes(),
+        ),
         Kind::Json => {
             dom::download(&format!("{id}.json"), "application/json", document.to_json().as_bytes())
         }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use leptos::ev;
 use leptos::prelude::*;
-use shared::event::{Event, NAMES};
+use shared::wire::event::{Event, NAMES};
 use wasm_bindgen::JsCast;
 use wasm_bindgen::prelude::Closure;
 use web_sys::{EventSource, MessageEvent};

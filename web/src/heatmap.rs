@@ -6,8 +6,8 @@ use leptos::ev;
 use leptos::html;
 use leptos::prelude::*;
 use shared::document::Document;
+use shared::field::key::{Cell, Key};
 use shared::figure::FigureOptions;
-use shared::key::{Cell, Key};
 use wasm_bindgen::JsCast;
 use web_sys::{HtmlElement, Node};
 

@@ -24,10 +24,10 @@
 //!    array of documents, in which every `<` is written `\u003c`. With one document and no
 //!    address of its own the page opens on it; with several, on their list. A page with such an
 //!    element fetches nothing.
-//! 2. Otherwise `data/index.json` beside the page, a [`shared::gallery::Gallery`], is the list,
+//! 2. Otherwise `data/index.json` beside the page, a [`shared::wire::gallery::Gallery`], is the list,
 //!    and `data/ID.json` the document with that id. Without a list the page invites to open files.
 //! 3. Files dropped on the page or chosen; they are read in the browser and stay there.
-//! 4. The address: see [`shared::address`], and [`shared::permalink`] for whole results in it.
+//! 4. The address: see [`shared::wire::address`], and [`shared::wire::permalink`] for whole results in it.
 //!
 //! # With a server
 //!

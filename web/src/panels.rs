@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use leptos::prelude::*;
 use shared::document::{Baseline, Document};
+use shared::field::metric::Metric;
 use shared::figure::text;
-use shared::metric::Metric;
-use shared::numbers;
-use shared::vocabulary::{Align, Direction, Site, UNKNOWN};
+use shared::specification::vocabulary::{Align, Direction, Site, UNKNOWN};
+use shared::wire::numbers;
 
 use crate::readout::measured;
 use crate::source::sentence;

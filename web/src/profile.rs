@@ -1,11 +1,11 @@
 //! Rows and columns of a grid, as the profiles show them.
 
 use shared::document::Document;
+use shared::field::key::Cell;
+use shared::field::metric::Metric;
 use shared::figure::{FigureOptions, text};
 use shared::grid::Grid;
-use shared::key::Cell;
-use shared::metric::Metric;
-use shared::stats;
+use shared::statistics;
 
 use crate::chart::Profile;
 
@@ -23,7 +23,7 @@ impl Lines {
         let metric = options.metric;
         let columns = options.columns(document);
         let grid = metric.grid(document).ok()?;
-        let range = stats::range(grid.of_columns(&columns))?;
+        let range = statistics::range(grid.of_columns(&columns))?;
         Some(Self { metric, grid, columns, range })
     }
 

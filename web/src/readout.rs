@@ -1,11 +1,11 @@
 //! What the page says of one cell.
 
 use shared::document::Document;
+use shared::field::key::{Cell, Key};
+use shared::field::metric::Metric;
 use shared::figure::text;
-use shared::key::{Cell, Key};
-use shared::metric::Metric;
-use shared::numbers;
-use shared::stats;
+use shared::statistics;
+use shared::wire::numbers;
 
 /// A cell in words and numbers.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -88,8 +88,8 @@ fn values(document: &Document, cell: Cell) -> Vec<(String, String)> {
     let Cell { layer, column } = cell;
     let logit_diff = document.patching_results.get(layer, column);
     let baselines = document.baselines.as_ref();
-    let recovery =
-        baselines.and_then(|b| stats::recovery(logit_diff, b.base.logit_diff, b.source.logit_diff));
+    let recovery = baselines
+        .and_then(|b| statistics::recovery(logit_diff, b.base.logit_diff, b.source.logit_diff));
     let readout = document.readout.as_ref();
     let top = readout.and_then(|r| r.top_token_labels.get(&r.top_token.get(layer, column)?));
     let mut values = vec![

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use js_sys::{Function, Promise};
 use leptos::prelude::*;
 use leptos::task::spawn_local;
-use shared::event::Event;
-use shared::job::Job;
-use shared::listing::{Access, ServerInfo};
-use shared::live::Board;
+use shared::wire::event::Event;
+use shared::wire::job::Job;
+use shared::wire::listing::{Access, ServerInfo};
+use shared::wire::live::Board;
 use wasm_bindgen::JsValue;
 use wasm_bindgen_futures::JsFuture;
 

@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use gloo_net::http::Request;
 use leptos::prelude::document;
-use shared::address::Source;
 use shared::document::Document;
-use shared::gallery::{self, Gallery};
-use shared::permalink;
+use shared::wire::address::Source;
+use shared::wire::gallery::{self, Gallery};
+use shared::wire::permalink;
 
 use crate::viewer::Viewer;
 

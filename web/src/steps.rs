@@ -1,7 +1,7 @@
 //! How keys move between the cells that are shown.
 
+use shared::field::key::Cell;
 use shared::figure::{FigureOptions, Origin};
-use shared::key::Cell;
 
 /// A step on the page.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

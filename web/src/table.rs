@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use leptos::prelude::*;
 use shared::document::Document;
+use shared::field::metric::Metric;
 use shared::figure::text;
-use shared::metric::Metric;
-use shared::numbers;
+use shared::wire::numbers;
 
 /// The values of some columns, a row per layer, as spreadsheets and programs read them.
 #[component]

@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use leptos::prelude::*;
 use leptos::task::spawn_local;
-use shared::address::{Address, Page, Source, View};
 use shared::document::{Document, title};
-use shared::draft::Draft;
 use shared::figure::Theme;
-use shared::gallery::Gallery;
-use shared::pairs::TableFormat;
+use shared::specification::pairs::TableFormat;
+use shared::wire::address::{Address, Page, Source, View};
+use shared::wire::draft::Draft;
+use shared::wire::gallery::Gallery;
 use web_sys::FileList;
 
 use crate::history::History;

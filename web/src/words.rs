@@ -1,6 +1,6 @@
 //! What the page says of jobs and times.
 
-use shared::job::{Job, State};
+use shared::wire::job::{Job, State};
 
 /// A time in seconds, as people say it.
 pub fn duration(secs: f64) -> String {

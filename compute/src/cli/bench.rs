@@ -9,10 +9,10 @@ use std::time::Instant;
 use anyhow::{Context, Result};
 use clap::Args;
 use serde::Serialize;
-use shared::pairs::Pair;
-use shared::settings::{Checked, Settings};
 use shared::specification::Specification;
-use shared::template::{NOTEBOOK, Template};
+use shared::specification::pairs::Pair;
+use shared::specification::settings::{Checked, Settings};
+use shared::specification::template::{NOTEBOOK, Template};
 
 use super::memory::MemoryArgs;
 use super::opening::OpenArgs;

@@ -5,9 +5,9 @@ use std::str::FromStr;
 
 use anyhow::{Context, Result, anyhow, bail};
 use clap::Args;
-use shared::job::TableColumns;
-use shared::pairs::{self, Columns, Pair, TableFormat};
-use shared::template::Template;
+use shared::specification::pairs::TableColumns;
+use shared::specification::pairs::{self, Columns, Pair, TableFormat};
+use shared::specification::template::Template;
 
 /// The pairs to sweep.
 #[derive(Debug, Args)]

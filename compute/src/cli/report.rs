@@ -1,7 +1,7 @@
 //! What `sweep` prints of an experiment: what the notebook prints, and what it should have.
 
 use shared::document::{Answer, Answers, Baseline, Baselines, Token};
-use shared::job::Said;
+use shared::wire::job::Said;
 
 use crate::model::Model;
 use crate::study::Experiment;

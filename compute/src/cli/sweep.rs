@@ -9,8 +9,8 @@ use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use shared::document::Document;
 use shared::figure::FigureOptions;
-use shared::pairs::Pair;
-use shared::settings::{Checked, Settings};
+use shared::specification::pairs::Pair;
+use shared::specification::settings::{Checked, Settings};
 
 use super::files::Folder;
 use super::inputs::{PairArgs, Pairs};

@@ -5,11 +5,11 @@ use std::str::FromStr;
 
 use anyhow::{Result, bail};
 use clap::Args;
-use shared::colour::{Preset, Range};
 use shared::document::Document;
+use shared::field::metric::Metric;
+use shared::figure::colour::{Preset, Range};
 use shared::figure::{FigureOptions, LabelStyle, Origin, Theme};
-use shared::metric::Metric;
-use shared::positions::Positions;
+use shared::specification::positions::Positions;
 
 use super::files::{Folder, read_documents};
 use super::output;

@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use shared::event::Event;
-use shared::job::{Job, JobDetail, Standing, State};
+use shared::wire::event::Event;
+use shared::wire::job::{Job, JobDetail, Standing, State};
 
 use super::Queue;
 use crate::store::{Page, StoreError};

@@ -7,8 +7,8 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
-use shared::event::{Event, Live};
-use shared::live;
+use shared::wire::event::{Event, Live};
+use shared::wire::live;
 use tokio::sync::watch;
 
 /// How many events are kept.

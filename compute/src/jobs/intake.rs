@@ -5,11 +5,11 @@ use std::sync::{Arc, PoisonError};
 use std::time::Instant;
 
 use shared::document::{Baselines, Document};
-use shared::job::{PairPreview, Preview, Said, Submission};
-use shared::pairs::{self, Columns, Pair, TableError};
-use shared::problem::RowProblem;
-use shared::settings::{Checked, SettingsError};
 use shared::specification::MeanOver;
+use shared::specification::pairs::{self, Columns, Pair, TableError};
+use shared::specification::settings::{Checked, SettingsError};
+use shared::wire::job::{PairPreview, Preview, Said, Submission};
+use shared::wire::problem::RowProblem;
 
 use super::{Offered, Queue};
 use crate::model::Model;
@@ -317,7 +317,7 @@ fn prepare(
     pair: &Pair,
     settings: &Checked,
     mean: Option<&Arc<MeanOver>>,
-    limits: &shared::listing::Limits,
+    limits: &shared::wire::listing::Limits,
 ) -> Result<Experiment, String> {
     // Before the tokenizer, which takes its time for a very long text.
     let texts = pair.cells.values().chain([&pair.entity, &pair.source, &pair.base]);

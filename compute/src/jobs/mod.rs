@@ -12,9 +12,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
-use shared::event::Event;
-use shared::job::{Job, JobDetail, Preview, Submission};
-use shared::listing::{Limits, ModelInfo};
+use shared::wire::event::Event;
+use shared::wire::job::{Job, JobDetail, Preview, Submission};
+use shared::wire::listing::{Limits, ModelInfo};
 
 use self::fair::Turns;
 use crate::model::{Model, ModelError};

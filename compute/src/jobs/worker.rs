@@ -10,10 +10,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use shared::document::Document;
-use shared::event::{Column, Event, Live, LiveBaselines};
-use shared::settings::Checked;
+use shared::specification::settings::Checked;
+use shared::specification::vocabulary::Written;
 use shared::specification::{Axis, Key, MeanOver, Specification};
-use shared::vocabulary::Written;
+use shared::wire::event::{Column, Event, Live, LiveBaselines};
 
 use super::partial::{Cost, Partial};
 use super::{Queue, Running, State, now};

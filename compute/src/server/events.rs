@@ -11,8 +11,8 @@ use axum::response::IntoResponse;
 use axum::response::sse::{Event as Line, KeepAlive, Sse};
 use futures_util::Stream;
 use serde::Deserialize;
-use shared::event::Event;
-use shared::problem::Problem;
+use shared::wire::event::Event;
+use shared::wire::problem::Problem;
 use tokio::sync::watch;
 use utoipa::IntoParams;
 

@@ -7,17 +7,17 @@ use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::Response;
 use serde::Deserialize;
-use shared::address::{Filter, Sort};
-use shared::colour::{Preset, Range};
 use shared::document::{Document, content_id};
-use shared::event::Event;
+use shared::field::metric::Metric;
+use shared::figure::colour::{Preset, Range};
 use shared::figure::{FigureOptions, LabelStyle, Origin, Theme};
-use shared::gallery::{Gallery, SCHEMA};
-use shared::job::Standing;
-use shared::listing::{ExperimentPage, Facets, Imported};
-use shared::metric::Metric;
-use shared::positions::Positions;
-use shared::problem::Problem;
+use shared::specification::positions::Positions;
+use shared::wire::address::{Filter, Sort};
+use shared::wire::event::Event;
+use shared::wire::gallery::{Gallery, SCHEMA};
+use shared::wire::job::Standing;
+use shared::wire::listing::{ExperimentPage, Facets, Imported};
+use shared::wire::problem::Problem;
 use utoipa::IntoParams;
 
 use super::App;
@@ -204,8 +204,9 @@ impl FigureQuery {
             (Some(lo), Some(hi)) => Range::Set(lo, hi),
             _ => return Err(ApiError::unusable("`lo` and `hi` go together, found one of them")),
         };
-        let unusable =
-            |error: shared::vocabulary::UnknownWord| ApiError::unusable(error.to_string());
+        let unusable = |error: shared::specification::vocabulary::UnknownWord| {
+            ApiError::unusable(error.to_string())
+        };
         let metric = self.metric.as_deref().map(str::parse::<Metric>);
         let preset = self.preset.as_deref().map(str::parse::<Preset>);
         Ok(FigureOptions {

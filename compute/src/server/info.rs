@@ -6,9 +6,9 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use shared::listing::{ModelList, NamedTemplate, ServerInfo};
-use shared::problem::Problem;
-use shared::template::SHIPPED;
+use shared::specification::template::SHIPPED;
+use shared::wire::listing::{ModelList, NamedTemplate, ServerInfo};
+use shared::wire::problem::Problem;
 
 use super::App;
 use super::problem::ApiError;

@@ -9,12 +9,10 @@ use axum::extract::{ConnectInfo, FromRequestParts, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode, header};
 use serde::Deserialize;
-use shared::job::{
-    JobDetail, JobList, Preview, State as JobState, Submission, TableColumns, TableInput,
-};
-use shared::pairs::{self, Columns, TableFormat};
-use shared::problem::Problem;
-use shared::settings::Settings;
+use shared::specification::pairs::{self, Columns, TableColumns, TableFormat};
+use shared::specification::settings::Settings;
+use shared::wire::job::{JobDetail, JobList, Preview, State as JobState, Submission, TableInput};
+use shared::wire::problem::Problem;
 use utoipa::IntoParams;
 
 use super::App;

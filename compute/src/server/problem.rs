@@ -3,7 +3,7 @@
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use shared::problem::{MEDIA_TYPE, Problem, RowProblem};
+use shared::wire::problem::{MEDIA_TYPE, Problem, RowProblem};
 
 use crate::export::ExportError;
 use crate::jobs::IntakeError;

@@ -9,7 +9,7 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header}
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use sha2::{Digest, Sha256};
-use shared::listing::Access;
+use shared::wire::listing::Access;
 use subtle::ConstantTimeEq;
 
 use super::App;

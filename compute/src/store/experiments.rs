@@ -1,11 +1,11 @@
 //! Experiments: documents by id, and what lists, filters and sorts them.
 
 use rusqlite::{Connection, OptionalExtension, Row, ToSql, Transaction, params};
-use shared::address::{Filter, Sort};
 use shared::document::{Document, content_id};
-use shared::gallery::Entry;
-use shared::listing::{ExperimentPage, Facet, Facets};
-use shared::vocabulary::Site;
+use shared::specification::vocabulary::Site;
+use shared::wire::address::{Filter, Sort};
+use shared::wire::gallery::Entry;
+use shared::wire::listing::{ExperimentPage, Facet, Facets};
 
 use super::{Result, Store};
 

@@ -2,9 +2,9 @@
 
 use rusqlite::{Connection, OptionalExtension, Row, ToSql, Transaction, params};
 use shared::document::Document;
-use shared::job::{Job, JobDetail, JobPair, Standing, State};
-use shared::pairs::Pair;
-use shared::settings::Settings;
+use shared::specification::pairs::Pair;
+use shared::specification::settings::Settings;
+use shared::wire::job::{Job, JobDetail, JobPair, Standing, State};
 
 use super::{Present, Result, Store, Wanted, experiments};
 

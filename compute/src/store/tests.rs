@@ -1,11 +1,11 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use shared::address::{Filter, Sort};
 use shared::document::{Document, content_id};
-use shared::job::State;
-use shared::pairs::Pair;
-use shared::settings::Settings;
+use shared::specification::pairs::Pair;
+use shared::specification::settings::Settings;
+use shared::wire::address::{Filter, Sort};
+use shared::wire::job::State;
 
 use super::*;
 
@@ -300,7 +300,7 @@ fn a_database_of_the_version_before_is_brought_up_to_date() {
         connection.pragma_update(None, "user_version", step + 1).unwrap();
     }
     let verified = says(false, 4);
-    let entry = serde_json::to_string(&shared::gallery::Entry::of(&verified)).unwrap();
+    let entry = serde_json::to_string(&shared::wire::gallery::Entry::of(&verified)).unwrap();
     connection
         .execute(
             "INSERT INTO experiments VALUES (1, ?1, 'e', 'm', 's', 't', 1.0, 0, 4, NULL, 'e')",

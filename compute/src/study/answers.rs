@@ -1,11 +1,11 @@
 //! The answers' words and the tokens that count as them.
 
-use shared::alignment::answer_variants;
 use shared::document::{Answer, Answers, Token};
-use shared::pairs::Pair;
-use shared::settings::Checked;
 use shared::specification::AnswerIds;
-use shared::template::{Template, TemplateError};
+use shared::specification::alignment::answer_variants;
+use shared::specification::pairs::Pair;
+use shared::specification::settings::Checked;
+use shared::specification::template::{Template, TemplateError};
 
 use super::error::PrepareError;
 use super::prepare::cell;

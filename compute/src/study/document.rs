@@ -8,8 +8,8 @@ use shared::document::{
     AxisKeys, Baseline, Baselines, CellGrid, Document, DocumentSpan, Grid, LensGrid, Provenance,
     Readout, Role, SCHEMA, Token, TopToken, Verification,
 };
+use shared::specification::vocabulary::Span;
 use shared::specification::{self, Axis, Key, Specification, Trial};
-use shared::vocabulary::Span;
 
 use super::Experiment;
 use crate::model::{Model, ModelError, VERSION};

@@ -1,7 +1,7 @@
 //! Why a pair cannot be run.
 
-use shared::template::TemplateError;
-use shared::vocabulary::Span;
+use shared::specification::template::TemplateError;
+use shared::specification::vocabulary::Span;
 
 use crate::sweep::SweepError;
 

@@ -10,11 +10,11 @@ mod preview;
 mod run;
 mod spans;
 
-use shared::alignment::Alignment;
 use shared::document::Answers;
-use shared::settings::Settings;
+use shared::specification::alignment::Alignment;
+use shared::specification::settings::Settings;
+use shared::specification::vocabulary::Direction;
 use shared::specification::{SpanPositions, Specification};
-use shared::vocabulary::Direction;
 
 pub use document::{Cost, roles};
 pub use error::PrepareError;

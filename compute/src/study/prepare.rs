@@ -3,15 +3,15 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use shared::alignment::{Alignment, notebook_sentence_start};
 use shared::document::{Answers, content_id};
-use shared::pairs::Pair;
-use shared::settings::Checked;
+use shared::specification::alignment::{Alignment, notebook_sentence_start};
+use shared::specification::pairs::Pair;
+use shared::specification::settings::Checked;
+use shared::specification::template::{Prompt, Template};
+use shared::specification::vocabulary::{Align, Direction, Span, Written};
 use shared::specification::{
     AnswerIds, Dimensions, MeanOver, SpanPositions, Specification, Subject,
 };
-use shared::template::{Prompt, Template};
-use shared::vocabulary::{Align, Direction, Span, Written};
 
 use super::answers::answers;
 use super::error::PrepareError;

@@ -4,8 +4,8 @@ use std::ops::ControlFlow;
 
 use candle_transformers::generation::{LogitsProcessor, Sampling};
 use shared::document::{Baselines, Token};
-use shared::job::Said;
 use shared::specification::{Metrics, Specification};
+use shared::wire::job::Said;
 
 use super::Experiment;
 use crate::model::{Model, Network};

@@ -2,9 +2,9 @@
 
 use std::ops::Range;
 
-use shared::alignment::Alignment;
 use shared::specification::SpanPositions;
-use shared::vocabulary::Span;
+use shared::specification::alignment::Alignment;
+use shared::specification::vocabulary::Span;
 
 use super::error::PrepareError;
 use super::prepare::Side;

@@ -1,7 +1,7 @@
 //! Whether a specification fits a model.
 
+use shared::specification::vocabulary::Site;
 use shared::specification::{Edit, Specification, Write};
-use shared::vocabulary::Site;
 
 use super::SweepError;
 use super::runs::sequence;

@@ -5,8 +5,8 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use candle_core::{DType, Result, Tensor};
+use shared::specification::vocabulary::Site;
 use shared::specification::{MeanOver, Run};
-use shared::vocabulary::Site;
 
 use super::cost::BlockCost;
 use super::program::Program;

@@ -21,7 +21,7 @@ pub mod speed;
 mod wave;
 mod wave_plan;
 
-use shared::vocabulary::Site;
+use shared::specification::vocabulary::Site;
 
 pub use cells::{CellReading, cell_readings, combined};
 pub use certificate::Certificate;

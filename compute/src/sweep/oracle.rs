@@ -4,8 +4,8 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use candle_core::{Result, Tensor};
+use shared::specification::vocabulary::Site;
 use shared::specification::{Edit, MeanOver, Run, Specification, Trial, Write};
-use shared::vocabulary::Site;
 
 use super::readout::{self, ReadRow, Reading, RowReading};
 use super::runs::{n_read, sequence};

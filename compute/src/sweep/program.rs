@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 use std::sync::Arc;
 
+use shared::specification::vocabulary::Site;
 use shared::specification::{MeanOver, Run, Specification, Write};
-use shared::vocabulary::Site;
 
 use super::SweepError;
 use super::certificate::Check;

@@ -3,8 +3,8 @@
 
 use std::collections::BTreeSet;
 
+use shared::specification::vocabulary::Site;
 use shared::specification::{Edit, Specification, Trial, Write};
-use shared::vocabulary::Site;
 
 use super::runs::{equal_prefix, n_read, sequence};
 

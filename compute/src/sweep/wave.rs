@@ -8,8 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 
 use candle_core::{Result, Tensor};
+use shared::specification::vocabulary::Site;
 use shared::specification::{Run, Specification};
-use shared::vocabulary::Site;
 
 use super::certificate::{Certificate, Check, Checker};
 use super::indices::Uploaded;

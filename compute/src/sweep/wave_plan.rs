@@ -9,8 +9,8 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use shared::specification::vocabulary::Site;
 use shared::specification::{MeanOver, Write};
-use shared::vocabulary::Site;
 
 use super::cost::BlockCost;
 use super::indices::{Indices, Slice};

@@ -8,8 +8,8 @@ use compute::model::{Config, ModelError, Network, Placement, Rope, Weight, Weigh
 use compute::sweep::{Division, Program, Readings, SweepError, run};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
-use shared::alignment::Alignment;
-use shared::settings::Settings;
+use shared::specification::alignment::Alignment;
+use shared::specification::settings::Settings;
 use shared::specification::{AnswerIds, Dimensions, Specification, Subject};
 
 /// A llama of these dimensions, with the plain rotary embedding.

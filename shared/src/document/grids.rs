@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::{Baseline, Document};
-use crate::stats;
-use crate::vocabulary::{Direction, Site, Span, Written};
+use crate::specification::vocabulary::{Direction, Site, Span, Written};
+use crate::statistics;
 
 /// The cells of one site and one direction. Every list of values has one for each cell, in row-major
 /// order of the axes: the last axis varies fastest. A list is `null` where that was not read, and a
@@ -189,7 +189,7 @@ impl CellGrid {
     pub fn recovery(&self, document: &Document) -> Vec<Option<f32>> {
         let ends = self.ends(document).map(|ends| ends.map(|end| end.logit_diff));
         let [base, source] = ends.unwrap_or_default();
-        self.logit_diff.iter().map(|&value| stats::recovery(value, base, source)).collect()
+        self.logit_diff.iter().map(|&value| statistics::recovery(value, base, source)).collect()
     }
 
     /// Whether every list is as long as the axes say.

@@ -4,7 +4,7 @@ use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 
 use super::{CellGrid, Document, Grid, LensGrid, SCHEMA, content_id, is_id};
-use crate::settings::Settings;
+use crate::specification::settings::Settings;
 
 /// A file that holds no result, or one that this version cannot read.
 #[derive(Debug, thiserror::Error)]

@@ -2,7 +2,7 @@ use super::read::without_non_finite;
 
 use super::*;
 use crate::fixture;
-use crate::vocabulary::{Direction, Written};
+use crate::specification::vocabulary::{Direction, Written};
 
 const NOTEBOOK: &str = r#"{"model": "meta-llama/Llama-3.1-8B", "entity": "the \"NaN\" band",
     "source_prompt": "S a b", "base_prompt": "S a c", "source_sentence": "a b",

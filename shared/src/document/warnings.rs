@@ -1,8 +1,8 @@
 //! What a reader should know before trusting the picture.
 
 use super::{Answers, Baselines, CellGrid, Document, Grid, Verification};
-use crate::stats::{LOW_ANSWER_MASS, WEAK_CONTRAST};
-use crate::vocabulary::Align;
+use crate::specification::vocabulary::Align;
+use crate::statistics::{LOW_ANSWER_MASS, WEAK_CONTRAST};
 
 impl Document {
     /// What a reader should know before trusting the picture, a sentence each.

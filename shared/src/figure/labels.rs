@@ -5,8 +5,8 @@ use super::axis::ticks;
 use super::layout::{EM, SMALL_EM};
 use super::text::{printable, shorten, token, width, wrap};
 use super::theme::Palette;
-use crate::colour::{ColourScale, Rgb};
 use crate::document::{Document, Grid};
+use crate::figure::colour::{ColourScale, Rgb};
 
 /// The longest label in pixels at scale 1.
 const MAX_LABEL: f64 = 120.0;

@@ -9,8 +9,8 @@ use super::text::{printable, sentence, wrap};
 use super::theme::Palette;
 use super::values::Values;
 use super::{FigureOptions, Origin};
-use crate::colour::{ColourScale, Rgb};
 use crate::document::{Document, title};
+use crate::figure::colour::{ColourScale, Rgb};
 
 /// The em of the title, of labels, and of small print.
 const TITLE_EM: f64 = 13.0;

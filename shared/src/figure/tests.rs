@@ -9,7 +9,7 @@ use super::layout::{Anchor, Text};
 use super::*;
 use crate::document::{Answer, Answers};
 use crate::fixture::{answers, baselines, document, ramp, readout, with_tokens};
-use crate::vocabulary::Site;
+use crate::specification::vocabulary::Site;
 
 fn svg(document: &Document, options: &FigureOptions) -> String {
     let mut svg = String::new();

@@ -4,8 +4,8 @@ use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::str::FromStr;
 
-use crate::colour::Rgb;
-use crate::vocabulary::{UnknownWord, named};
+use crate::figure::colour::Rgb;
+use crate::specification::vocabulary::{UnknownWord, named};
 
 named! {
     /// The ground of a figure and what is written on it. The colours of values are the same in

@@ -2,8 +2,8 @@
 
 use super::FigureError;
 use crate::document::{Document, Grid};
-use crate::key::{Cell, Key};
-use crate::metric::{Metric, MetricError};
+use crate::field::key::{Cell, Key};
+use crate::field::metric::{Metric, MetricError};
 
 /// Numbers to draw.
 #[derive(Debug, Clone)]

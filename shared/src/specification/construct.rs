@@ -8,9 +8,9 @@ use std::sync::Arc;
 use super::{
     Axis, Continuation, Edit, Grid, Key, MeanOver, Metrics, Run, Specification, Trial, Write,
 };
-use crate::alignment::Alignment;
-use crate::settings::Settings;
-use crate::vocabulary::{By, Direction, Directions, Site, Span, Written};
+use crate::specification::alignment::Alignment;
+use crate::specification::settings::Settings;
+use crate::specification::vocabulary::{By, Direction, Directions, Site, Span, Written};
 
 /// What settings are applied to: one pair's prompts, aligned, and the model's dimensions.
 #[derive(Debug, Clone, PartialEq)]

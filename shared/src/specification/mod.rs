@@ -5,15 +5,21 @@
 //! the notebook's experiment, windows of layers, head patching, ablations and causal tracing
 //! differ in nothing but their edits.
 
+pub mod alignment;
 mod construct;
 mod digest;
+pub mod pairs;
+pub mod positions;
+pub mod settings;
+pub mod template;
+pub mod vocabulary;
 
 use std::ops::Range;
 use std::sync::Arc;
 
 pub use construct::{AnswerIds, Dimensions, SpanPositions, Subject, window};
 
-use crate::vocabulary::{Direction, Site};
+use crate::specification::vocabulary::{Direction, Site};
 
 /// One pair's experiment.
 #[derive(Debug, Clone, PartialEq)]

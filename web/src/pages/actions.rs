@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use leptos::prelude::*;
 use leptos::task::spawn_local;
-use shared::address::{Address, Filter, Page, Source};
 use shared::document::{Document, title};
-use shared::draft::Draft;
 use shared::figure::FigureOptions;
-use shared::listing::ServerInfo;
-use shared::permalink;
+use shared::wire::address::{Address, Filter, Page, Source};
+use shared::wire::draft::Draft;
+use shared::wire::listing::ServerInfo;
+use shared::wire::permalink;
 
 use crate::export::{self, Kind};
 use crate::server::Server;

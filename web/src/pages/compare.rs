@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use leptos::prelude::*;
-use shared::address::{Address, Filter, Page, Source};
-use shared::colour::{Preset, Range};
 use shared::document::{Document, title};
+use shared::field::key;
+use shared::figure::colour::{Preset, Range};
 use shared::figure::{self, FigureOptions};
-use shared::key;
+use shared::wire::address::{Address, Filter, Page, Source};
 
 use crate::controls::Controls;
 use crate::cursor::Cursor;

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use leptos::prelude::*;
 use leptos::task::spawn_local;
-use shared::address::Source;
 use shared::document::{Document, title};
 use shared::figure;
+use shared::wire::address::Source;
 
 use crate::app::Problem;
 use crate::chart::Chart;

@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use leptos::prelude::*;
 use leptos::task::spawn_local;
-use shared::address::Source;
 use shared::document::Document;
-use shared::event::Event;
-use shared::job::{Job, JobPair, State};
+use shared::wire::address::Source;
+use shared::wire::event::Event;
+use shared::wire::job::{Job, JobPair, State};
 
 use crate::app::Problem;
 use crate::pages::experiment::Experiment;
@@ -31,7 +31,7 @@ enum Known {
 type Made = Option<Box<(Job, JobPair)>>;
 
 /// What is known of an experiment, and what makes it, if anything has or does.
-async fn find(viewer: Viewer, id: String) -> Result<(Known, Made), shared::problem::Problem> {
+async fn find(viewer: Viewer, id: String) -> Result<(Known, Made), shared::wire::problem::Problem> {
     let standing = api::standing(&id).await?;
     let made = standing.job.zip(standing.pair).map(Box::new);
     if standing.stored {

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use leptos::prelude::*;
 use leptos::task::spawn_local;
-use shared::address::{Filter, Page};
-use shared::gallery::{Entry, Gallery};
-use shared::listing::Facets;
+use shared::wire::address::{Filter, Page};
+use shared::wire::gallery::{Entry, Gallery};
+use shared::wire::listing::Facets;
 
 use crate::app::Problem;
 use crate::card::Card;

@@ -2,9 +2,9 @@
 
 use leptos::prelude::*;
 use leptos::task::spawn_local;
-use shared::address::{Address, Page, Source};
-use shared::event::Event;
-use shared::job::{Job, JobDetail, JobPair, State};
+use shared::wire::address::{Address, Page, Source};
+use shared::wire::event::Event;
+use shared::wire::job::{Job, JobDetail, JobPair, State};
 
 use crate::app::Problem;
 use crate::heading::heading;

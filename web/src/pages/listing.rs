@@ -3,9 +3,9 @@
 use std::iter;
 
 use leptos::prelude::*;
-use shared::address::{Address, Filter, Page, Sort, Source};
-use shared::gallery::Entry;
-use shared::listing::{Facet, Facets};
+use shared::wire::address::{Address, Filter, Page, Sort, Source};
+use shared::wire::gallery::Entry;
+use shared::wire::listing::{Facet, Facets};
 
 use crate::app::OpenButton;
 use crate::card::{Card, pick};

@@ -3,14 +3,14 @@
 use std::sync::Arc;
 
 use leptos::prelude::*;
-use shared::address::{Address, Page};
 use shared::document::{Document, title};
-use shared::draft::Draft;
-use shared::event::Live;
+use shared::field::metric::Metric;
 use shared::figure::FigureOptions;
-use shared::job::{Job, JobPair, State};
-use shared::metric::Metric;
-use shared::numbers;
+use shared::wire::address::{Address, Page};
+use shared::wire::draft::Draft;
+use shared::wire::event::Live;
+use shared::wire::job::{Job, JobPair, State};
+use shared::wire::numbers;
 
 use crate::cursor::Cursor;
 use crate::heading::heading;

@@ -8,11 +8,11 @@ use std::time::Duration;
 use leptos::ev;
 use leptos::prelude::*;
 use leptos::task::spawn_local;
-use shared::address::{Address, Page, Source};
-use shared::draft::Draft;
-use shared::job::{Preview, Submission, TableColumns, TableInput};
-use shared::pairs::TableFormat;
-use shared::problem::Problem;
+use shared::specification::pairs::{TableColumns, TableFormat};
+use shared::wire::address::{Address, Page, Source};
+use shared::wire::draft::Draft;
+use shared::wire::job::{Preview, Submission, TableInput};
+use shared::wire::problem::Problem;
 
 use self::fields::Fields;
 use self::preview::Outcome;

@@ -2,8 +2,8 @@
 
 use leptos::prelude::*;
 use leptos::task::spawn_local;
-use shared::address::{Address, Page};
-use shared::job::{Job, State};
+use shared::wire::address::{Address, Page};
+use shared::wire::job::{Job, State};
 
 use crate::heading::heading;
 use crate::pages::live::CancelButton;

@@ -3,7 +3,7 @@
 //! Families differ in these axes alone; the block never asks which family it is. They are read
 //! from `config.json` ([`super::hugging_face`]) or from a GGUF's metadata ([`super::gguf_config`]).
 
-use shared::vocabulary::Site;
+use shared::specification::vocabulary::Site;
 
 use super::fields::is_positive;
 use super::rope::{Rope, RopeScaling};

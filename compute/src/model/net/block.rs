@@ -6,7 +6,7 @@
 //! no family.
 
 use candle_core::{Result, Tensor};
-use shared::vocabulary::Site;
+use shared::specification::vocabulary::Site;
 
 use super::attention::{Heads, KeysValues, attend};
 use super::batched_attention;

@@ -1,5 +1,5 @@
 use super::*;
-use crate::vocabulary::Align;
+use crate::specification::vocabulary::Align;
 
 const DIMENSIONS: Dimensions = Dimensions { n_layers: 3, n_heads: 4, n_kv_heads: 2 };
 

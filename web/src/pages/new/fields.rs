@@ -4,14 +4,14 @@ use std::iter;
 
 use leptos::ev;
 use leptos::prelude::*;
-use shared::address::Page;
-use shared::draft::Draft;
-use shared::job::TableColumns;
-use shared::listing::ServerInfo;
-use shared::pairs::{self, TableFormat};
-use shared::settings::Settings;
-use shared::template::NO_TEMPLATE;
-use shared::vocabulary::{Align, By, Directions, Site, Span, Written};
+use shared::specification::pairs::TableColumns;
+use shared::specification::pairs::{self, TableFormat};
+use shared::specification::settings::Settings;
+use shared::specification::template::NO_TEMPLATE;
+use shared::specification::vocabulary::{Align, By, Directions, Site, Span, Written};
+use shared::wire::address::Page;
+use shared::wire::draft::Draft;
+use shared::wire::listing::ServerInfo;
 
 use crate::inputs::{self, choice, select};
 use crate::viewer::Viewer;

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use leptos::prelude::*;
-use shared::address::{Address, Page, Source};
-use shared::job::{PairPreview, Preview};
-use shared::problem::{Problem, RowProblem};
+use shared::wire::address::{Address, Page, Source};
+use shared::wire::job::{PairPreview, Preview};
+use shared::wire::problem::{Problem, RowProblem};
 
 use super::Seen;
 use crate::panels::{Baselines, Warnings};

@@ -5,8 +5,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::stats;
-use crate::vocabulary::{UnknownWord, named};
+use crate::specification::vocabulary::{UnknownWord, named};
+use crate::statistics;
 
 /// A colour in sRGB. Shown as `#rrggbb`, which HTML, SVG and a canvas read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -186,7 +186,7 @@ impl ColourScale {
             }
             Range::Auto => {
                 let finite = values.into_iter().map(|v| v.filter(|v| v.is_finite()));
-                let Some((lo, hi)) = stats::range(finite) else { return Ok(None) };
+                let Some((lo, hi)) = statistics::range(finite) else { return Ok(None) };
                 Self::auto(preset, lo.into(), hi.into(), centre)
             }
         };

@@ -1,8 +1,7 @@
 //! Which cells of two results correspond.
 
-use crate::address::Pin;
 use crate::document::Document;
-use crate::positions::Positions;
+use crate::specification::positions::Positions;
 
 /// A cell of one document's grids.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -11,6 +10,15 @@ pub struct Cell {
     pub layer: usize,
     /// The column, from 0.
     pub column: usize,
+}
+
+/// A cell by what stays the same however it is drawn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Pin {
+    /// The layer, from 0.
+    pub layer: usize,
+    /// The base position.
+    pub position: usize,
 }
 
 /// A cell by what it is, in whichever document it is looked up: this is the one definition of "the

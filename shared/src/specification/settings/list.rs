@@ -6,7 +6,7 @@ use std::str::FromStr;
 use serde::de::{self, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
-use crate::vocabulary::UnknownWord;
+use crate::specification::vocabulary::UnknownWord;
 
 /// One word or several, none twice. Reads a text with commas or a list of texts, and is written as
 /// a list.

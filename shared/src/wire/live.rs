@@ -6,8 +6,8 @@ use std::collections::BTreeSet;
 use serde_json::Map;
 
 use crate::document::{Document, Grid, SCHEMA};
-use crate::event::{Event, Live};
-use crate::job::{Job, PairPreview};
+use crate::wire::event::{Event, Live};
+use crate::wire::job::{Job, PairPreview};
 
 /// Brings the picture of the running sweep up to date with an event.
 pub fn apply(live: &mut Option<Live>, event: &Event) {
@@ -206,12 +206,12 @@ impl Board {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::{Column, LiveBaselines};
+    use crate::field::metric::Metric;
     use crate::fixture::answers;
-    use crate::job::{JobPair, State};
-    use crate::metric::Metric;
-    use crate::settings::Settings;
-    use crate::vocabulary::Site;
+    use crate::specification::settings::Settings;
+    use crate::specification::vocabulary::Site;
+    use crate::wire::event::{Column, LiveBaselines};
+    use crate::wire::job::{JobPair, State};
 
     fn live() -> Live {
         Live {

@@ -5,10 +5,10 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 
-use crate::address::{Filter, Sort};
 use crate::document::Document;
-use crate::stats;
-use crate::vocabulary::Site;
+use crate::specification::vocabulary::Site;
+use crate::statistics;
+use crate::wire::address::{Filter, Sort};
 
 /// The schema this version writes.
 pub const SCHEMA: &str = "patchboard-index/1";
@@ -174,7 +174,7 @@ impl Thumb {
             .flat_map(|y| (0..width).map(move |x| (x, y)))
             .map(|(x, y)| mean(x, y))
             .collect();
-        let (lo, hi) = stats::range(pixels.iter().copied()).unwrap_or_default();
+        let (lo, hi) = statistics::range(pixels.iter().copied()).unwrap_or_default();
         let byte = |value: Option<f32>| match value {
             Some(_) if hi <= lo => 127,
             Some(value) => (254.0 * (value - lo) / (hi - lo)).round() as u8,

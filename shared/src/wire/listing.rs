@@ -6,8 +6,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::gallery::Entry;
-use crate::vocabulary::{Site, UnknownWord, named};
+use crate::specification::vocabulary::{Site, UnknownWord, named};
+use crate::wire::gallery::Entry;
 
 named! {
     /// What visitors may do.

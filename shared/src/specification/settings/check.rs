@@ -1,8 +1,8 @@
 //! Whether settings fit together.
 
 use super::Settings;
-use crate::template::{Template, TemplateError};
-use crate::vocabulary::{Directions, Span, Written};
+use crate::specification::template::{Template, TemplateError};
+use crate::specification::vocabulary::{Directions, Span, Written};
 
 /// Settings that fit together, with their templates parsed.
 #[derive(Debug, Clone)]

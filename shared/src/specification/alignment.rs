@@ -1,7 +1,7 @@
 //! Lays two token sequences against each other at their right ends, and decides which positions
 //! are swept.
 
-use crate::vocabulary::Align;
+use crate::specification::vocabulary::Align;
 
 /// Two runs, ready for the model.
 #[derive(Debug, Clone, PartialEq, Eq)]

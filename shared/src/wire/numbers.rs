@@ -1,7 +1,7 @@
 //! Numbers as the viewer writes them: so many decimals, more where a small value would be lost in
 //! them, and in texts a minus sign that is one.
 
-use crate::metric::Metric;
+use crate::field::metric::Metric;
 
 /// Decimals of a probability.
 pub const PROBABILITY_DECIMALS: u32 = 4;

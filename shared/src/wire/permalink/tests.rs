@@ -1,9 +1,9 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::field::metric::Metric;
 use crate::fixture::{baselines, document, ramp, readout, with_tokens};
-use crate::metric::Metric;
-use crate::numbers;
+use crate::wire::numbers;
 
 fn full() -> Document {
     let mut full = with_tokens(ramp(30, 14), &[2]);

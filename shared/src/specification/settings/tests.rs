@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::vocabulary::UnknownWord;
+use crate::specification::vocabulary::UnknownWord;
 
 fn settings(texts: &[(&str, &str)]) -> Result<Settings, String> {
     let mut settings = Settings::default();

@@ -4,10 +4,10 @@
 use form_urlencoded::Serializer;
 
 use crate::document::{Answer, Document};
-use crate::job::{Job, JobPair, PairInput, Submission, TableInput};
-use crate::settings::{AnswerPair, Settings};
-use crate::template::{NO_TEMPLATE, SHIPPED, Template};
-use crate::vocabulary::{Direction, Directions};
+use crate::specification::settings::{AnswerPair, Settings};
+use crate::specification::template::{NO_TEMPLATE, SHIPPED, Template};
+use crate::specification::vocabulary::{Direction, Directions};
+use crate::wire::job::{Job, JobPair, PairInput, Submission, TableInput};
 
 /// What the form holds. A pasted table is too long for an address and stays on the page.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -184,7 +184,7 @@ fn template(document: &Document) -> Option<String> {
 mod tests {
     use super::*;
     use crate::fixture;
-    use crate::vocabulary::{Align, Site};
+    use crate::specification::vocabulary::{Align, Site};
 
     #[test]
     fn a_result_becomes_what_was_asked_for() {

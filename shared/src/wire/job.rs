@@ -11,9 +11,9 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use crate::document::{Answers, Baselines, Token};
-use crate::pairs::TableFormat;
-use crate::settings::Settings;
-use crate::vocabulary::{UnknownWord, named};
+use crate::specification::pairs::{TableColumns, TableFormat};
+use crate::specification::settings::Settings;
+use crate::specification::vocabulary::{UnknownWord, named};
 
 /// What to sweep: `pairs` or a `table`, not both.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -71,22 +71,6 @@ pub struct TableInput {
     /// Which columns mean what; without it `name`, `power`, `no_power` or `name`, `source`, `base`.
     #[serde(default)]
     pub columns: TableColumns,
-}
-
-/// Columns named by the reader.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-#[serde(deny_unknown_fields)]
-pub struct TableColumns {
-    /// The entity's column.
-    #[serde(default)]
-    pub entity: Option<String>,
-    /// The source sentence's column.
-    #[serde(default)]
-    pub source: Option<String>,
-    /// The base sentence's column.
-    #[serde(default)]
-    pub base: Option<String>,
 }
 
 /// What a submission would do, before it is submitted.

@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::document::{Document, Grid, Readout, SCHEMA, Token, TokenTexts};
-use crate::numbers::PROBABILITY_DECIMALS as DECIMALS;
+use crate::wire::numbers::PROBABILITY_DECIMALS as DECIMALS;
 
 /// The version this program writes; it reads this one and every older one.
 pub const VERSION: u32 = 1;

@@ -10,8 +10,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::document::Answers;
-use crate::job::{Job, JobPair};
-use crate::vocabulary::Site;
+use crate::specification::vocabulary::Site;
+use crate::wire::job::{Job, JobPair};
 
 /// One event.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -236,7 +236,7 @@ pub struct Column {
 mod tests {
     use super::*;
     use crate::fixture::answers;
-    use crate::settings::Settings;
+    use crate::specification::settings::Settings;
 
     #[test]
     fn the_name_is_the_type_on_the_wire() {

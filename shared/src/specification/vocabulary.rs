@@ -197,7 +197,7 @@ named! {
         /// The result document.
         #[default]
         Json = "json",
-        /// One row per cell, see [`crate::cells`].
+        /// One row per cell, see [`crate::field::cells`].
         Csv = "csv",
         /// The figure in pixels, with its size on paper.
         Png = "png",

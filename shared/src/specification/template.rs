@@ -16,14 +16,14 @@ enum Part {
 }
 
 /// The notebook's question.
-pub const NOTEBOOK: &str = include_str!("../../static/templates/notebook.txt").trim_ascii_end();
+pub const NOTEBOOK: &str = include_str!("../../../static/templates/notebook.txt").trim_ascii_end();
 
 /// The templates that ship with Patchboard, by name.
 pub const SHIPPED: &[(&str, &str)] = &[
     ("notebook", NOTEBOOK),
-    ("forced", include_str!("../../static/templates/forced.txt").trim_ascii_end()),
-    ("obey", include_str!("../../static/templates/obey.txt").trim_ascii_end()),
-    ("parties", include_str!("../../static/templates/parties.txt").trim_ascii_end()),
+    ("forced", include_str!("../../../static/templates/forced.txt").trim_ascii_end()),
+    ("obey", include_str!("../../../static/templates/obey.txt").trim_ascii_end()),
+    ("parties", include_str!("../../../static/templates/parties.txt").trim_ascii_end()),
 ];
 
 /// The word for sentences that are full prompts and need no template.

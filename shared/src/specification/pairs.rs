@@ -8,7 +8,21 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::job::TableColumns;
+/// Columns named by the reader.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
+pub struct TableColumns {
+    /// The entity's column.
+    #[serde(default)]
+    pub entity: Option<String>,
+    /// The source sentence's column.
+    #[serde(default)]
+    pub source: Option<String>,
+    /// The base sentence's column.
+    #[serde(default)]
+    pub base: Option<String>,
+}
 
 /// One row: two sentences about one entity.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

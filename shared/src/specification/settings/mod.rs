@@ -13,7 +13,7 @@ pub use answers::{AnswerPair, NotTwo};
 pub use check::{Checked, SettingsError};
 pub use list::{List, ListError};
 
-use crate::vocabulary::{Align, By, Directions, Site, Span, Written};
+use crate::specification::vocabulary::{Align, By, Directions, Site, Span, Written};
 
 /// What is the same for all pairs of a table. Whether settings fit together is decided by
 /// [`Settings::check`].

@@ -13,7 +13,7 @@
 //! ```
 //!
 //! A source is a document's id, `f:` and the relative URL of a document, or `l:` and the text of
-//! a self-contained link ([`crate::permalink`]). How it is shown follows after a `?`; what is not
+//! a self-contained link ([`crate::wire::permalink`]). How it is shown follows after a `?`; what is not
 //! said is the default, and what is not understood is left out.
 
 use std::fmt;
@@ -23,11 +23,12 @@ use form_urlencoded::Serializer;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use serde::{Deserialize, Serialize};
 
-use crate::colour::Range;
 use crate::document::is_id;
-use crate::draft::Draft;
+use crate::field::key::Pin;
 use crate::figure::FigureOptions;
-use crate::vocabulary::{UnknownWord, named};
+use crate::figure::colour::Range;
+use crate::specification::vocabulary::{UnknownWord, named};
+use crate::wire::draft::Draft;
 
 /// What stays as it is in the path of an address.
 const PATH: &AsciiSet =
@@ -108,15 +109,6 @@ pub struct Filter {
     pub sort: Sort,
     /// What was picked to be compared, whether it is listed or not.
     pub picked: Vec<Source>,
-}
-
-/// A cell by what stays the same however it is drawn.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Pin {
-    /// The layer, from 0.
-    pub layer: usize,
-    /// The base position.
-    pub position: usize,
 }
 
 /// How an experiment is shown.
@@ -336,11 +328,11 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::colour::Preset;
+    use crate::field::metric::Metric;
+    use crate::figure::colour::Preset;
     use crate::figure::{LabelStyle, Origin};
-    use crate::metric::Metric;
-    use crate::settings::{AnswerPair, List, Settings};
-    use crate::vocabulary::{Align, Directions, Site};
+    use crate::specification::settings::{AnswerPair, List, Settings};
+    use crate::specification::vocabulary::{Align, Directions, Site};
 
     #[test]
     fn an_address_is_read_back() {

@@ -6,8 +6,8 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use crate::document::{Baselines, Document, Grid};
-use crate::stats::{self, MIN_CONTRAST_FOR_RECOVERY};
-use crate::vocabulary::{UnknownWord, named};
+use crate::specification::vocabulary::{UnknownWord, named};
+use crate::statistics::{self, MIN_CONTRAST_FOR_RECOVERY};
 
 named! {
     /// The number that a cell shows.
@@ -79,7 +79,7 @@ impl Metric {
                 if !contrast.is_finite() || contrast < MIN_CONTRAST_FOR_RECOVERY {
                     return Err(MetricError::NoContrast);
                 }
-                let recovery = |v| stats::recovery(Some(v), Some(base), Some(source));
+                let recovery = |v| statistics::recovery(Some(v), Some(base), Some(source));
                 Ok(map(measured, |v| recovery(v).unwrap_or(f32::NAN)))
             }
         }

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use crate::document::{CellGrid, Document, Place};
-use crate::metric::Metric;
+use crate::field::metric::Metric;
 
 /// The columns of [`csv()`].
 pub const COLUMNS: [&str; 18] = [
@@ -145,7 +145,7 @@ mod tests {
     use super::*;
     use crate::document::{AxisKeys, TopToken};
     use crate::fixture::{answers, baselines, document, ramp, readout, with_tokens};
-    use crate::vocabulary::{Direction, Site, Span, Written};
+    use crate::specification::vocabulary::{Direction, Site, Span, Written};
 
     #[test]
     fn every_cell_is_a_row_and_tokens_stay_data() {
