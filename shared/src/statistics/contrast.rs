@@ -1,4 +1,4 @@
-//! Numbers derived from a result: recovery, range, and whether the baselines say anything.
+//! What a pair's two baselines make of a value, and whether they say anything.
 
 /// Baselines closer than this (in nats) leave the recovery undefined: the quotient would be noise.
 pub const MIN_CONTRAST_FOR_RECOVERY: f32 = 0.01;
