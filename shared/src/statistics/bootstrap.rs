@@ -73,7 +73,7 @@ impl Draws {
             counts.fill(0);
             for _ in 0..n_pairs {
                 // A pair is likelier than another by less than one in a million.
-                let drawn = u64::from(rng.next_u32()) * n_pairs as u64 >> 32;
+                let drawn = (u64::from(rng.next_u32()) * n_pairs as u64) >> 32;
                 counts[drawn as usize] += 1;
             }
             let drawn = (0..).zip(&counts).filter(|(_, count)| **count > 0);

@@ -46,7 +46,7 @@ pub struct Method {
 }
 
 impl Default for Method {
-    /// 2,000 of each: the ends of an interval are then those of levels between 94.4 and 95.6 %, and
+    /// 2,000 of each, about two seconds for 1,000 pairs of 2,100 cells: the ends of an interval are then those of levels between 94.4 and 95.6 %, and
     /// p-values go down to 1/2001.
     fn default() -> Self {
         Self { n_resamples: 2000, n_flips: 2000, seed: 0 }

@@ -225,7 +225,7 @@ fn the_family_of_cells_is_wrong_5_times_in_100_under_the_null() {
             let common = noise(&mut rng);
             let value = |k: usize| {
                 let own = exponential(&mut rng) - exponential(&mut rng);
-                (k % 5 != 0 || common.abs() < 1.0).then_some((0.7 * common + own) as f32)
+                (!k.is_multiple_of(5) || common.abs() < 1.0).then_some((0.7 * common + own) as f32)
             };
             samples.push((0..n_cells).map(value));
         }
