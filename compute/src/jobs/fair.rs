@@ -52,6 +52,14 @@ impl Turns {
         });
     }
 
+    /// Adds pairs that have had their turn: their client is the last to be served.
+    pub fn put_back(&mut self, pairs: Pending) {
+        let name = pairs.client.clone();
+        self.add(pairs);
+        let n_taken = self.n_taken;
+        self.change(&name, |client| client.served = n_taken);
+    }
+
     /// The job whose pair is next.
     pub fn next(&self) -> Option<&Pending> {
         let (_, client) = self.round.first_key_value()?;

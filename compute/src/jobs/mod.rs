@@ -4,10 +4,11 @@ mod board;
 mod events;
 mod fair;
 mod intake;
+mod live;
 mod partial;
 mod worker;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
@@ -140,6 +141,9 @@ impl Offered {
 struct State {
     turns: Turns,
     running: Option<Running>,
+    /// Pairs that failed together with others, by job and index: whose fault it was shows when each
+    /// is run alone.
+    alone: BTreeSet<(String, usize)>,
     /// Why the queue stands still.
     stalled: Option<String>,
     /// What was told of each job that is not finished.
@@ -329,6 +333,7 @@ impl Queue {
     fn drop_job(&self, id: &str) {
         let mut state = self.state();
         state.turns.remove(id);
+        state.alone.retain(|(job, _)| job != id);
         if let Some(running) = state.running.as_ref().filter(|running| running.job == id) {
             running.cancelled.store(true, Ordering::Relaxed);
         }

@@ -11,6 +11,8 @@ use crate::store::{Claim, FILE};
 use crate::study::{Experiment, finished};
 use crate::sweep::{self, Finished, Program, Progress, Reading, SweepError, unpatched_bytes};
 
+mod together;
+
 fn model() -> Model {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/oracle/models/tiny-llama3");
     crate::model::Loader::new(&path).load().unwrap()

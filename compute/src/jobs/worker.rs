@@ -1,37 +1,39 @@
 //! The thread that sweeps.
 
 use std::any::Any;
-use std::collections::BTreeMap;
-use std::ops::{ControlFlow, Range};
+use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
-use std::sync::PoisonError;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use shared::document::Document;
+use shared::specification::MeanOver;
 use shared::specification::settings::Checked;
 use shared::specification::vocabulary::Written;
-use shared::specification::{Axis, Key, MeanOver, Specification};
-use shared::wire::event::{Column, Event, Live, LiveBaselines};
+use shared::wire::event::Event;
 
-use super::partial::{Cost, Partial};
-use super::{Queue, Running, State, now};
+use super::live::Announcer;
+use super::partial::{Partial, made_for};
+use super::{Offered, Queue, Running, State, now};
 use crate::model::Model;
-use crate::store::{Claim, Outcome, StoreError};
+use crate::store::{Claim, Outcome, Pending, StoreError};
 use crate::study::{self, Experiment};
-use crate::sweep::{self, Program, Progress, Reading, SweepError};
+use crate::sweep::{Division, Finished, Program, Progress, SweepError, speed};
 
 /// How long the worker sleeps when nothing wakes it.
 const IDLE: Duration = Duration::from_secs(5);
 /// How long it waits before it tries again to store something.
 const RETRY: Duration = Duration::from_secs(2);
-/// How often listeners are told the share that is done.
-const TELL_EVERY: Duration = Duration::from_millis(200);
+/// The most pairs that share the passes over a model that is read from disk.
+const MAX_TOGETHER: usize = 32;
+/// A pair during which the process has ended as often is run alone.
+const MAX_BEGUN_TOGETHER: usize = 2;
 /// A pair during which the process has ended so often is not begun again.
 const MAX_BEGUN: usize = 10;
 
 /// Why a pair has no result.
+#[derive(Clone)]
 enum Failure {
     Cancelled,
     Stopping,
@@ -66,7 +68,7 @@ impl Queue {
     }
 
     /// Puts back what an earlier server was at when it ended.
-    fn recover(&self) {
+    pub(super) fn recover(&self) {
         while !self.is_stopping() {
             match self.store.recover() {
                 Ok(jobs) => {
@@ -139,20 +141,135 @@ impl Queue {
         Ok(claim.map(|claim| (claim, cancelled)))
     }
 
+    /// Runs a pair, and where the model's weights are read from disk more of its job in the same
+    /// passes.
     pub(super) fn run(&self, claim: &Claim, cancelled: &AtomicBool) {
-        match self.persist(cancelled, || self.store.finish_if_known(claim, &now())) {
+        let mut mean = None;
+        let Some(first) = self.ready(claim.clone(), &mut mean, cancelled) else { return };
+        let mut table = vec![first];
+        if table[0].can_share(self) {
+            self.add_pairs(&mut table, &mut mean, cancelled);
+        }
+        let mut n_done = 0;
+        let Err(failure) = caught(|| self.sweep(&table, &mut n_done, cancelled)) else { return };
+        let left = table.split_off(n_done.min(table.len()));
+        match failure {
+            // Whose fault it is shows when each of them is run alone, in its turn.
+            Failure::Reason(why) if left.len() > 1 => {
+                tracing::warn!(job = claim.job, why, "pairs that ran together are run one by one");
+                left.iter().for_each(|ready| self.run_alone_later(&ready.claim, cancelled));
+            }
+            failure => {
+                for ready in left {
+                    self.finish(&ready.claim, Err(failure.clone()), cancelled);
+                }
+            }
+        }
+    }
+
+    /// Makes a claimed pair ready to be swept; `None` if it is over already: its result is there,
+    /// it cannot be run, or it was cancelled. `mean` is that of the job, once it is known.
+    fn ready(
+        &self,
+        claim: Claim,
+        mean: &mut Option<Option<Arc<MeanOver>>>,
+        cancelled: &AtomicBool,
+    ) -> Option<Ready<'_>> {
+        match self.persist(cancelled, || self.store.finish_if_known(&claim, &now())) {
             Some(false) => {}
             Some(true) => {
                 self.counters.n_reused.fetch_add(1, Ordering::Relaxed);
-                return self.tell_pair(claim);
+                self.is_over(&claim);
+                return None;
             }
-            None => return,
+            None => return None,
         }
-        let begin = Instant::now();
-        // A defect of the engine costs one pair, not the server.
-        let swept = catch_unwind(AssertUnwindSafe(|| self.sweep(claim, cancelled)))
-            .unwrap_or_else(|panic| Err(Failure::Reason(panic_text(&*panic))));
-        let secs = begin.elapsed().as_secs_f64();
+        match caught(|| self.prepared(&claim, mean)) {
+            Ok((offered, experiment)) => Some(Ready { claim, offered, experiment }),
+            Err(failure) => {
+                self.finish(&claim, Err(failure), cancelled);
+                None
+            }
+        }
+    }
+
+    /// Takes more pairs of the same job out of the queue, as many as share a batch.
+    fn add_pairs<'a>(
+        &'a self,
+        table: &mut Vec<Ready<'a>>,
+        mean: &mut Option<Option<Arc<MeanOver>>>,
+        cancelled: &AtomicBool,
+    ) {
+        let Claim { seq, job, .. } = table[0].claim.clone();
+        let mut rest = Vec::new();
+        while table.len() + rest.len() < MAX_TOGETHER && !self.is_stopping() {
+            let claim = match self.store.claim(seq, &now()) {
+                Ok(Some(claim)) => claim,
+                Ok(None) => break,
+                Err(error) => {
+                    tracing::warn!(job, %error, "a pair could not be claimed");
+                    break;
+                }
+            };
+            let Some(ready) = self.ready(claim, mean, cancelled) else {
+                self.state().turns.take(&job);
+                continue;
+            };
+            // The same pair once more will find its result.
+            let is_there = |other: &Ready| other.claim.experiment == ready.claim.experiment;
+            if ready.can_share(self) && !table.iter().any(is_there) {
+                table.push(ready);
+            } else {
+                rest.push(ready);
+            }
+        }
+        // What does not fit into the first batch has its turn later.
+        let n_together = self
+            .compiled(table)
+            .map_or(1, |program| program.batches.first().map_or(1, |batch| batch.pairs.len()));
+        rest.extend(table.split_off(n_together.clamp(1, table.len())));
+        for ready in rest {
+            let put_back = || self.store.finish(&ready.claim, &Outcome::Interrupted, &now());
+            self.persist(cancelled, put_back);
+        }
+        table[1..].iter().for_each(|_| self.state().turns.take(&job));
+    }
+
+    /// How pairs of a job that share their passes are carried out.
+    fn compiled(&self, table: &[Ready]) -> Result<Program, SweepError> {
+        let Offered { model, .. } = table[0].offered;
+        let speed = match table[0].offered.speed() {
+            Some(speed) => speed,
+            None => speed::estimate(&model.network.placement)?,
+        };
+        let n_bytes = self.settings.n_memory_bytes;
+        let n_verified = table[0].experiment.settings.verify;
+        let division = Division {
+            n_verified,
+            ..Division::of_table(&model.network, model.n_stored_bytes, speed, n_bytes)
+        };
+        let specifications: Vec<_> = table.iter().map(|r| &r.experiment.specification).collect();
+        let finished = vec![Finished::new(); table.len()];
+        Program::going_on(&model.network.config, &specifications, &division, &finished)
+    }
+
+    /// Puts a pair back into the queue that failed in company.
+    fn run_alone_later(&self, claim: &Claim, cancelled: &AtomicBool) {
+        let put_back = || self.store.finish(claim, &Outcome::Interrupted, &now());
+        if self.persist(cancelled, put_back).is_some() {
+            let Claim { seq, job, index, client, .. } = claim.clone();
+            let mut state = self.state();
+            // Under the lock: who cancels it from here on finds it in the queue.
+            if !cancelled.load(Ordering::Relaxed) {
+                state.alone.insert((job.clone(), index));
+                state.turns.put_back(Pending { seq, job, client, n_queued: 1 });
+            }
+        }
+        self.tell_pair(claim);
+    }
+
+    /// Stores what came of a claimed pair, and tells of it.
+    fn finish(&self, claim: &Claim, swept: Result<Document, Failure>, cancelled: &AtomicBool) {
         let outcome = match &swept {
             Ok(document) => Outcome::Done(document),
             Err(Failure::Reason(why)) => Outcome::Failed(why),
@@ -161,7 +278,8 @@ impl Queue {
             Err(Failure::Cancelled) => return self.tell_pair(claim),
         };
         match &swept {
-            Ok(_) => {
+            Ok(document) => {
+                let secs = document.provenance.as_ref().map_or(0.0, |made| made.wall_secs);
                 self.counters.n_done.fetch_add(1, Ordering::Relaxed);
                 self.counters.sweep_millis.fetch_add((1e3 * secs) as u64, Ordering::Relaxed);
                 tracing::info!(job = claim.job, index = claim.index, secs, "swept");
@@ -173,7 +291,7 @@ impl Queue {
             Err(_) => {}
         }
         self.persist(cancelled, || self.store.finish(claim, &outcome, &now()));
-        self.tell_pair(claim);
+        self.is_over(claim);
         if swept.is_ok() {
             self.events.send(Event::Experiments {});
         }
@@ -200,6 +318,12 @@ impl Queue {
         }
     }
 
+    /// Tells what has become of a pair that does not run any more.
+    fn is_over(&self, claim: &Claim) {
+        self.state().alone.remove(&(claim.job.clone(), claim.index));
+        self.tell_pair(claim);
+    }
+
     pub(super) fn tell_pair(&self, claim: &Claim) {
         match self.store.pair(&claim.job, claim.index) {
             Ok(Some(pair)) => self.events.send(Event::Pair { job: claim.job.clone(), pair }),
@@ -219,25 +343,31 @@ impl Queue {
         if settings.settings.write != Written::Mean {
             return Ok(None);
         }
-        let reason = |error: &dyn std::fmt::Display| Failure::Reason(error.to_string());
         let pairs = self.store.pairs(&claim.job).map_err(|e| reason(&e))?;
         study::mean_over(model, &pairs, settings).map_err(|(_, error)| reason(&error))
     }
 
-    fn sweep(&self, claim: &Claim, cancelled: &AtomicBool) -> Result<Document, Failure> {
+    fn prepared(
+        &self,
+        claim: &Claim,
+        mean: &mut Option<Option<Arc<MeanOver>>>,
+    ) -> Result<(&Offered, Experiment), Failure> {
         if claim.n_begun > MAX_BEGUN {
             return Err(Failure::Reason(format!(
                 "the server ended {MAX_BEGUN} times while it ran this pair: it may need more \
                  memory than there is"
             )));
         }
-        let reason = |error: &dyn std::fmt::Display| Failure::Reason(error.to_string());
         let offered = self.offered(Some(&claim.model)).ok_or_else(|| {
             Failure::Reason(format!("the model `{}` is not offered any more", claim.model))
         })?;
         let model = &*offered.model;
         let settings = claim.settings.clone().check().map_err(|e| reason(&e))?;
-        let mean = self.mean(claim, model, &settings)?;
+        // One for all pairs of a batch, which takes it from the rows of the whole job.
+        let mean = match mean {
+            Some(mean) => mean,
+            None => mean.insert(self.mean(claim, model, &settings)?),
+        };
         let experiment = Experiment::prepare(model, &claim.pair, &settings, mean.as_ref())
             .map_err(|e| reason(&e))?;
         if experiment.id(model).map_err(|e| reason(&e))? != claim.experiment {
@@ -247,222 +377,106 @@ impl Queue {
                 claim.model
             )));
         }
-        let mut partial = Partial::open(self, claim, &experiment);
-        let finished = partial.found().clone();
-        let program = self.compile(model, &experiment, finished).map_err(|e| reason(&e))?;
-        let mut teller = Teller::new(self, claim, &experiment, &program, &partial);
-        let found: Vec<_> =
-            partial.found().iter().map(|(&trial, reading)| (trial, reading.clone())).collect();
-        let columns = teller.finished(&found);
-        let live = Live { columns, share: teller.share(0.0), ..live(claim, model, &experiment) };
-        self.events.send(Event::Begun { live });
+        Ok((offered, experiment))
+    }
+
+    /// Sweeps pairs of one job in the same passes over the layers, each stored when it is done; one
+    /// alone goes on from what an interruption has left of it. Listeners see the first, with the
+    /// share of all. Counts the pairs that are done.
+    fn sweep(
+        &self,
+        table: &[Ready],
+        n_done: &mut usize,
+        cancelled: &AtomicBool,
+    ) -> Result<(), Failure> {
+        let Ready { claim, offered, experiment } = &table[0];
+        let model = &*offered.model;
+        let mut partial = Partial::open(self, claim, experiment);
+        let program = match table {
+            [_] => self.compile(model, experiment, partial.found().clone()),
+            _ => self.compiled(table),
+        };
+        let program = program.map_err(|e| reason(&e))?;
+        let mut announcer = Announcer::new(self, claim, experiment, &program, &partial);
+        announcer.begin(model, experiment, &partial);
+        table[1..].iter().for_each(|ready| self.tell_pair(&ready.claim));
         if let Err(error) = self.announce(&claim.job) {
             tracing::warn!(%error, "a job could not be read");
         }
+        let found_cost = partial.found_cost();
         let mut listener = |progress: Progress| {
             // What is told can be relied on: after an interruption it is still there.
-            if let Progress::Trials { readings, .. } = progress {
-                partial.add(readings, teller.cost());
+            if let Progress::Trials { pair: 0, readings } = progress {
+                partial.add(readings, announcer.cost());
             }
             if cancelled.load(Ordering::Relaxed) || self.is_stopping() {
                 return ControlFlow::Break(());
             }
-            teller.tell(progress);
+            match progress {
+                Progress::Runs { pair: 1.., .. } | Progress::Trials { pair: 1.., .. } => {}
+                progress => announcer.tell(progress),
+            }
             ControlFlow::Continue(())
         };
-        let mut made = None;
-        let mut done = |_, document| {
-            made = Some(document);
+        let mut done = |pair: usize, mut document: Document| {
+            if let Some(made) = &mut document.provenance {
+                offered.set_speed(made.operations, made.wall_secs);
+                if pair == 0 {
+                    made.wall_secs += found_cost.secs;
+                    made.operations += found_cost.operations;
+                }
+            }
+            self.finish(&table[pair].claim, Ok(document), cancelled);
+            *n_done += 1;
             ControlFlow::Continue(())
         };
-        let swept = study::run(model, &[&experiment], &program, &mut listener, &mut done);
-        let swept = swept.and_then(|()| made.ok_or(SweepError::Cancelled));
-        let mut document = match swept {
-            Ok(document) => document,
+        let pairs: Vec<_> = table.iter().map(|ready| &ready.experiment).collect();
+        match study::run(model, &pairs, &program, &mut listener, &mut done) {
+            Ok(()) => Ok(()),
             Err(SweepError::Cancelled) if cancelled.load(Ordering::Relaxed) => {
-                return Err(Failure::Cancelled);
+                Err(Failure::Cancelled)
             }
             Err(SweepError::Cancelled) => {
-                partial.store(teller.cost());
-                return Err(Failure::Stopping);
-            }
-            Err(error) => return Err(reason(&error)),
-        };
-        if let Some(made) = &mut document.provenance {
-            offered.set_speed(made.operations, made.wall_secs);
-            made.wall_secs += partial.found_cost().secs;
-            made.operations += partial.found_cost().operations;
-        }
-        Ok(document)
-    }
-}
-
-/// The sweep before its first column.
-fn live(claim: &Claim, model: &Model, experiment: &Experiment) -> Live {
-    let alignment = &experiment.alignment;
-    let swept = model.tokenizer.tokens(&alignment.base[alignment.start..]);
-    Live {
-        job: claim.job.clone(),
-        index: claim.index,
-        experiment: claim.experiment.clone(),
-        model: model.name.clone(),
-        entity: experiment.entity.clone(),
-        site: Some(experiment.settings.sites.first()),
-        answers: Some(experiment.answers.clone()),
-        n_layers: model.network.config.n_layers,
-        sentence_start: alignment.start,
-        token_labels: swept.into_iter().map(|token| token.text).collect(),
-        share: 0.0,
-        left_secs: None,
-        baselines: None,
-        columns: Vec::new(),
-    }
-}
-
-/// Turns what the engine tells into events.
-struct Teller<'a> {
-    queue: &'a Queue,
-    claim: &'a Claim,
-    specification: &'a Specification,
-    begin: Instant,
-    told_at: Instant,
-    /// The operations of what is left to compute, and of what was there.
-    operations: f64,
-    found_operations: f64,
-    /// The share of what was left that is done.
-    share: f64,
-    /// The columns of the first grid of layers and positions of which some cells are missing.
-    unfinished: BTreeMap<usize, Unfinished>,
-    /// That grid and its positions.
-    shown: Option<(usize, Range<usize>)>,
-}
-
-/// A column of which some cells are missing.
-#[derive(Clone)]
-struct Unfinished {
-    /// How many trials are missing.
-    n_missing: usize,
-    readings: BTreeMap<usize, Reading>,
-}
-
-impl<'a> Teller<'a> {
-    fn new(
-        queue: &'a Queue,
-        claim: &'a Claim,
-        experiment: &'a Experiment,
-        program: &Program,
-        partial: &Partial,
-    ) -> Self {
-        let begin = Instant::now();
-        let specification = &experiment.specification;
-        let shown =
-            specification.grids.iter().enumerate().find_map(|(i, grid)| match &grid.axes[..] {
-                [Axis::Layer(_), Axis::Position(positions)] => Some((i, positions.clone())),
-                _ => None,
-            });
-        let mut unfinished = BTreeMap::new();
-        for trial in &specification.trials {
-            if let Some(position) = column(shown.as_ref(), trial.key) {
-                let none = Unfinished { n_missing: 0, readings: BTreeMap::new() };
-                unfinished.entry(position).or_insert(none).n_missing += 1;
-            }
-        }
-        Self {
-            queue,
-            claim,
-            specification,
-            begin,
-            told_at: begin,
-            operations: program.operations.done,
-            found_operations: partial.found_cost().operations,
-            share: 0.0,
-            unfinished,
-            shown,
-        }
-    }
-
-    /// What was done since the beginning.
-    fn cost(&self) -> Cost {
-        let secs = self.begin.elapsed().as_secs_f64();
-        Cost { secs, operations: self.share * self.operations }
-    }
-
-    /// The share of the whole sweep that is done, of which a part may have been there.
-    fn share(&self, share: f64) -> f64 {
-        let all = self.found_operations + self.operations;
-        if all > 0.0 { (self.found_operations + share * self.operations) / all } else { share }
-    }
-
-    fn tell(&mut self, progress: Progress) {
-        let (job, index) = (self.claim.job.clone(), self.claim.index);
-        match progress {
-            Progress::Share(share) => {
-                self.share = share;
-                if self.told_at.elapsed() >= TELL_EVERY {
-                    self.told_at = Instant::now();
-                    let left = self.begin.elapsed().as_secs_f64() * (1.0 - share) / share;
-                    let left_secs = left.is_finite().then_some(left);
-                    let share = self.share(share);
-                    self.queue.events.send(Event::Progress { job, index, share, left_secs });
+                if *n_done == 0 {
+                    partial.store(announcer.cost());
                 }
+                Err(Failure::Stopping)
             }
-            Progress::Pair { .. } => {}
-            Progress::Runs { readings, .. } => {
-                let roles = study::roles(self.specification, readings);
-                let value =
-                    |reading: &Reading| Some(reading.logit_diff).filter(|value| value.is_finite());
-                if let Some([base, source]) = roles {
-                    let baselines = LiveBaselines { source: value(&source), base: value(&base) };
-                    self.queue.events.send(Event::Baselines { job, index, baselines });
-                }
-            }
-            Progress::Trials { readings, .. } => {
-                let columns = self.finished(readings);
-                if !columns.is_empty() {
-                    self.queue.events.send(Event::Columns { job, index, columns });
-                }
-            }
+            Err(error) => Err(reason(&error)),
         }
-    }
-
-    /// The columns that these trials complete. A trial that was heard before counts once.
-    fn finished(&mut self, readings: &[(usize, Reading)]) -> Vec<Column> {
-        let mut finished = Vec::new();
-        for (trial, reading) in readings {
-            let key = self.specification.trials[*trial].key;
-            let Some(position) = column(self.shown.as_ref(), key) else { continue };
-            let Some(unfinished) = self.unfinished.get_mut(&position) else { continue };
-            if unfinished.readings.insert(*trial, reading.clone()).is_none() {
-                unfinished.n_missing -= 1;
-            }
-            if unfinished.n_missing == 0
-                && let Some(whole) = self.unfinished.remove(&position)
-            {
-                finished.push(self.column(position, &whole));
-            }
-        }
-        finished
-    }
-
-    /// A column that is whole.
-    fn column(&self, position: usize, whole: &Unfinished) -> Column {
-        let mut cells = BTreeMap::<usize, Vec<_>>::new();
-        for (trial, reading) in &whole.readings {
-            let trial = &self.specification.trials[*trial];
-            cells.entry(trial.key.cell).or_default().push((trial, reading));
-        }
-        let value = |trials: &Vec<_>| {
-            let cell = sweep::combined(self.specification, trials)?;
-            Some(cell.logit_diff).filter(|value| value.is_finite())
-        };
-        Column { position, logit_diff: cells.values().map(value).collect() }
     }
 }
 
-/// The position of a cell of the grid that is shown.
-fn column(shown: Option<&(usize, Range<usize>)>, key: Key) -> Option<usize> {
-    let (grid, positions) = shown?;
-    (key.grid == *grid).then(|| positions.start + key.cell % positions.len())
+/// A claimed pair that can be swept.
+struct Ready<'a> {
+    claim: Claim,
+    offered: &'a Offered,
+    experiment: Experiment,
+}
+
+impl Ready<'_> {
+    /// Whether others may go through the layers with it: where each pass reads the weights anew,
+    /// unless it failed in company, the server ended again and again while it ran, maybe for want of
+    /// memory, or some of it is finished.
+    fn can_share(&self, queue: &Queue) -> bool {
+        let of_job = (self.claim.job.clone(), self.claim.index);
+        let has_failed = || queue.state().alone.contains(&of_job);
+        let kept = || queue.store.kept(&self.claim, &made_for(&self.claim));
+        self.offered.model.network.is_streamed()
+            && self.claim.n_begun <= MAX_BEGUN_TOGETHER
+            && !has_failed()
+            && kept().is_ok_and(|kept| kept.is_empty())
+    }
+}
+
+fn reason(error: &dyn std::fmt::Display) -> Failure {
+    Failure::Reason(error.to_string())
+}
+
+/// A defect of the engine costs one pair, not the server.
+fn caught<T>(work: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {
+    catch_unwind(AssertUnwindSafe(work))
+        .unwrap_or_else(|panic| Err(Failure::Reason(panic_text(&*panic))))
 }
 
 fn panic_text(panic: &(dyn Any + Send)) -> String {

@@ -56,6 +56,8 @@ pub struct Claim {
     pub seq: i64,
     /// The job's id.
     pub job: String,
+    /// Who submitted it.
+    pub client: String,
     /// The model's name.
     pub model: String,
     /// What is the same for all pairs of the job.
@@ -213,11 +215,20 @@ impl Store {
                 .optional()?;
             let Some((index, pair, experiment, n_begun)) = taken else { return Ok(None) };
             let sql = "UPDATE jobs SET state = 'running', started_at = coalesce(started_at, ?2)
-                WHERE seq = ?1 RETURNING id, model, settings, again";
+                WHERE seq = ?1 RETURNING id, client, model, settings, again";
             let claim = transaction.prepare_cached(sql)?.query_row(params![seq, now], |row| {
-                let (job, model, settings) = (row.get(0)?, row.get(1)?, json(row, 2)?);
-                let again = row.get(3)?;
-                Ok(Claim { seq, job, model, settings, index, pair, experiment, again, n_begun })
+                Ok(Claim {
+                    seq,
+                    job: row.get(0)?,
+                    client: row.get(1)?,
+                    model: row.get(2)?,
+                    settings: json(row, 3)?,
+                    again: row.get(4)?,
+                    index,
+                    pair,
+                    experiment,
+                    n_begun,
+                })
             })?;
             Ok(Some(claim))
         })
