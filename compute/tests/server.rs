@@ -423,9 +423,19 @@ async fn a_result_can_be_computed_again() {
         assert_eq!(imported["ids"], json!([id]));
         assert_eq!(grid().await, wrong_grid);
     };
-    // An import keeps what is there, unless it is told to replace it.
-    assert_eq!(server.post("/api/import", &wrong).await.json()["n_new"], 0);
+    // An import keeps what is there, unless it is told to replace it; other numbers under the same
+    // id are refused, with what was sent beside them.
+    let mut new = wrong.clone();
+    new["id"] = json!("0123456789abcdef0123");
+    let answer = server.post("/api/import", &json!([new, wrong])).await;
+    assert_eq!(answer.status, StatusCode::CONFLICT);
+    assert_eq!(answer.problem(), "other-result");
+    let said = answer.json()["detail"].as_str().unwrap().to_string();
+    assert!(said.contains(&id) && said.contains("?replace=true"), "{said}");
+    assert_eq!(server.get("/api/experiments/0123456789abcdef0123").await.problem(), "not-found");
     assert_eq!(grid().await, right);
+    let same = server.get(&path).await.json();
+    assert_eq!(server.post("/api/import", &same).await.json()["n_new"], 0);
 
     // Submitted as before, what is there is shown; submitted again, it is computed and replaced.
     spoil().await;

@@ -342,8 +342,8 @@ async fn change(
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct ImportQuery {
-    /// Whether a document replaces the one of its id that is there; otherwise it does so only where
-    /// it says more.
+    /// Whether a document replaces the one of its id that is there. Otherwise it does so only where
+    /// it says more, and one that contradicts what is there is refused with all others.
     #[serde(default)]
     #[param(required = false)]
     replace: bool,

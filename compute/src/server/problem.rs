@@ -11,6 +11,9 @@ use crate::site::SiteError;
 use crate::store::StoreError;
 use crate::sweep::SweepError;
 
+/// The most characters of what is said of one thing.
+const MAX_CHARS: usize = 1_000;
+
 /// What a client is told instead of what it asked for.
 #[derive(Debug)]
 pub struct ApiError(Box<Problem>);
@@ -22,9 +25,18 @@ impl ApiError {
             kind: format!("urn:patchboard:problem:{word}"),
             title: title.to_string(),
             status: status.as_u16(),
-            detail: detail.into(),
+            detail: Self::shortened(detail.into()),
             rows: Vec::new(),
         }))
+    }
+
+    /// As much of what is said as anybody reads: it may quote what was sent, which may be long.
+    fn shortened(mut text: String) -> String {
+        if let Some((at, _)) = text.char_indices().nth(MAX_CHARS) {
+            text.truncate(at);
+            text.push('…');
+        }
+        text
     }
 
     /// A request that cannot be understood.
@@ -73,7 +85,11 @@ impl ApiError {
         )
     }
 
-    fn rows(mut self, rows: Vec<RowProblem>) -> Self {
+    fn rows(mut self, mut rows: Vec<RowProblem>) -> Self {
+        for row in &mut rows {
+            row.message = Self::shortened(std::mem::take(&mut row.message));
+            row.column = row.column.take().map(Self::shortened);
+        }
         self.0.rows = rows;
         self
     }
@@ -116,6 +132,12 @@ impl From<StoreError> for ApiError {
                 "disk-full",
                 "The disk is full",
                 "the disk with the results is full: whoever runs the server must make room",
+            ),
+            StoreError::OtherResult(_) => Self::new(
+                StatusCode::CONFLICT,
+                "other-result",
+                "Another result has the same id",
+                format!("{error}, by `?replace=true`"),
             ),
             error => Self::internal(&error),
         }

@@ -7,7 +7,7 @@ use shared::wire::address::{Filter, Sort};
 use shared::wire::gallery::Entry;
 use shared::wire::listing::{ExperimentPage, Facet, Facets};
 
-use super::{Result, Store};
+use super::{Result, Store, StoreError};
 
 /// Which part of a list is wanted.
 #[derive(Debug, Clone, Copy)]
@@ -55,9 +55,13 @@ impl Store {
     /// it is to be replaced. Returns how many were not there before, or were deleted.
     ///
     /// # Errors
-    /// A store that cannot be written to.
+    /// [`StoreError::OtherResult`] if what is there contradicts one of them and is not to be replaced;
+    /// a store that cannot be written to. Then none is stored.
     pub fn put(&self, documents: &[Document], present: Present) -> Result<usize> {
         self.write(|transaction| {
+            if present == Present::Keep {
+                check_same(transaction, documents)?;
+            }
             let mut n_new = 0;
             for document in documents {
                 n_new += usize::from(put(transaction, document, present)?);
@@ -203,7 +207,25 @@ pub(super) fn is_known(connection: &Connection, id: &str, wanted: Wanted) -> Res
     Ok(statement.query_row(params![id, wanted.readout, wanted.n_verified], |row| row.get(0))?)
 }
 
-/// Stores a document; see [`Store::put`].
+/// Looks for documents that contradict what is there under their ids.
+fn check_same(transaction: &Transaction, documents: &[Document]) -> Result<()> {
+    let sql = "SELECT d.body FROM experiments e JOIN documents d USING (seq)
+        WHERE e.id = ?1 AND e.deleted_at IS NULL";
+    let mut statement = transaction.prepare_cached(sql)?;
+    let mut ids = Vec::new();
+    for document in documents {
+        let found = statement.query_row([&document.id], |row| row.get::<_, Vec<u8>>(0));
+        let Some(found) = found.optional()? else { continue };
+        // What cannot be read any more contradicts nothing, and is told where it is opened.
+        let found = Document::read(&found).unwrap_or_default();
+        if found.iter().any(|found| found.contradicts(document)) {
+            ids.push(document.id.clone());
+        }
+    }
+    if ids.is_empty() { Ok(()) } else { Err(StoreError::OtherResult(ids)) }
+}
+
+/// Stores a document; see [`Present`].
 pub(super) fn put(
     transaction: &Transaction,
     document: &Document,

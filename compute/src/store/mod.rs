@@ -62,6 +62,14 @@ pub enum StoreError {
     /// Nothing can be written.
     #[error("results cannot be stored: {0}")]
     ReadOnly(String),
+    /// Other results have the same ids.
+    #[error(
+        "what is stored under the id {} has other numbers or texts than what is to be stored{}: \
+         nothing was stored; compare the two, and replace the stored one if it is wrong",
+        .0[0],
+        match .0.len() { 1 => String::new(), n => format!(", and so for {} more", n - 1) }
+    )]
+    OtherResult(Vec<String>),
     /// The disk is full.
     #[error("the disk with the results is full: make room")]
     Full,

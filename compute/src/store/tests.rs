@@ -236,7 +236,9 @@ fn what_is_computed_again_takes_the_place_of_what_was_wrong() {
     };
     store.put(std::slice::from_ref(&wrong), Present::Keep).unwrap();
     // Neither an import nor a pair that was on its way takes it away; a run on request does.
-    store.put(std::slice::from_ref(&right), Present::Keep).unwrap();
+    let other = store.put(&[document(1), right.clone()], Present::Keep);
+    assert!(matches!(other, Err(StoreError::OtherResult(ids)) if ids == [wrong.id.clone()]));
+    assert_eq!(store.document(&document(1).id).unwrap(), None, "with it, nothing is stored");
     assert_eq!(stored(&store), wrong);
     store.submit(&NewJob { again: true, ..job(1, "a") }).unwrap();
     let claim = next(&store);

@@ -148,6 +148,20 @@ pub struct Place {
 }
 
 impl CellGrid {
+    /// The grid without what was read of the whole vocabulary.
+    pub(super) fn without_readout(&self) -> Self {
+        Self {
+            p_true: None,
+            p_false: None,
+            kl_base: None,
+            kl_source: None,
+            rank_true: None,
+            rank_false: None,
+            top: None,
+            ..self.clone()
+        }
+    }
+
     /// The places of the cells, in the order of the values.
     pub fn places(&self) -> Vec<Place> {
         let mut places = vec![Place::default()];

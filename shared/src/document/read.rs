@@ -3,7 +3,7 @@
 use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 
-use super::{CellGrid, Document, Grid, LensGrid, SCHEMA, content_id, is_id};
+use super::{CellGrid, Document, Grid, LensGrid, SCHEMA, TokenTexts, content_id, is_id};
 use crate::specification::settings::Settings;
 
 /// A file that holds no result, or one that this version cannot read.
@@ -107,6 +107,29 @@ impl Document {
     /// Whether `other` is the same result, whatever it cost and whenever it was computed.
     pub fn agrees_with(&self, other: &Self) -> bool {
         *other == Self { provenance: other.provenance.clone(), ..self.clone() }
+    }
+
+    /// Whether `other` has other numbers or texts where both have some. What only one of them says
+    /// (readout, grids, lens, verification) is no contradiction.
+    pub fn contradicts(&self, other: &Self) -> bool {
+        let both_read = self.has_readout() && other.has_readout();
+        let both_have_grids = !self.grids.is_empty() && !other.grids.is_empty();
+        let common = |document: &Self| Self {
+            readout: document.readout.clone().filter(|_| both_read),
+            baselines: document.baselines.clone().filter(|_| both_read),
+            grids: match both_have_grids {
+                true => document.grids.iter().map(CellGrid::without_readout).collect(),
+                false => Vec::new(),
+            },
+            lens: Vec::new(),
+            token_texts: TokenTexts::default(),
+            settings: None,
+            verification: None,
+            provenance: None,
+            extra: Map::new(),
+            ..document.clone()
+        };
+        common(self) != common(other)
     }
 
     /// A number too large for `f32` is read as infinity; it is no value either.
