@@ -3,13 +3,14 @@
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
 mod hostile;
+mod large;
 
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
-use serde_json::json;
+use serde_json::{Value, json};
 use shared::document::Document;
 use shared::field::metric::{Metric, MetricError};
 
@@ -289,7 +290,7 @@ fn a_server_takes_hostile_texts_as_texts_and_refuses_hostile_files() {
     let documents = hostile::documents();
     let (status, said) = server.ask("/api/import", Some(&json!(documents).to_string()));
     assert_eq!(status, 200, "{said}");
-    let imported: serde_json::Value = serde_json::from_str(&said).unwrap();
+    let imported: Value = serde_json::from_str(&said).unwrap();
     assert_eq!(imported["n_new"], documents.len());
     for document in &documents {
         let path = format!("/api/experiments/{}", document["id"].as_str().unwrap());
@@ -305,7 +306,7 @@ fn a_server_takes_hostile_texts_as_texts_and_refuses_hostile_files() {
         }
     }
     let (status, list) = server.ask("/api/experiments?limit=200", None);
-    let list: serde_json::Value = serde_json::from_str(&list).unwrap();
+    let list: Value = serde_json::from_str(&list).unwrap();
     assert_eq!((status, &list["total"]), (200, &json!(documents.len())));
     drop(server);
     assert_eq!(place.strays(), [""; 0]);

@@ -26,6 +26,18 @@ pub enum ExportError {
     /// The document does not hold what the figure should show.
     #[error(transparent)]
     Figure(#[from] FigureError),
+    /// A table of token texts that are no tokens'.
+    #[error(
+        "the table might have {} MB, because token texts are there once a cell and the longest has \
+         {longest} bytes: export the document as JSON",
+        .n_bytes / 1_000_000
+    )]
+    Table {
+        /// The bytes of the table, at most.
+        n_bytes: usize,
+        /// Those of the longest token.
+        longest: usize,
+    },
     /// The pixels could not be encoded.
     #[error("the PNG could not be encoded: {0}")]
     Png(#[from] png::EncodingError),
@@ -41,10 +53,15 @@ pub enum ExportError {
     },
 }
 
+/// The most bytes of a table, beyond which token texts are no tokens' or the document should not be
+/// a table.
+const MAX_TABLE: usize = 1 << 30;
+
 /// The bytes of `document` as a file of the given format. `options` only matter to figures.
 ///
 /// # Errors
-/// [`ExportError::Figure`] where the document lacks what `options` ask for.
+/// [`ExportError::Figure`] where the document lacks what `options` ask for, [`ExportError::Table`] of
+/// a table that would be too large.
 pub fn render(
     document: &Document,
     format: Format,
@@ -52,7 +69,13 @@ pub fn render(
 ) -> Result<Vec<u8>, ExportError> {
     match format {
         Format::Json => Ok(document.to_json().into_bytes()),
-        Format::Csv => Ok(cells::csv(document).into_bytes()),
+        Format::Csv => {
+            let (n_bytes, longest) = cells::csv_size(document);
+            match n_bytes > MAX_TABLE {
+                true => Err(ExportError::Table { n_bytes, longest }),
+                false => Ok(cells::csv(document).into_bytes()),
+            }
+        }
         Format::Svg => svg(&Figure::new(document, options)?),
         Format::Png => {
             let scale = options.scale.or(Some(PNG_SCALE));

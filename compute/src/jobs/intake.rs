@@ -9,6 +9,7 @@ use shared::specification::MeanOver;
 use shared::specification::pairs::{self, Columns, Pair, TableError};
 use shared::specification::settings::{Checked, SettingsError};
 use shared::wire::job::{PairPreview, Preview, Said, Submission};
+use shared::wire::listing::Limits;
 use shared::wire::problem::RowProblem;
 
 use super::{Offered, Queue};
@@ -243,7 +244,10 @@ fn prepared<'a>(
     too_many("pairs", pairs.len(), limits.n_pairs)?;
 
     // A pair that is wrong is named below, with all others that are.
-    let mean = study::mean_over(model, &pairs, &settings).ok().flatten();
+    let mean = match pairs.iter().all(|pair| check_length(pair, limits).is_ok()) {
+        true => study::mean_over(model, &pairs, &settings).ok().flatten(),
+        false => None,
+    };
     let (mut n, mut rows) = (0, Vec::new());
     for pair in pairs {
         if is_cancelled() {
@@ -312,19 +316,25 @@ pub fn rows(error: TableError) -> IntakeError {
     IntakeError::Rows { n, rows: rows.collect() }
 }
 
+/// Whether the texts of a pair are short enough for the tokenizer, which takes its time for a very
+/// long one.
+fn check_length(pair: &Pair, limits: &Limits) -> Result<(), String> {
+    let texts = pair.cells.values().chain([&pair.entity, &pair.source, &pair.base]);
+    let (found, limit) = (texts.map(String::len).max().unwrap_or(0), limits.n_cell_bytes);
+    match found > limit {
+        true => Err(format!("a cell has {found} bytes, and {limit} are allowed: shorten it")),
+        false => Ok(()),
+    }
+}
+
 fn prepare(
     model: &Model,
     pair: &Pair,
     settings: &Checked,
     mean: Option<&Arc<MeanOver>>,
-    limits: &shared::wire::listing::Limits,
+    limits: &Limits,
 ) -> Result<Experiment, String> {
-    // Before the tokenizer, which takes its time for a very long text.
-    let texts = pair.cells.values().chain([&pair.entity, &pair.source, &pair.base]);
-    if let Some(found) = texts.map(String::len).max().filter(|&n| n > limits.n_cell_bytes) {
-        let limit = limits.n_cell_bytes;
-        return Err(format!("a cell has {found} bytes, and {limit} are allowed: shorten it"));
-    }
+    check_length(pair, limits)?;
     if pair.source.trim().is_empty() || pair.base.trim().is_empty() {
         return Err("a sentence is empty".into());
     }

@@ -54,6 +54,23 @@ pub fn csv(document: &Document) -> String {
     csv
 }
 
+/// About how many bytes [`csv()`] makes at most, and those of the longest token in it. A token's text
+/// is in every cell whose token it is.
+pub fn csv_size(document: &Document) -> (usize, usize) {
+    let tokens = document.source_tokens.iter().chain(&document.base_tokens);
+    let tokens = tokens.map(|token| token.text.len());
+    let labels = document.token_labels.iter().map(String::len).chain(tokens).max().unwrap_or(0);
+    let said = document.readout.iter().flat_map(|readout| readout.top_token_labels.values());
+    let said = said.map(String::len).chain(document.token_texts.values().map(String::len));
+    let said = said.max().unwrap_or(0);
+    let n_cells: usize = match &document.grids[..] {
+        [] => document.num_layers.saturating_mul(document.token_labels.len()),
+        grids => grids.iter().map(|grid| grid.logit_diff.len()).sum(),
+    };
+    // Numbers and commas beside the two texts.
+    (n_cells.saturating_mul(labels + said + 200), labels.max(said))
+}
+
 /// The rows of one grid.
 fn long(document: &Document, grid: &CellGrid, write: &mut impl FnMut([Cow<str>; COLUMNS.len()])) {
     let recovery = grid.recovery(document);

@@ -111,22 +111,38 @@ impl Gallery {
     }
 }
 
+/// As much of a text as a list holds, which is read as a whole.
+fn shortened(text: &str, max_chars: usize) -> String {
+    match text.char_indices().nth(max_chars) {
+        Some((at, _)) => format!("{}…", &text[..at]),
+        None => text.to_string(),
+    }
+}
+
 impl Entry {
+    /// The most characters of an entity or a model's name; of longer ones the list has the beginning.
+    pub const MAX_NAME: usize = 200;
+    /// The most characters of a sentence.
+    pub const MAX_SENTENCE: usize = 2_000;
+
     /// What the list says of a document.
     pub fn of(document: &Document) -> Self {
         let baselines = document.baselines.as_ref();
         Self {
             id: document.id.clone(),
-            entity: document.entity.clone(),
-            model: document.model.clone(),
+            entity: shortened(&document.entity, Self::MAX_NAME),
+            model: shortened(&document.model, Self::MAX_NAME),
             site: document.site,
-            source_sentence: document.source_sentence.clone(),
-            base_sentence: document.base_sentence.clone(),
+            source_sentence: shortened(&document.source_sentence, Self::MAX_SENTENCE),
+            base_sentence: shortened(&document.base_sentence, Self::MAX_SENTENCE),
             n_layers: document.num_layers,
             n_columns: document.token_labels.len(),
             source: baselines.and_then(|b| b.source.logit_diff),
             base: baselines.and_then(|b| b.base.logit_diff),
-            finished_at: document.provenance.as_ref().map_or("", |p| &*p.finished_at).to_string(),
+            finished_at: document
+                .provenance
+                .as_ref()
+                .map_or_else(String::new, |made| shortened(&made.finished_at, Self::MAX_NAME)),
             thumb: Thumb::of(document),
         }
     }
@@ -212,6 +228,18 @@ mod tests {
         let flat = Thumb::of(&document(&[&[Some(2.0)]]));
         assert_eq!(flat.pixels(), [Some(0.5)]);
         assert!(Thumb { width: 3, ..small }.pixels().is_empty());
+    }
+
+    #[test]
+    fn a_list_holds_the_beginning_of_long_texts() {
+        let mut document = document(&[&[Some(1.0)]]);
+        document.entity = "é".repeat(10 << 20);
+        document.model = "m".repeat(Entry::MAX_NAME);
+        document.base_sentence = "b".repeat(Entry::MAX_SENTENCE + 1);
+        let entry = Entry::of(&document);
+        assert_eq!(entry.entity, "é".repeat(Entry::MAX_NAME) + "…");
+        assert_eq!(entry.model, document.model);
+        assert_eq!(entry.base_sentence, "b".repeat(Entry::MAX_SENTENCE) + "…");
     }
 
     #[test]
