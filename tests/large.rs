@@ -5,21 +5,14 @@ use super::*;
 const TEN_MB: usize = 10 << 20;
 
 /// Where a document has a text, as JSON pointers.
-const TEXTS: [&str; 14] = [
+const TEXTS: [&str; 7] = [
     "/model",
     "/entity",
-    "/source_prompt",
     "/base_prompt",
-    "/source_sentence",
     "/base_sentence",
     "/token_labels/0",
     "/template",
-    "/base_tokens/1/text",
-    "/answers/true/word",
-    "/baselines/base/top_token/text",
     "/readout/top_token_labels/7",
-    "/provenance/engine",
-    "/provenance/finished_at",
 ];
 
 /// A document for each of [`TEXTS`], in which it has ten megabytes.
@@ -78,11 +71,8 @@ fn documents_with_long_texts_become_files_and_pages_of_bounded_size() {
     assert_eq!(place.strays(), [""; 0]);
 }
 
-/// A few megabytes may not become many gigabytes.
-#[test]
-fn a_table_that_would_be_huge_is_refused() {
-    let place = Watched::new();
-    let input = place.path("in.json");
+/// A document of ten megabytes whose table would have ten gigabytes.
+fn swelling() -> Value {
     let mut document = hostile::document(1, "a");
     let n = 500;
     document["token_labels"] = json!(vec!["x"; n]);
@@ -92,7 +82,14 @@ fn a_table_that_would_be_huge_is_refused() {
     let half = json!([vec![0.5; n], vec![0.5; n]]);
     document["readout"] = json!({ "p_true": half, "p_false": half, "top_token": tops,
         "top_token_labels": { "7": "x".repeat(TEN_MB) } });
-    fs::write(&input, document.to_string()).unwrap();
+    document
+}
+
+#[test]
+fn a_table_that_would_be_huge_is_refused() {
+    let place = Watched::new();
+    let input = place.path("in.json");
+    fs::write(&input, swelling().to_string()).unwrap();
     let out = place.path("out-exported");
     let output = bounded(&["export", &input, "--out", &out, "--format", "csv"]);
     let said = text(&output.stderr);
@@ -122,20 +119,19 @@ fn a_long_id_is_refused_in_few_words() {
 fn a_table_with_a_long_cell_is_refused_before_the_work() {
     let place = Watched::new();
     let model = root().join("tests/oracle/models/tiny-llama3").display().to_string();
-    for word in ["king ", "k", "\u{3a9}"] {
-        for column in 0..3 {
-            let mut cells = ["The king", "The king orders the guards.", "The king watches them."]
-                .map(String::from);
-            cells[column] = word.repeat(TEN_MB / word.len());
-            let table = place.path("out-table.tsv");
-            let rows = format!("name\tsource\tbase\n{}\n", cells.join("\t"));
-            fs::write(&table, rows).unwrap();
-            let args = ["sweep", &table, "--model", &model, "--out", &place.path("out-swept")];
-            let output = bounded(&args);
-            let said = text(&output.stderr);
-            assert_eq!(output.status.code(), Some(1), "{word} {column}: {said:.2000}");
-            assert!(said.contains("line 2") && said.len() < 2_000, "{word} {column}: {said:.2000}");
-        }
+    for (column, word) in [(0, "king "), (1, "king "), (1, "k"), (2, "\u{3a9}")] {
+        let mut cells =
+            ["The king", "The king orders the guards.", "The king watches them."].map(String::from);
+        cells[column] = word.repeat(TEN_MB / word.len());
+        let table = place.path("out-table.tsv");
+        fs::write(&table, format!("name\tsource\tbase\n{}\n", cells.join("\t"))).unwrap();
+        let output =
+            bounded(&["sweep", &table, "--model", &model, "--out", &place.path("out-swept")]);
+        let said = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{word} {column}: {said:.2000}");
+        let expected = "and the model reads at most 128: shorten it";
+        assert!(said.contains("table.tsv:2: ") && said.contains(expected), "{said:.2000}");
+        assert!(said.len() < 2_000, "{word} {column}: {said:.2000}");
     }
     assert_eq!(place.strays(), [""; 0]);
 }
@@ -206,7 +202,13 @@ fn a_server_answers_to_long_texts_in_few_words() {
             assert!(status == 200 && said.len() < most, "{format}: {status} {}", said.len());
         }
     }
-    for path in ["/api/experiments?limit=200", "/api/facets", "/data/index.json"] {
+    let document = swelling();
+    let (status, said) = server.ask("/api/import?replace=true", Some(&document.to_string()));
+    assert_eq!(status, 200, "{said:.2000}");
+    let path = format!("/api/experiments/{}/export/csv", document["id"].as_str().unwrap());
+    let (status, said) = server.ask(&path, None);
+    assert!(status == 422 && said.contains("the table might have 10"), "{status} {said:.2000}");
+    for path in ["/api/experiments?limit=200", "/api/experiments/facets", "/data/index.json"] {
         let (status, said) = server.ask(path, None);
         assert!(status == 200 && said.len() < 100_000, "{path}: {status}, {} bytes", said.len());
     }
