@@ -24,7 +24,7 @@ pub use run::run;
 
 /// Part of every id: raised whenever any number of any result may change, so that what an older
 /// version computed is not taken for what this one would.
-pub const NUMERICS: u32 = 2;
+pub const NUMERICS: u32 = 3;
 
 /// A pair made ready for the model.
 #[derive(Debug, Clone)]

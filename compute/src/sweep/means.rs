@@ -123,6 +123,7 @@ fn compute(network: &Network, over: &MeanOver, nodes: &[Node]) -> Result<BTreeMa
                 own_positions: &positions,
                 query_positions: &positions,
                 query_rows: None,
+                appended: None,
             };
             let mut hook = |site: Site, x: Option<Tensor>| {
                 if let (Some(x), true) = (&x, nodes.contains(&(layer, site))) {

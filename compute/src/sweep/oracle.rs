@@ -62,8 +62,13 @@ fn through(
     let n = x.dim(0)?;
     let spans = [Span { offset: 0, n_shared: n, n_own: 0, n_queries: n }];
     let at = index(0..n, network.device())?;
-    let rows =
-        BlockRows { spans: &spans, own_positions: &at, query_positions: &at, query_rows: None };
+    let rows = BlockRows {
+        spans: &spans,
+        own_positions: &at,
+        query_positions: &at,
+        query_rows: None,
+        appended: None,
+    };
     let mut hook = |site: Site, x: Option<Tensor>| {
         let x = x.ok_or_else(|| candle_core::Error::msg("a run without rows"))?;
         match network.config.has_site(site) {

@@ -336,6 +336,7 @@ impl<'a> Engine<'a> {
             own_positions: &positions,
             query_positions: &positions,
             query_rows: None,
+            appended: None,
         };
         let mut activations = BTreeMap::new();
         let puts = &self.batch.run_puts[layer];
@@ -374,20 +375,19 @@ impl<'a> Engine<'a> {
             true => x,
             false => Some(runs.rows(Site::ResidPre, &self.indices.get(work.embedded)?)?),
         };
-        let travelled = match x {
-            Some(x) => self.travel(block, layer, tile, work, x, runs)?,
-            None => None,
-        };
         let entered = match &work.entering {
             Some(entering) => Some(self.enter(block, layer, entering, runs)?),
             None => None,
         };
-        match (travelled, entered) {
-            (Some(travelled), Some(entered)) => Tensor::cat(&[travelled, entered], 0).map(Some),
-            (travelled, entered) => Ok(travelled.or(entered)),
+        match x {
+            Some(x) => self.travel(block, layer, tile, work, x, entered.as_ref(), runs),
+            None => Ok(entered),
         }
     }
 
+    /// The rows `[rows, d_model]` after a block of the trials that are `x` before it, and then
+    /// those that `entered` within it.
+    #[allow(clippy::too_many_arguments, reason = "a tile's layer has as many parts")]
     fn travel(
         &self,
         block: &Block,
@@ -395,6 +395,7 @@ impl<'a> Engine<'a> {
         tile: &Tile,
         work: &TileLayer,
         x: Tensor,
+        entered: Option<&Tensor>,
         runs: &RunLayer,
     ) -> Result<Option<Tensor>> {
         let positions = self.indices.get(tile.positions.first(work.n_rows))?;
@@ -408,6 +409,7 @@ impl<'a> Engine<'a> {
                 own_positions: &positions,
                 query_positions: &query_positions,
                 query_rows: Some(&query_rows),
+                appended: entered,
             }
         } else {
             BlockRows {
@@ -415,6 +417,7 @@ impl<'a> Engine<'a> {
                 own_positions: &positions,
                 query_positions: &positions,
                 query_rows: None,
+                appended: entered,
             }
         };
         let mut hook = |site: Site, x: Option<Tensor>| match x {
@@ -440,6 +443,7 @@ impl<'a> Engine<'a> {
             own_positions: &own_positions,
             query_positions: &query_positions,
             query_rows: None,
+            appended: None,
         };
         let mut hook = |site: Site, x: Option<Tensor>| {
             let mut parts = Vec::from_iter(x);

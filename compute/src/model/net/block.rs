@@ -10,10 +10,11 @@ use shared::specification::vocabulary::Site;
 
 use super::attention::{Heads, KeysValues, attend};
 use super::batched_attention;
-use super::elementwise::{activate, biased, gated};
+use super::elementwise::{activate, added, biased, gated};
 use super::norm::Norm;
 use super::rotary::Rotary;
 use super::rows::Span;
+use super::transpose::transposed;
 use crate::model::arch::{Activation, Config, Module, Residual, Weight};
 use crate::model::checkpoint::{Kernels, ModelError, Weights};
 
@@ -51,6 +52,8 @@ pub struct BlockRows<'a> {
     pub query_positions: &'a Tensor,
     /// Which of the rows have queries, `[query rows]` u32; `None` for all.
     pub query_rows: Option<&'a Tensor>,
+    /// Rows `[rows, d_model]` that need nothing of the block and come out of it after the others.
+    pub appended: Option<&'a Tensor>,
 }
 
 /// The keys and values that spans share.
@@ -195,7 +198,7 @@ impl Block {
             None => candle_core::bail!("rows entered a block without a residual stream"),
         };
         let mid = match hook(Site::AttnOut, attn_out)? {
-            Some(attn_out) => Some(added(before(&attn_out)?, attn_out)?),
+            Some(attn_out) => Some(added(&before(&attn_out)?, &attn_out, None, self.kernels)?),
             None => None,
         };
         let mid = hook(Site::ResidMid, mid)?;
@@ -204,7 +207,7 @@ impl Block {
             None => None,
         };
         let post = match (mid, hook(Site::MlpOut, mlp_out)?) {
-            (Some(mid), Some(mlp_out)) => Some(added(mid, mlp_out)?),
+            (Some(mid), Some(mlp_out)) => Some(added(&mid, &mlp_out, rows.appended, self.kernels)?),
             _ => None,
         };
         Ok((hook(Site::ResidPost, post)?, shared))
@@ -249,11 +252,6 @@ impl Block {
     }
 }
 
-/// The sum of two tensors of one shape.
-fn added(a: Tensor, b: Tensor) -> Result<Tensor> {
-    a + b
-}
-
 /// `x` through a norm, if there is one there.
 fn normed(x: Tensor, norm: Option<&Norm>) -> Result<Tensor> {
     match norm {
@@ -264,10 +262,10 @@ fn normed(x: Tensor, norm: Option<&Norm>) -> Result<Tensor> {
 
 /// A linear map.
 #[derive(Debug)]
-pub(super) struct Linear {
-    pub(super) kernels: Kernels,
-    pub(super) weight: Tensor,       // [out, in]
-    pub(super) bias: Option<Tensor>, // [out]
+struct Linear {
+    kernels: Kernels,
+    weight: Tensor,       // [out, in]
+    bias: Option<Tensor>, // [out]
 }
 
 impl Linear {
@@ -280,11 +278,22 @@ impl Linear {
     ) -> std::result::Result<Option<Self>, ModelError> {
         let bias = weights.load_of(config, Weight { is_bias: true, ..weight })?;
         let weight = weights.load_of(config, weight)?;
-        Ok(weight.map(|weight| Self { kernels, weight, bias }))
+        Ok(weight.map(|weight| Self { kernels, weight: arranged(weight, kernels), bias }))
     }
 
     /// `x` `[rows, in]` times the weight, plus the bias: `[rows, out]`.
-    pub(super) fn apply(&self, x: &Tensor) -> Result<Tensor> {
+    fn apply(&self, x: &Tensor) -> Result<Tensor> {
         biased(x.matmul(&self.weight.t()?)?, self.bias.as_ref(), self.kernels)
+    }
+}
+
+/// A matrix `[out, in]` as it was, in memory input by input, which products of few rows read
+/// fastest.
+fn arranged(weight: Tensor, kernels: Kernels) -> Tensor {
+    match kernels {
+        Kernels::Own => transposed(&weight)
+            .and_then(|weight| weight.t())
+            .expect("weights are contiguous, and those of our kernels f32"),
+        Kernels::Stock => weight,
     }
 }

@@ -2,24 +2,27 @@
 //! computes them on one thread. [`Kernels::Stock`] leaves them to candle.
 
 use candle_core::cpu::erf::erf_f32;
-use candle_core::{CpuStorage, CustomOp2, InplaceOp1, InplaceOp2, Layout, Result, Shape, Tensor};
+use candle_core::{
+    CpuStorage, CustomOp2, CustomOp3, InplaceOp1, InplaceOp2, Layout, Result, Shape, Tensor,
+};
 use rayon::prelude::*;
 
+use super::functions::{exp, tanh, vectorised};
 use super::rows::contiguous;
 use crate::model::arch::Activation;
 use crate::model::checkpoint::Kernels;
 
 impl Activation {
-    #[inline]
+    #[inline(always)]
     fn of(self, x: f32) -> f32 {
         match self {
-            Self::Silu => x / (1.0 + (-x).exp()),
+            Self::Silu => x / (1.0 + exp(-x)),
             Self::Gelu => 0.5 * x * (1.0 + erf_f32(x * std::f32::consts::FRAC_1_SQRT_2)),
             Self::GeluTanh => {
                 // sqrt(2 / pi)
                 const SLOPE: f32 =
                     std::f32::consts::FRAC_2_SQRT_PI * std::f32::consts::FRAC_1_SQRT_2;
-                0.5 * x * (1.0 + (SLOPE * (x + 0.044_715 * x * x * x)).tanh())
+                0.5 * x * (1.0 + tanh(SLOPE * (x + 0.044_715 * x * x * x)))
             }
             Self::Relu => x.max(0.0),
         }
@@ -81,6 +84,19 @@ pub fn activate(x: Tensor, activation: Activation, kernels: Kernels) -> Result<T
     Ok(x)
 }
 
+/// `a + b`, matrices `[rows, width]`, with the rows of `after` `[rows, width]` after it.
+///
+/// # Errors
+/// Shapes that do not fit, or what candle reports.
+pub fn added(a: &Tensor, b: &Tensor, after: Option<&Tensor>, kernels: Kernels) -> Result<Tensor> {
+    match (after, kernels) {
+        (None, Kernels::Own) => a.apply_op2_no_bwd(b, &Added),
+        (Some(after), Kernels::Own) => a.apply_op3_no_bwd(b, &after.contiguous()?, &Added),
+        (None, Kernels::Stock) => a + b,
+        (Some(after), Kernels::Stock) => Tensor::cat(&[&(a + b)?, after], 0),
+    }
+}
+
 /// Adds `bias` `[width]` to every row of `x` `[rows, width]`, in place; `x` must be contiguous and
 /// nothing else may refer to it.
 ///
@@ -128,9 +144,11 @@ impl Slices for GatedSlices<'_> {
     fn run(self, f: impl Fn(f32) -> f32 + Sync) {
         let chunks = self.out.par_chunks_mut(CHUNK).zip(self.gate.par_chunks(CHUNK));
         chunks.zip(self.up.par_chunks(CHUNK)).for_each(|((out, gate), up)| {
-            for ((out, &gate), up) in out.iter_mut().zip(gate).zip(up) {
-                *out = f(gate) * up;
-            }
+            vectorised(|| {
+                for ((out, &gate), up) in out.iter_mut().zip(gate).zip(up) {
+                    *out = f(gate) * up;
+                }
+            });
         });
     }
 }
@@ -157,6 +175,72 @@ impl CustomOp2 for Gated {
     }
 }
 
+struct Added;
+
+impl Added {
+    fn run(&self, a: &[f32], b: &[f32], after: &[f32]) -> CpuStorage {
+        let mut out = vec![0.0f32; a.len() + after.len()];
+        let (sums, rest) = out.split_at_mut(a.len());
+        let chunks = sums.par_chunks_mut(CHUNK).zip(a.par_chunks(CHUNK).zip(b.par_chunks(CHUNK)));
+        chunks.for_each(|(out, (a, b))| {
+            vectorised(|| {
+                for ((out, a), b) in out.iter_mut().zip(a).zip(b) {
+                    *out = a + b;
+                }
+            });
+        });
+        rest.par_chunks_mut(CHUNK)
+            .zip(after.par_chunks(CHUNK))
+            .for_each(|(out, after)| out.copy_from_slice(after));
+        CpuStorage::F32(out)
+    }
+}
+
+impl CustomOp2 for Added {
+    fn name(&self) -> &'static str {
+        "added"
+    }
+
+    fn cpu_fwd(
+        &self,
+        a: &CpuStorage,
+        a_layout: &Layout,
+        b: &CpuStorage,
+        b_layout: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        if a_layout.shape() != b_layout.shape() {
+            candle_core::bail!("{b_layout:?} to add to {a_layout:?}")
+        }
+        let sum = self.run(contiguous(a, a_layout)?, contiguous(b, b_layout)?, &[]);
+        Ok((sum, a_layout.shape().clone()))
+    }
+}
+
+impl CustomOp3 for Added {
+    fn name(&self) -> &'static str {
+        "added-with-rows-after"
+    }
+
+    fn cpu_fwd(
+        &self,
+        a: &CpuStorage,
+        a_layout: &Layout,
+        b: &CpuStorage,
+        b_layout: &Layout,
+        after: &CpuStorage,
+        after_layout: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        let (n_rows, width) = a_layout.shape().dims2()?;
+        let (n_after, after_width) = after_layout.shape().dims2()?;
+        if a_layout.shape() != b_layout.shape() || after_width != width {
+            candle_core::bail!("{b_layout:?} to add to {a_layout:?} before {after_layout:?}")
+        }
+        let [a, b] = [contiguous(a, a_layout)?, contiguous(b, b_layout)?];
+        let sum = self.run(a, b, contiguous(after, after_layout)?);
+        Ok((sum, (n_rows + n_after, width).into()))
+    }
+}
+
 struct Activate(Activation);
 
 struct InPlace<'a>(&'a mut [f32]);
@@ -164,7 +248,9 @@ struct InPlace<'a>(&'a mut [f32]);
 impl Slices for InPlace<'_> {
     #[inline]
     fn run(self, f: impl Fn(f32) -> f32 + Sync) {
-        self.0.par_chunks_mut(CHUNK).for_each(|chunk| chunk.iter_mut().for_each(|x| *x = f(*x)));
+        self.0.par_chunks_mut(CHUNK).for_each(|chunk| {
+            vectorised(|| chunk.iter_mut().for_each(|x| *x = f(*x)));
+        });
     }
 }
 
@@ -187,7 +273,7 @@ impl InplaceOp1 for Softcap {
     }
 
     fn cpu_fwd(&self, x: &mut CpuStorage, layout: &Layout) -> Result<()> {
-        InPlace(contiguous_mut(x, layout)?).run(|x| self.0 * (x / self.0).tanh());
+        InPlace(contiguous_mut(x, layout)?).run(|x| self.0 * tanh(x / self.0));
         Ok(())
     }
 }

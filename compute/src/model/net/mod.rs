@@ -4,12 +4,14 @@ mod attention;
 mod batched_attention;
 mod block;
 mod elementwise;
+mod functions;
 mod network;
 mod norm;
 mod put;
 mod rotary;
 mod rows;
 mod stream;
+mod transpose;
 
 pub use attention::KeysValues;
 pub use block::{Block, BlockRows, Hook, Shared};
