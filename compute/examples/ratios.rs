@@ -15,10 +15,10 @@ use shared::specification::settings::{List, Settings};
 use shared::specification::vocabulary::{Directions, Site};
 use shared::specification::{AnswerIds, Dimensions, Specification, Subject};
 
-/// Tokens of the prompts, of those that all prompts of a table share, and swept columns.
-const SHAPES: [(&str, usize, usize, usize); 2] =
-    [("38 tokens, 14 columns", 38, 24, 14), ("16 tokens, 8 columns", 16, 8, 8)];
-const PAIRS: usize = 100;
+/// Tokens of the prompts, of those that all prompts of a table share, swept columns, and pairs of the
+/// table.
+const SHAPES: [(&str, usize, usize, usize, usize); 2] =
+    [("38 tokens, 14 columns", 38, 24, 14, 12), ("16 tokens, 8 columns", 16, 8, 8, 100)];
 const MEMORY: usize = 2 << 30;
 
 fn main() -> Result<()> {
@@ -27,7 +27,7 @@ fn main() -> Result<()> {
     let n_rounds: usize = args.next().map_or(Ok(5), |rounds| rounds.parse())?;
     let model = Loader::new(Path::new(&path)).load()?;
     let config = &model.network.config;
-    for (name, n_tokens, n_shared, n_columns) in SHAPES {
+    for (name, n_tokens, n_shared, n_columns, n_pairs) in SHAPES {
         let specification = |settings: &Settings, seed: usize| {
             let prompt = |own: usize| -> Vec<u32> {
                 let token = |i: usize| match i < n_shared {
@@ -58,13 +58,13 @@ fn main() -> Result<()> {
         let both = Settings { direction: Directions::Both, ..Settings::default() };
         let whole = Division::within(MEMORY);
         let live = Division { n_waves: 4, ..whole };
-        let table = (0..PAIRS).map(|seed| specification(&one, seed)).collect();
+        let table = (0..n_pairs).map(|seed| specification(&one, seed)).collect();
         let cases: Vec<(&str, Vec<Specification>, Division, f64)> = vec![
             ("one site", vec![specification(&one, 0)], whole, 1.0),
             ("three sites", vec![specification(&three, 0)], whole, 1.0),
             ("both directions", vec![specification(&both, 0)], whole, 1.0),
             ("four live waves", vec![specification(&one, 0)], live, 1.0),
-            ("a pair of a table of 100", table, whole, PAIRS as f64),
+            ("a pair of a table", table, whole, n_pairs as f64),
         ];
         let mut secs = vec![Vec::new(); cases.len()];
         for round in 0..=n_rounds {
