@@ -25,7 +25,7 @@ pub(super) fn exp(x: f32) -> f32 {
     let shifted = x * std::f32::consts::LOG2_E + ROUND;
     let n = shifted - ROUND;
     // ln 2 in two parts, of which the first has few digits, so that `n` times it is exact.
-    const LN_2_HIGH: f32 = 0.693_359_375;
+    const LN_2_HIGH: f32 = 355.0 / 512.0;
     const LN_2_LOW: f32 = -2.121_944_4e-4;
     let r = x - n * LN_2_HIGH - n * LN_2_LOW;
     // Taylor's series up to r^7; |r| is at most half of ln 2.
