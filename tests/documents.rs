@@ -12,7 +12,9 @@ use std::process::{Child, Command, Output, Stdio};
 
 use serde_json::{Value, json};
 use shared::document::Document;
+use shared::field::chosen::Choice;
 use shared::field::metric::{Metric, MetricError};
+use shared::field::{Field, FieldError};
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
@@ -122,7 +124,8 @@ fn one_infinite_weight_makes_a_document_that_opens_everywhere_and_says_so() {
         assert_eq!(document.to_json().as_bytes(), bytes);
         assert!(document.verification.as_ref().unwrap().max_abs_diff.is_none());
         assert!(document.baselines.as_ref().unwrap().source.top_token.is_none());
-        assert_eq!(Metric::Recovery.grid(&document), Err(MetricError::NotFinite));
+        let recovery = Field::of(&document, Choice::default(), Metric::Recovery);
+        assert_eq!(recovery, Err(FieldError::Metric(MetricError::NotFinite)));
 
         // It is found again, and everything that takes documents takes it.
         assert!(sweep(&[]).contains("0 swept, 1 already there"), "{file}");

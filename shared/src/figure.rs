@@ -10,7 +10,6 @@ mod layout;
 mod tests;
 pub mod text;
 mod theme;
-mod values;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -27,9 +26,12 @@ use serde::{Deserialize, Serialize};
 use self::layout::{Anchor, Text};
 pub use self::layout::{Layout, PixelRect};
 pub use self::theme::Theme;
-use self::values::Values;
-use crate::document::{Document, Grid};
-use crate::field::metric::{Metric, MetricError};
+use crate::document::{Document, title};
+use crate::field::axis::n_base;
+use crate::field::chosen::{Choice, Chosen};
+use crate::field::key;
+use crate::field::metric::Metric;
+use crate::field::{Field, FieldError};
 use crate::figure::colour::{
     BadRange, ColourScale, MISSING, MISSING_HATCH, Preset, Range, Rgb, colour_at,
 };
@@ -61,6 +63,8 @@ named! {
 /// What a figure shows, and how. The default is the notebook's figure.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct FigureOptions {
+    /// Which of the result's grids.
+    pub grid: Choice,
     /// What a cell shows.
     pub metric: Metric,
     /// The colours.
@@ -69,11 +73,12 @@ pub struct FigureOptions {
     pub range: Range,
     /// Where the first row is.
     pub origin: Origin,
-    /// Layers along x and tokens along y.
+    /// Rows along x and columns along y.
     pub transpose: bool,
     /// What stands at a token's column or row.
     pub labels: LabelStyle,
-    /// Positions that are left out. The range of colours is that of what remains.
+    /// Positions of the base that are left out of an axis of tokens. The range of colours is that of
+    /// what remains.
     pub hidden: Positions,
     /// The colours around the data.
     pub theme: Theme,
@@ -88,29 +93,52 @@ impl FigureOptions {
         self.scale.filter(|s| !s.is_nan()).unwrap_or(1.0).clamp(0.25, 8.0)
     }
 
-    /// The columns of `document` that are shown, in order.
-    pub fn columns(&self, document: &Document) -> Vec<usize> {
-        let position = |column: usize| document.sentence_start.saturating_add(column);
-        let all = 0..document.token_labels.len();
-        all.filter(|column| !self.hidden.contains(position(*column))).collect()
+    /// The columns of a field that are shown, in order, where the base has `n_base` tokens.
+    pub fn columns(&self, n_base: usize, field: &Field) -> Vec<usize> {
+        let hidden: Vec<_> = key::among(&self.hidden, n_base, &field.columns).collect();
+        (0..field.columns.len()).filter(|at| hidden.binary_search(at).is_err()).collect()
+    }
+}
+
+/// What stands above a figure.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Heading {
+    /// What it is about; empty for no heading at all.
+    pub title: String,
+    /// What was run.
+    pub facts: Vec<String>,
+    /// Lines in small print.
+    pub lines: Vec<String>,
+}
+
+impl Heading {
+    /// The heading of a grid of `document`.
+    pub fn of(document: &Document, chosen: &Chosen) -> Self {
+        let mut facts = vec![document.model.clone()];
+        facts.extend(chosen.what(document));
+        facts.extend(document.provenance.iter().map(|provenance| provenance.dtype.clone()));
+        facts.retain(|fact| !fact.is_empty());
+        let lines = [("Source", &document.source_sentence), ("Base", &document.base_sentence)];
+        Self {
+            title: title(&document.entity).to_string(),
+            facts,
+            lines: lines.map(|(name, sentence)| format!("{name}: {sentence}")).into(),
+        }
     }
 }
 
 /// Why there is no figure.
 #[derive(Debug, thiserror::Error)]
 pub enum FigureError {
-    /// The document does not hold the metric.
+    /// The document has no such grid, or does not hold the metric.
     #[error(transparent)]
-    Metric(#[from] MetricError),
+    Field(#[from] FieldError),
     /// The range set by the user does not go up.
     #[error(transparent)]
     Range(#[from] BadRange),
     /// Nothing is left to show.
     #[error("all {0} columns are hidden: show at least one of them")]
     AllHidden(usize),
-    /// Grids that cannot be subtracted.
-    #[error("the grids do not match: {} layers and {}", .0[0], .0[1])]
-    Layers([usize; 2]),
     /// The backend failed.
     #[error("the figure could not be drawn: {0}")]
     Backend(String),
@@ -128,47 +156,43 @@ pub enum TextUnit {
 /// A figure before it is drawn: its values, colours and layout.
 #[derive(Debug, Clone)]
 pub struct Figure {
-    grid: Grid<f32>,
+    field: Field,
     colours: Option<ColourScale>,
     layout: Layout,
 }
 
 impl Figure {
-    /// Takes the values that `options` ask for and lays them out.
+    /// Takes the values of `document` that `options` ask for and lays them out.
     ///
     /// # Errors
-    /// [`FigureError`] where the document does not hold the metric, the range does not go up or
-    /// every column is hidden.
+    /// [`FigureError`] where the document has no such grid or does not hold the metric, the range
+    /// does not go up or every column is hidden.
     pub fn new(document: &Document, options: &FigureOptions) -> Result<Self, FigureError> {
-        Self::of(document, Values::of(document, options.metric)?, options)
+        let chosen = Chosen::of(document, options.grid).map_err(FieldError::from)?;
+        let field = chosen.field(document, options.metric).map_err(FieldError::from)?;
+        let columns = options.columns(n_base(document), &field);
+        Self::of(&Heading::of(document, &chosen), field, &columns, options)
     }
 
-    /// The same of `document`'s values less those of `less` in the cells that correspond; where there
-    /// is none, there is no value.
+    /// Lays out the `columns` of a field, whatever grid, metric and hidden positions the options
+    /// name.
     ///
     /// # Errors
-    /// As for [`Self::new`], and where the models differ in depth: their layers do not correspond.
-    pub fn difference(
-        document: &Document,
-        less: &Document,
+    /// [`FigureError`] where the range does not go up or there is no column.
+    pub fn of(
+        heading: &Heading,
+        field: Field,
+        columns: &[usize],
         options: &FigureOptions,
     ) -> Result<Self, FigureError> {
-        Self::of(document, Values::difference(document, less, options.metric)?, options)
-    }
-
-    fn of(
-        document: &Document,
-        values: Values,
-        options: &FigureOptions,
-    ) -> Result<Self, FigureError> {
-        let columns = options.columns(document);
         if columns.is_empty() {
-            return Err(FigureError::AllHidden(document.token_labels.len()));
+            return Err(FigureError::AllHidden(field.columns.len()));
         }
-        let shown = values.grid.of_columns(&columns);
-        let colours = ColourScale::new(options.preset, options.range, shown, values.centre)?;
-        let layout = Layout::new(document, options, columns, &values, colours.as_ref());
-        Ok(Self { grid: values.grid, colours, layout })
+        let shown = field.values.of_columns(columns);
+        let centre = field.quantity.centre;
+        let colours = ColourScale::new(options.preset, options.range, shown, centre)?;
+        let layout = Layout::new(heading, options, columns.to_vec(), &field, colours.as_ref());
+        Ok(Self { field, colours, layout })
     }
 
     /// Width and height in pixels.
@@ -181,9 +205,9 @@ impl Figure {
         &self.layout
     }
 
-    /// The values drawn, `[layer][column]`.
-    pub fn grid(&self) -> &Grid<f32> {
-        &self.grid
+    /// The values drawn.
+    pub fn field(&self) -> &Field {
+        &self.field
     }
 
     /// The colours of the values; `None` where there is no value.
@@ -218,9 +242,9 @@ impl Figure {
         // A vector image is often shown at a scale where edges are no whole pixels and their
         // smoothing lets the ground shine through; so each cell reaches one pixel under those
         // drawn after it.
-        for (layer, column, cell) in self.layout.cells() {
+        for (row, column, cell) in self.layout.cells() {
             let colour = match &self.colours {
-                Some(colours) => colours.colour(self.grid.get(layer, column)),
+                Some(colours) => colours.colour(self.field.values.get(row, column)),
                 None => MISSING,
             };
             let right = (cell.right + 1).min(plot.right);
@@ -236,8 +260,8 @@ impl Figure {
     /// The cells without a value, as few rectangles: runs along a row, joined downwards.
     fn missing(&self) -> Vec<PixelRect> {
         let mut runs: Vec<PixelRect> = Vec::new();
-        for (layer, column, cell) in self.layout.cells() {
-            if self.grid.get(layer, column).is_some() {
+        for (row, column, cell) in self.layout.cells() {
+            if self.field.values.get(row, column).is_some() {
                 continue;
             }
             match runs.last_mut() {
@@ -273,23 +297,20 @@ impl Figure {
     }
 }
 
-/// The range of colours in which all of these figures can be compared, and the lowest and highest
-/// value of their scales; `None` where none of them has one. Presets and ranges are those of the
-/// first.
+/// The range of colours in which all of these fields, of each the columns that are shown, can be
+/// compared, and the lowest and highest value of their scales; `None` where none of them has one.
 ///
-/// Of a diverging preset each figure keeps its own middle, and all reach as far from it.
+/// Of a diverging preset each keeps its own middle, and all reach as far from it.
 pub fn common_range<'a>(
-    figures: impl IntoIterator<Item = (&'a Document, FigureOptions)>,
+    fields: impl IntoIterator<Item = (&'a Field, Vec<usize>)>,
+    options: &FigureOptions,
 ) -> Option<(Range, (f32, f32))> {
-    let mut scales = Vec::new();
-    let mut set = Range::Auto;
-    for (document, options) in figures {
-        let figure = Figure::new(document, &options).ok();
-        if let Some(scale) = figure.and_then(|figure| figure.colours) {
-            set = if scales.is_empty() { options.range } else { set };
-            scales.push(scale);
-        }
-    }
+    let set = options.range;
+    let scales = fields.into_iter().filter_map(|(field, columns)| {
+        let shown = field.values.of_columns(&columns);
+        ColourScale::new(options.preset, set, shown, field.quantity.centre).ok().flatten()
+    });
+    let scales: Vec<_> = scales.collect();
     let ends = scales.iter().map(|scale| (scale.lo as f32, scale.hi as f32));
     let ends =
         ends.reduce(|(lo, hi), (other_lo, other_hi)| (lo.min(other_lo), hi.max(other_hi)))?;

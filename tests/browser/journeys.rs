@@ -6,14 +6,13 @@ use anyhow::Result;
 use browser_tests::{Browser, Site, example, examples, file_url, folder};
 use serde_json::json;
 use shared::document::Document;
-use shared::field::metric::Metric;
 use shared::wire::{numbers, permalink};
 use thirtyfour::prelude::*;
 
 /// What the page must say of a cell: the document's own token, place and logit difference.
 fn facts(document: &Document, layer: usize, column: usize) -> [String; 3] {
     [
-        numbers::value(Metric::LogitDiff, document.patching_results.get(layer, column)),
+        numbers::logit_diff(document.patching_results.get(layer, column)),
         document.token_labels[column].replace(' ', "·"),
         format!("layer {layer} · position {}", document.sentence_start + column),
     ]
@@ -306,7 +305,7 @@ async fn experiments_are_found_picked_and_compared() -> Result<()> {
     browser.press("Compare").await?;
     browser.expect(".pane:nth-child(3) h2", "Difference").await?;
     browser.point(&first, 15, 3).await?;
-    let value = |value: f32| numbers::value(Metric::LogitDiff, Some(value));
+    let value = |value: f32| numbers::logit_diff(Some(value));
     let at = |document: &Document| document.patching_results.get(15, 3).unwrap();
     browser.expect(".pane:nth-child(1) .pane-cell", &value(at(&first))).await?;
     browser.expect(".pane:nth-child(2) .pane-cell", &value(at(&second))).await?;

@@ -9,7 +9,6 @@ use anyhow::{Context, Result, ensure};
 use browser_tests::{Browser, Server, examples, folder};
 use serde_json::json;
 use shared::document::Document;
-use shared::field::metric::Metric;
 use shared::wire::numbers;
 use thirtyfour::prelude::*;
 
@@ -81,7 +80,7 @@ async fn send(
 async fn check(browser: &Browser, document: &Document, cell: (usize, usize)) -> Result<()> {
     browser.point(document, cell.0, cell.1).await?;
     let value = document.patching_results.get(cell.0, cell.1);
-    browser.expect(".tooltip", &numbers::value(Metric::LogitDiff, value)).await?;
+    browser.expect(".tooltip", &numbers::logit_diff(value)).await?;
     let place = format!("layer {} · position {}", cell.0, document.sentence_start + cell.1);
     browser.expect(".tooltip", &place).await?;
     Ok(())

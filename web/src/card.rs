@@ -3,7 +3,6 @@
 use leptos::html;
 use leptos::prelude::*;
 use shared::document::{site_name, title};
-use shared::field::metric::Metric;
 use shared::figure::colour::{MISSING, Preset, colour_at};
 use shared::wire::address::{Address, Page, Source};
 use shared::wire::gallery::{Entry, Thumb};
@@ -69,8 +68,8 @@ pub fn Card(
     };
     let ends = format!(
         "source {} · base {}",
-        numbers::value(Metric::LogitDiff, entry.source),
-        numbers::value(Metric::LogitDiff, entry.base)
+        numbers::logit_diff(entry.source),
+        numbers::logit_diff(entry.base)
     );
     view! {
         <li class="card entry">

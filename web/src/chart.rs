@@ -1,7 +1,6 @@
 //! A profile: one row or column of the grid as a line, with the baselines to hold it against.
 
 use leptos::prelude::*;
-use shared::field::metric::Metric;
 use shared::wire::numbers;
 
 const WIDTH: f64 = 320.0;
@@ -24,8 +23,8 @@ pub struct Profile {
     pub references: [Option<f32>; 2],
     /// The smallest and largest value of the whole grid, so that profiles can be compared.
     pub range: (f32, f32),
-    /// What the values are.
-    pub metric: Metric,
+    /// How many decimals are written.
+    pub decimals: usize,
 }
 
 /// The places of a profile's parts in the picture.
@@ -89,7 +88,7 @@ pub fn Chart(
         let value = move || {
             read(&|profile, places| {
                 let value = if y == TOP { places.hi } else { places.lo };
-                Some(numbers::value(profile.metric, Some(value as f32)))
+                Some(numbers::value(profile.decimals, Some(value as f32)))
             })
         };
         view! {
@@ -155,7 +154,7 @@ mod tests {
             ends: (String::new(), String::new()),
             references: [Some(2.0), None],
             range: (0.0, 1.0),
-            metric: Metric::LogitDiff,
+            decimals: 3,
         };
         let places = Places::of(&profile);
         assert_eq!(places.path(&profile.values), "M44.0 112.0L133.3 61.0M312.0 86.5");

@@ -6,40 +6,47 @@ use leptos::ev;
 use leptos::html;
 use leptos::prelude::*;
 use shared::document::Document;
+use shared::field::axis::{Axis, Coordinate, Mark, n_base};
 use shared::figure::{FigureOptions, text};
 use shared::specification::positions::Positions;
 use wasm_bindgen::JsCast;
 use web_sys::Node;
 
-use crate::strips::{Place, places};
-
 /// A menu of all columns.
 #[component]
 pub fn ColumnMenu(
+    /// The document whose positions are hidden.
     document: Arc<Document>,
+    /// Its columns: tokens.
+    axis: Axis,
     #[prop(into)] options: Signal<FigureOptions>,
     /// Called with the positions to hide.
     on_hide: impl Fn(Positions) + Copy + Send + Sync + 'static,
 ) -> impl IntoView {
-    let start = document.sentence_start;
-    let n_all = document.token_labels.len();
+    let (n_all, n_base) = (axis.len(), n_base(&document));
     let hidden = move || options.with(|options| options.hidden.clone());
-    let shown = document.clone();
-    let summary = move || match options.with(|options| options.columns(&shown).len()) {
-        n if n == n_all => format!("All {n_all} columns"),
-        n => format!("{n} of {n_all} columns"),
+    let positions: Vec<_> = axis.marks.iter().map(|mark| position(mark.key, n_base)).collect();
+    let known = positions.clone();
+    let summary = move || {
+        let hidden = hidden();
+        let is_hidden = |at: &&Option<usize>| at.is_some_and(|at| hidden.contains(at));
+        match known.iter().filter(is_hidden).count() {
+            0 => format!("All {n_all} columns"),
+            n => format!("{} of {n_all} columns", n_all - n),
+        }
     };
-    let choices = choices(&document).into_iter().map(|(name, hidden)| {
+    let choices = choices(&document, &axis).into_iter().map(|(name, hidden)| {
         view! { <button on:click=move |_| on_hide(hidden.clone())>{name}</button> }
     });
-    let boxes = document.token_labels.iter().enumerate().map(|(column, label)| {
-        let position = start.saturating_add(column);
+    let boxes = axis.marks.iter().zip(positions).filter_map(|(mark, position)| {
+        let position = position?;
+        let label = mark.text.clone();
         let changed = move |event: ev::Event| {
             let mut hidden = hidden();
             hidden.set(position, !event_target_checked(&event));
             on_hide(hidden);
         };
-        view! {
+        Some(view! {
             <label class="check">
                 <input
                     type="checkbox"
@@ -47,9 +54,9 @@ pub fn ColumnMenu(
                     on:change=changed
                 />
                 <span class="position">{position}</span>
-                <bdi class="tip-token">{text::token(label)}</bdi>
+                <bdi class="tip-token">{text::token(&label)}</bdi>
             </label>
-        }
+        })
     });
     let menu = NodeRef::<html::Details>::new();
     let close = move || {
@@ -87,23 +94,31 @@ pub fn ColumnMenu(
     }
 }
 
+/// The position of the base that a column is, where it is one.
+fn position(key: Coordinate, n_base: usize) -> Option<usize> {
+    match key.from_start(n_base) {
+        Coordinate::Position(at) => Some(at),
+        _ => None,
+    }
+}
+
 /// What can be chosen at once, as the positions that it hides.
-fn choices(document: &Document) -> Vec<(&'static str, Positions)> {
-    let start = document.sentence_start;
+fn choices(document: &Document, axis: &Axis) -> Vec<(&'static str, Positions)> {
     let mut choices = vec![("All", Positions::default())];
-    let swept: Vec<(usize, bool)> = places(document)
-        .into_iter()
-        .filter_map(|Place { column, differs, source, .. }| {
-            Some((column?, differs && source.is_some()))
-        })
-        .collect();
-    if let Some(first) = swept.iter().find(|(_, differs)| *differs).map(|(column, _)| *column) {
-        let hide = |keep: &dyn Fn(usize, bool) -> bool| {
-            let hidden = swept.iter().filter(|(column, differs)| !keep(*column, *differs));
-            hidden.map(|(column, _)| start.saturating_add(*column)).collect()
+    let differs = |mark: &Mark| mark.other.is_some() && !mark.is_same;
+    let hide = |keep: &dyn Fn(usize, &Mark) -> bool| {
+        let hidden = axis.marks.iter().enumerate().filter(|(at, mark)| !keep(*at, mark));
+        hidden.filter_map(|(_, mark)| position(mark.key, n_base(document))).collect()
+    };
+    if axis.len() > document.token_labels.len() {
+        let swept = |mark: &Mark| {
+            position(mark.key, n_base(document)).is_some_and(|at| at >= document.sentence_start)
         };
-        choices.push(("From the first difference", hide(&|column, _| column >= first)));
-        choices.push(("Differing tokens", hide(&|_, differs| differs)));
+        choices.push(("Swept", hide(&|_, mark| swept(mark))));
+    }
+    if let Some(first) = axis.marks.iter().position(differs) {
+        choices.push(("From the first difference", hide(&|at, _| at >= first)));
+        choices.push(("Differing tokens", hide(&|_, mark| differs(mark))));
     }
     choices
 }
@@ -124,7 +139,7 @@ mod tests {
                 {"id":3,"text":"c"},{"id":4,"text":"d"}]}"#;
         let mut document = Document::read(text.as_bytes()).unwrap().remove(0);
         let written = |document: &Document| {
-            let written = choices(document).into_iter();
+            let written = choices(document, &Axis::swept(document)).into_iter();
             written.map(|(_, hidden)| hidden.to_string()).collect::<Vec<_>>()
         };
         assert_eq!(written(&document), ["", "1", "1,3"]);

@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use leptos::prelude::*;
 use shared::document::Document;
+use shared::field::axis::{AxisKind, Prompt};
+use shared::field::chosen::Chosen;
 use shared::field::metric::Metric;
 use shared::figure::colour::{Preset, Range};
 use shared::figure::{FigureOptions, LabelStyle, Origin};
@@ -11,8 +13,13 @@ use shared::wire::numbers;
 use web_sys::HtmlInputElement;
 
 use crate::columns::ColumnMenu;
+use crate::grids::GridChoice;
 use crate::inputs::{check, choice};
 use crate::viewer::Viewer;
+
+/// What every result is asked for, whether it holds it or not.
+const USUAL: [Metric; 5] =
+    [Metric::LogitDiff, Metric::Recovery, Metric::PTrue, Metric::PFalse, Metric::Change];
 
 /// The controls above one heatmap or several.
 #[component]
@@ -28,19 +35,47 @@ pub fn Controls(
     let set = move |change: &dyn Fn(&mut FigureOptions)| {
         viewer.show(|view| change(&mut view.figure));
     };
-    let metrics: Vec<_> = Metric::ALL
-        .iter()
-        .map(|metric| {
+    let choice_of = Memo::new(move |_| options.with(|options| options.grid));
+    let own = documents.clone();
+    let grids = Memo::new(move |_| {
+        let choice = choice_of.get();
+        let grids = own.iter().map(|document| Chosen::of(document, choice).ok().map(Arc::new));
+        grids.collect::<Vec<_>>()
+    });
+    let measured = documents.clone();
+    let metrics = move || {
+        let grids = grids.get();
+        let both: Vec<_> = measured.iter().zip(&grids).collect();
+        let metric = |&metric: &Metric| {
             // What only some of them hold can be shown of these.
-            let n = documents.iter().filter(|document| metric.grid(document).is_ok()).count();
-            let note = match n {
-                0 => "None of the results holds this.".to_string(),
-                n if n == documents.len() => String::new(),
-                n => format!("{n} of the {} results hold this.", documents.len()),
+            let holds = |(document, grid): &&(&Arc<Document>, &Option<Arc<Chosen>>)| {
+                grid.as_ref().is_some_and(|grid| grid.holds(document, metric).is_ok())
             };
-            (*metric, metric_name(*metric, &documents), n > 0, note)
-        })
-        .collect();
+            let n = both.iter().filter(holds).count();
+            let note = match n {
+                0 if USUAL.contains(&metric) => "None of the results holds this.".to_string(),
+                0 => return None,
+                n if n == both.len() => String::new(),
+                n => format!("{n} of the {} results hold this.", both.len()),
+            };
+            Some((metric, metric_name(metric, &both), n > 0, note))
+        };
+        let buttons = Metric::ALL.iter().filter_map(metric);
+        let button = |(metric, name, is_there, note): (Metric, String, bool, String)| {
+            view! {
+                <button
+                    aria-pressed=move || (options.get().metric == metric).to_string()
+                    disabled=!is_there
+                    title=note
+                    on:click=move |_| set(&|o| {
+                        o.metric = metric;
+                        o.range = Range::Auto;
+                    })
+                >{name}</button>
+            }
+        };
+        buttons.map(button).collect_view()
+    };
     let is_set = move || options.get().range != Range::Auto;
     let toggle_range = move |_| {
         let range = match (is_set(), ends.get_untracked()) {
@@ -66,19 +101,8 @@ pub fn Controls(
     let transposed = Signal::derive(move || options.get().transpose);
     view! {
         <div class="controls" role="group" aria-label="How it is shown">
-            <div class="segments" role="group" aria-label="Metric">
-                {metrics.into_iter().map(|(metric, name, is_there, note)| view! {
-                    <button
-                        aria-pressed=move || (options.get().metric == metric).to_string()
-                        disabled=!is_there
-                        title=note
-                        on:click=move |_| set(&|o| {
-                            o.metric = metric;
-                            o.range = Range::Auto;
-                        })
-                    >{name}</button>
-                }).collect_view()}
-            </div>
+            <GridChoice documents=documents.clone() grids options />
+            <div class="segments" role="group" aria-label="Metric">{metrics}</div>
             {choice("Colours", Preset::ALL, move || options.get().preset, move |v| set(&|o| o.preset = v))}
             <div class="field">
                 <label>
@@ -92,11 +116,16 @@ pub fn Controls(
                         prop:value=move || shown(false) on:change=move |e| end(e, false) />
                 </span>
             </div>
-            {documents.first().cloned().map(|document| view! {
-                <ColumnMenu document options on_hide=move |hidden| set(&|o| {
-                    o.hidden = hidden.clone();
-                }) />
-            })}
+            {move || {
+                let document = documents.first()?.clone();
+                let grid = grids.get().into_iter().next()??;
+                let axis = grid.columns().clone();
+                (axis.kind == AxisKind::Token).then(|| view! {
+                    <ColumnMenu document axis options on_hide=move |hidden| set(&|o| {
+                        o.hidden = hidden.clone();
+                    }) />
+                })
+            }}
             {choice("Labels", LabelStyle::ALL, move || options.get().labels, move |v| set(&|o| o.labels = v))}
             {check("Layer 0 at the bottom", at_bottom, Callback::new(move |bottom| {
                 set(&|o| o.origin = if bottom { Origin::Bottom } else { Origin::Top });
@@ -106,22 +135,30 @@ pub fn Controls(
     }
 }
 
-fn metric_name(metric: Metric, documents: &[Arc<Document>]) -> String {
+type Both<'a> = (&'a Arc<Document>, &'a Option<Arc<Chosen>>);
+
+fn metric_name(metric: Metric, both: &[Both]) -> String {
     let name = match metric {
-        Metric::LogitDiff if documents.iter().all(|document| document.answers.is_none()) => {
+        Metric::LogitDiff if both.iter().all(|(document, _)| document.answers.is_none()) => {
             "Metric (unknown)"
         }
         Metric::LogitDiff => "Logit difference",
         Metric::Recovery => "Recovery",
         Metric::Change => "Change from base",
-        Metric::PTrue | Metric::PFalse => {
-            let mut titles = documents.iter().map(|document| metric.title(document));
+        metric => {
+            let mut titles = both.iter().map(|(document, grid)| {
+                let prompt = grid.as_ref().map_or(Prompt::Base, |grid| grid.prompt(document));
+                metric.title(document.answers.as_ref(), prompt)
+            });
             let first = titles.next().unwrap_or_default();
             // Other answers have other names.
             match (titles.all(|title| title == first), metric) {
                 (true, _) => return first,
                 (false, Metric::PTrue) => "P(answer for)",
-                (false, _) => "P(answer against)",
+                (false, Metric::PFalse) => "P(answer against)",
+                (false, Metric::RankTrue) => "Rank of the answer for",
+                (false, Metric::RankFalse) => "Rank of the answer against",
+                (false, _) => return first,
             }
         }
     };

@@ -1,15 +1,12 @@
 //! What is pointed at and held, in one map or in several at once.
 
-use std::sync::Arc;
-
 use leptos::prelude::*;
-use shared::document::Document;
-use shared::field::key::{Cell, Key};
+use shared::field::key::Key;
 
 use crate::viewer::Viewer;
 
 /// A cell that is pointed at and one that is held. Both are keys: every map looks them up in its own
-/// document, which may have no such cell, or be another one by now.
+/// field, which may have no such cell, or be another one by now.
 #[derive(Clone, Copy)]
 pub struct Cursor {
     hover: RwSignal<Option<Key>>,
@@ -18,17 +15,16 @@ pub struct Cursor {
 }
 
 impl Cursor {
-    /// A cursor whose pin stands in the address, as a position of `reference`.
-    pub fn new(reference: Signal<Option<Arc<Document>>>) -> Self {
+    /// A cursor whose pin stands in the address, with positions of a prompt of `n` tokens.
+    pub fn new(n: Signal<Option<usize>>) -> Self {
         let viewer = Viewer::get();
         let pin = Memo::new(move |_| {
             let pin = viewer.address.with(|address| address.view.pin)?;
-            reference.with(|document| Key::pinned(document.as_deref()?, pin))
+            Some(pin.pinned(n.get()?))
         });
         let on_pin = Callback::new(move |key: Option<Key>| {
-            let pin = reference
-                .with_untracked(|document| key.zip(document.as_deref()).map(|(k, d)| k.pin(d)));
-            viewer.amend(|address| address.view.pin = pin.flatten());
+            let pin = key.zip(n.get_untracked()).map(|(key, n)| key.pin(n));
+            viewer.amend(|address| address.view.pin = pin);
         });
         Self { hover: RwSignal::new(None), pin, on_pin }
     }
@@ -63,10 +59,5 @@ impl Cursor {
     /// What is pointed at, otherwise what is held.
     pub fn active(self) -> Option<Key> {
         self.hovered().or_else(|| self.held())
-    }
-
-    /// The cell of `document` that is pointed at, otherwise the one that is held.
-    pub fn active_in(self, document: &Document) -> Option<Cell> {
-        self.active()?.find(document)
     }
 }

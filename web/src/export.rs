@@ -3,6 +3,7 @@
 use plotters::backend::SVGBackend;
 use plotters::drawing::IntoDrawingArea;
 use shared::document::Document;
+use shared::field::cells::csv_of;
 use shared::figure::{Figure, FigureOptions, TextUnit};
 use wasm_bindgen::prelude::*;
 
@@ -32,16 +33,20 @@ impl Kind {
 /// Why there is no such file.
 pub fn save(document: &Document, options: &FigureOptions, kind: Kind) -> Result<(), String> {
     let id: String = document.id.chars().filter(char::is_ascii_alphanumeric).take(12).collect();
+    // A document holds all grids; everything else is of the one that is shown.
+    let id = match (kind, options.grid.grid) {
+        (Kind::Json, _) | (_, None) => id,
+        (_, Some(name)) => format!("{id}-{name}"),
+    };
     let figure = |scale| {
         let options = FigureOptions { scale: Some(scale), ..options.clone() };
         Figure::new(document, &options).map_err(|error| error.to_string())
     };
     match kind {
-        Kind::Csv => dom::download(
-            &format!("{id}.csv"),
-            "text/csv",
-            shared::field::cells::csv(document).as_bytes(),
-        ),
+        Kind::Csv => {
+            let csv = csv_of(document, options.grid.grid).map_err(|error| error.to_string())?;
+            dom::download(&format!("{id}.csv"), "text/csv", csv.as_bytes());
+        }
         Kind::Json => {
             dom::download(&format!("{id}.json"), "application/json", document.to_json().as_bytes())
         }

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use leptos::ev;
 use leptos::html;
 use leptos::prelude::*;
-use shared::document::Document;
 use shared::field::key::{Cell, Key};
 use shared::figure::FigureOptions;
 use wasm_bindgen::JsCast;
@@ -13,6 +12,7 @@ use web_sys::{HtmlElement, Node};
 
 use crate::cursor::Cursor;
 use crate::dom;
+use crate::picture::{Picture, Pictured};
 use crate::plot::{self, Plot};
 use crate::readout::Readout;
 use crate::steps::{self, Step};
@@ -27,13 +27,13 @@ type Rect = [f64; 4];
 pub fn Heatmap(
     /// What is shown; may be filled in while it is, or be replaced by another.
     #[prop(into)]
-    document: Signal<Arc<Document>>,
-    /// What is subtracted from it.
-    #[prop(optional)]
-    less: Option<Arc<Document>>,
+    picture: Signal<Pictured>,
     /// How it is shown.
     #[prop(into)]
     options: Signal<FigureOptions>,
+    /// What there is to say of a cell.
+    #[prop(into)]
+    read: Callback<Key, Option<Readout>>,
     /// What is pointed at and held.
     cursor: Cursor,
 ) -> impl IntoView {
@@ -68,13 +68,13 @@ pub fn Heatmap(
     on_cleanup(move || [resized, scrolled, pressed].into_iter().for_each(|l| l.remove()));
 
     let viewer = Viewer::get();
-    let drawn_less = less.clone();
     let plot: Memo<Option<Arc<Result<Plot, String>>>> = Memo::new_with_compare(
         move |_| {
             let width = width.get()?;
             let options = FigureOptions { theme: viewer.theme.get(), ..options.get() };
-            let less = drawn_less.as_deref();
-            Some(Arc::new(Plot::new(&document.get(), less, &options, width, ratio.get())))
+            let plot =
+                picture.get().and_then(|picture| Plot::new(&picture, &options, width, ratio.get()));
+            Some(Arc::new(plot))
         },
         |_, _| true,
     );
@@ -94,15 +94,17 @@ pub fn Heatmap(
         problem.set(result.err());
     });
 
-    // Keys become cells of this document, where it has them, and cells of it keys.
-    let cell_of = move |key: Option<Key>| document.with(|document| key?.find(document));
-    let key_of = move |cell: Cell| document.with_untracked(|document| Key::of(document, cell));
+    // Keys become cells of this field, where it has them, and cells of it keys.
+    let cell_of =
+        move |key: Option<Key>| picture.with(|picture| picture.as_ref().ok()?.field.find(key?));
+    let key_of =
+        move |cell: Cell| picture.with_untracked(|picture| picture.as_ref().ok()?.field.key(cell));
     let key_at = move |x: i32, y: i32| {
         let rect = canvas.get_untracked()?.get_bounding_client_rect();
         let (x, y) = (f64::from(x) - rect.left(), f64::from(y) - rect.top());
         let plot = plot.get_untracked()?;
-        let (layer, column) = plot.as_ref().as_ref().ok()?.cell_at(x, y)?;
-        key_of(Cell { layer, column })
+        let (row, column) = plot.as_ref().as_ref().ok()?.cell_at(x, y)?;
+        key_of(Cell { row, column })
     };
     let pointed = move |event: ev::PointerEvent| {
         if event.pointer_type() != "touch" {
@@ -125,14 +127,14 @@ pub fn Heatmap(
 
     // Everything above the canvas is placed by these; the canvas stays as it is.
     let area = move |cell: Option<Cell>| {
-        let Cell { layer, column } = cell?;
-        with_plot(&|plot| Some(plot.on_page(plot.figure.layout().cell(layer, column)?)))
+        let Cell { row, column } = cell?;
+        with_plot(&|plot| Some(plot.on_page(plot.figure.layout().cell(row, column)?)))
     };
     let hovered = Memo::new(move |_| cell_of(cursor.hovered()));
     let held = Memo::new(move |_| cell_of(cursor.held()));
     let active = Memo::new(move |_| cell_of(cursor.active()));
     let size = move || {
-        let size = with_plot(&|plot| Some([plot.size().0, plot.size().1, plot.crop, 0.0]));
+        let size = with_plot(&|plot| Some([plot.size().0, plot.size().1, 0.0, 0.0]));
         size.unwrap_or_default()
     };
     // Where a cell is in the window.
@@ -153,10 +155,10 @@ pub fn Heatmap(
             }
             (_, Some(step)) => {
                 let options = options.get_untracked();
-                let document = document.get_untracked();
-                let columns = options.columns(&document);
+                let Ok(picture) = picture.get_untracked() else { return };
+                let Picture { field, columns } = &*picture;
                 let (from, is_held) = untrack(|| (active.get(), held.get().is_some()));
-                let to = steps::step(from, step, document.num_layers, &columns, &options);
+                let to = steps::step(from, step, field.rows.len(), columns, &options);
                 let key = to.and_then(key_of);
                 cursor.point_at(key);
                 if is_held {
@@ -188,20 +190,14 @@ pub fn Heatmap(
         let ([x, _, w, _], [_, y, _, h]) = (area(active.get())?, whole()?);
         Some([x, y, w, h])
     };
-    let stage_style = move || {
-        let [width, height, crop, _] = size();
-        format!("width:{width}px;height:{}px", height - crop)
-    };
-    let canvas_style = move || {
-        let [width, height, crop, _] = size();
-        format!("width:{width}px;height:{height}px;margin-top:-{crop}px")
+    let sized = move || {
+        let [width, height, ..] = size();
+        format!("width:{width}px;height:{height}px")
     };
     let readout = Memo::new(move |_| {
-        let key = cursor.active()?;
-        match &less {
-            Some(less) => Readout::difference(&document.get(), less, options.get().metric, key),
-            None => Readout::of(&document.get(), key),
-        }
+        // Filled in, a cell has another value.
+        picture.track();
+        read.run(cursor.active()?)
     });
     let tip_style = move || {
         moved.track();
@@ -222,13 +218,12 @@ pub fn Heatmap(
     let tip_readout = Signal::derive(move || hovered.get().and_then(|_| readout.get()));
     let spoken = move || readout.get().map(|readout| readout.sentence());
     let label = move || {
-        document.with(|document| {
-            format!(
-                "Heatmap of {} layers by {} tokens. Arrow keys move, Enter pins, Escape clears.",
-                document.num_layers,
-                document.token_labels.len()
-            )
-        })
+        let size = picture.with(|picture| {
+            let field = &picture.as_ref().ok()?.field;
+            Some(format!(" of {} by {}", field.rows.count(), field.columns.count()))
+        });
+        let size = size.unwrap_or_default();
+        format!("Heatmap{size}. Arrow keys move, Enter pins, Escape clears.")
     };
     view! {
         <div class="heatmap" node_ref=outer>
@@ -241,7 +236,7 @@ pub fn Heatmap(
             >
                 <div
                     class="stage"
-                    style=stage_style
+                    style=sized
                     tabindex="0"
                     role="application"
                     aria-label=label
@@ -251,7 +246,7 @@ pub fn Heatmap(
                     on:click=clicked
                     on:keydown=key
                 >
-                    <canvas node_ref=canvas style=canvas_style></canvas>
+                    <canvas node_ref=canvas style=sized></canvas>
                     <div class="band" style=move || place(row())></div>
                     <div class="band" style=move || place(column())></div>
                     <div class="cell-pin" style=move || place(area(held.get()))></div>

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use leptos::prelude::*;
-use shared::document::{Baseline, Document};
+use shared::document::{Answers, Baseline, Document, Verification};
+use shared::field::axis::Prompt;
 use shared::field::metric::Metric;
 use shared::figure::text;
 use shared::specification::vocabulary::{Align, Direction, Site, UNKNOWN};
@@ -11,11 +12,16 @@ use shared::wire::numbers;
 
 use crate::readout::measured;
 use crate::source::sentence;
+use crate::words;
 
 /// The unpatched runs.
 #[component]
-pub fn Baselines(document: Arc<Document>) -> impl IntoView {
-    let baselines = document.baselines.clone()?;
+pub fn Baselines(
+    baselines: Option<shared::document::Baselines>,
+    answers: Option<Answers>,
+) -> impl IntoView {
+    let baselines = baselines?;
+    let title = |metric: Metric| metric.title(answers.as_ref(), Prompt::Base);
     // A column a run: answers and top tokens may be long, and the panel is narrow.
     let row = |name: String, value: &dyn Fn(&Baseline) -> AnyView| {
         view! {
@@ -26,7 +32,7 @@ pub fn Baselines(document: Arc<Document>) -> impl IntoView {
             </tr>
         }
     };
-    let difference = |run: &Baseline| numbers::value(Metric::LogitDiff, run.logit_diff).into_any();
+    let difference = |run: &Baseline| numbers::logit_diff(run.logit_diff).into_any();
     let top = |run: &Baseline| match &run.top_token {
         Some(top) => view! { <bdi class="tip-token">{text::token(&top.text)}</bdi> }.into_any(),
         None => numbers::NO_VALUE.into_any(),
@@ -42,11 +48,11 @@ pub fn Baselines(document: Arc<Document>) -> impl IntoView {
                         <th scope="col">"base"</th>
                     </tr></thead>
                     <tbody>
-                        {row(measured(&document).into(), &difference)}
-                        {row(Metric::PTrue.title(&document), &|run| {
+                        {row(measured(answers.as_ref()).into(), &difference)}
+                        {row(title(Metric::PTrue), &|run| {
                             numbers::probability(run.p_true).into_any()
                         })}
-                        {row(Metric::PFalse.title(&document), &|run| {
+                        {row(title(Metric::PFalse), &|run| {
                             numbers::probability(run.p_false).into_any()
                         })}
                         {row("Top token".into(), &top)}
@@ -71,6 +77,41 @@ pub fn Warnings(warnings: Vec<String>) -> impl IntoView {
     })
 }
 
+/// What was checked of the numbers while they were computed, in one line.
+#[component]
+pub fn Certificate(verification: Option<Verification>) -> impl IntoView {
+    let line = verification.and_then(|verification| certificate(&verification));
+    line.map(|line| view! { <p class="note certificate">{line}</p> })
+}
+
+/// The line; `None` where nothing was checked, or came out as no number, which is a warning.
+fn certificate(verification: &Verification) -> Option<String> {
+    let Verification { n_cells, max_abs_diff, self_patch, n_unreachable, unreachable_equal, alone } =
+        *verification;
+    let difference = max_abs_diff.filter(|_| n_cells > 0)?;
+    let nats = |value: f32| match value {
+        0.0 => "0 nats".to_string(),
+        value => format!("{value:.1e} nats").replace("e-", "e−"),
+    };
+    let mut line = format!(
+        "Verified: {} run again one by one, at most {} away",
+        words::count(n_cells, "cell", "cells"),
+        nats(difference)
+    );
+    if let Some(change) = self_patch {
+        line += &format!("; a run patched with itself changes by {}", nats(change));
+    }
+    if let (Some(n), Some(is_equal)) = (n_unreachable.filter(|n| *n > 0), unreachable_equal) {
+        let how = if is_equal { "equal" } else { "do not equal" };
+        let cells = words::count(n, "cell", "cells");
+        line += &format!("; {cells} that cannot matter {how} the unpatched run to the bit");
+    }
+    if let Some(difference) = alone {
+        line += &format!("; computed alone it differs by {}", nats(difference));
+    }
+    Some(line + ".")
+}
+
 /// What made the numbers.
 #[component]
 pub fn Provenance(document: Arc<Document>) -> impl IntoView {
@@ -87,15 +128,6 @@ pub fn Provenance(document: Arc<Document>) -> impl IntoView {
             ("Finished", p.finished_at.clone()),
         ]);
     }
-    if let Some(v) = &document.verification {
-        facts.push(match v.max_abs_diff {
-            Some(difference) => (
-                "Verified",
-                format!("{} cells, largest difference {difference:.1e} nats", v.n_cells),
-            ),
-            None => ("Not verified", format!("{} cells came out as NaN or infinity", v.n_cells)),
-        });
-    }
     facts.extend([
         ("Site", document.site.map_or(UNKNOWN, Site::name).to_string()),
         ("Alignment", document.align.map_or(UNKNOWN, Align::name).to_string()),
@@ -110,5 +142,42 @@ pub fn Provenance(document: Arc<Document>) -> impl IntoView {
                 {rows.map(|(name, value)| view! { <dt>{name}</dt><dd dir="auto">{value}</dd> }).collect_view()}
             </dl>
         </section>
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_certificate_says_what_was_checked_and_no_more() {
+        let checked = Verification {
+            n_cells: 6,
+            max_abs_diff: Some(3.21e-6),
+            self_patch: Some(0.0),
+            n_unreachable: Some(1),
+            unreachable_equal: Some(true),
+            alone: Some(1e-7),
+        };
+        let old = Verification { n_cells: 1, max_abs_diff: Some(0.5), ..Verification::default() };
+        let unequal = Verification { unreachable_equal: Some(false), ..checked.clone() };
+        let cases = [
+            (
+                checked,
+                Some(
+                    "Verified: 6 cells run again one by one, at most 3.2e−6 nats away; a run \
+                     patched with itself changes by 0 nats; 1 cell that cannot matter equal the \
+                     unpatched run to the bit; computed alone it differs by 1.0e−7 nats.",
+                ),
+            ),
+            (old, Some("Verified: 1 cell run again one by one, at most 5.0e-1 nats away.")),
+            (Verification { n_cells: 3, ..Verification::default() }, None),
+            (Verification::default(), None),
+        ];
+        for (verification, expected) in cases {
+            let line = certificate(&verification);
+            assert_eq!(line, expected.map(|line| line.replace("e-", "e−")));
+        }
+        assert!(certificate(&unequal).unwrap().contains("do not equal"));
     }
 }

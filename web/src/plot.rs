@@ -3,55 +3,45 @@
 use leptos::prelude::document;
 use plotters::drawing::IntoDrawingArea;
 use plotters_canvas::CanvasBackend;
-use shared::document::Document;
-use shared::figure::{Figure, FigureOptions, PixelRect, TextUnit};
+use shared::figure::{Figure, FigureOptions, Heading, PixelRect, TextUnit};
 use wasm_bindgen::JsCast;
 use web_sys::HtmlCanvasElement;
 
-/// The figure's own heading says what the page says already, so the page shows the figure from
-/// this far above the plot, in pixels at scale 1.
-const ABOVE_PLOT: f64 = 8.0;
+use crate::picture::Picture;
 
-/// A figure fit for a screen.
+/// A figure fit for a screen. What its heading would say the page says already.
 #[derive(Debug)]
 pub struct Plot {
     /// The figure, in device pixels.
     pub figure: Figure,
     /// Device pixels in a pixel of the page.
     pub ratio: f64,
-    /// Pixels of the page that are cut off on top.
-    pub crop: f64,
 }
 
 impl Plot {
-    /// The figure of a document, less another where there is one, as wide as `width` pixels of the page where that leaves it
-    /// between its usual size and half as large again.
+    /// The figure of a picture, as wide as `width` pixels of the page where that leaves it between its
+    /// usual size and half as large again.
     ///
     /// # Errors
     /// Why there is no such figure, for the reader.
     pub fn new(
-        document: &Document,
-        less: Option<&Document>,
+        picture: &Picture,
         options: &FigureOptions,
         width: f64,
         ratio: f64,
     ) -> Result<Self, String> {
         let at = |scale| {
             let options = FigureOptions { scale: Some(scale), ..options.clone() };
-            let figure = match less {
-                Some(less) => Figure::difference(document, less, &options),
-                None => Figure::new(document, &options),
-            };
-            figure.map_err(|error| error.to_string())
+            let Picture { field, columns } = picture;
+            Figure::of(&Heading::default(), field.clone(), columns, &options)
+                .map_err(|error| error.to_string())
         };
         let usual = f64::from(at(1.0)?.size().0);
         let zoom = (width / usual).clamp(1.0, 1.5);
-        let figure = at(zoom * ratio)?;
-        let top = f64::from(figure.layout().plot().top) / ratio;
-        Ok(Self { crop: (top - ABOVE_PLOT * zoom).max(0.0).floor(), figure, ratio })
+        Ok(Self { figure: at(zoom * ratio)?, ratio })
     }
 
-    /// Width and height in pixels of the page, heading included.
+    /// Width and height in pixels of the page.
     pub fn size(&self) -> (f64, f64) {
         let (width, height) = self.figure.size();
         (f64::from(width) / self.ratio, f64::from(height) / self.ratio)
@@ -65,12 +55,7 @@ impl Plot {
     /// Left, top, width and height of a rectangle in pixels of the page, as the canvas is shown.
     pub fn on_page(&self, rect: PixelRect) -> [f64; 4] {
         let px = |n: i32| f64::from(n) / self.ratio;
-        [
-            px(rect.left),
-            px(rect.top) - self.crop,
-            px(rect.right - rect.left),
-            px(rect.bottom - rect.top),
-        ]
+        [px(rect.left), px(rect.top), px(rect.right - rect.left), px(rect.bottom - rect.top)]
     }
 }
 

@@ -1,114 +1,148 @@
 //! What the page says of one cell.
 
-use shared::document::Document;
+use shared::document::{Answers, Document};
+use shared::field::Field;
+use shared::field::axis::{AxisKind, Coordinate, Mark};
+use shared::field::chosen::Chosen;
 use shared::field::key::{Cell, Key};
 use shared::field::metric::Metric;
 use shared::figure::text;
-use shared::statistics;
 use shared::wire::numbers;
+
+/// How many of the most probable tokens there is room for.
+const MAX_TOP: usize = 5;
 
 /// A cell in words and numbers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Readout {
-    /// The base's token, spaces and line breaks made visible.
-    pub token: String,
-    /// The source's token, where it is another.
-    pub source_token: Option<String>,
-    /// The base position.
-    pub position: usize,
-    /// The layer.
-    pub layer: usize,
+    /// What the column is: the token, spaces and line breaks made visible, or its name.
+    pub name: String,
+    /// The token whose activation is written, where it is another.
+    pub from: Option<String>,
+    /// Where it is: layer, head, position.
+    pub place: Vec<String>,
+    /// What else there is to say of the column.
+    pub note: Option<String>,
     /// Name and value of every number, as they are shown.
     pub values: Vec<(String, String)>,
 }
 
 impl Readout {
-    /// Reads the cell of a key; `None` where the document has none.
-    pub fn of(document: &Document, key: Key) -> Option<Self> {
-        let cell = key.find(document)?;
-        Self::with(document, cell, values(document, cell))
+    /// Reads the cell of a key; `None` where the grid has none.
+    pub fn of(document: &Document, chosen: &Chosen, key: Key) -> Option<Self> {
+        let cell = chosen.find(key)?;
+        let (row, column) = marks(chosen.rows(), chosen.columns(), cell)?;
+        let mut readout = Self::at(row, column, values(document, chosen, cell));
+        readout.from = column
+            .1
+            .other
+            .as_ref()
+            .filter(|_| !column.1.is_same && chosen.writes_other_run(document))
+            .map(|token| text::token(&token.text));
+        readout.place.extend(chosen.what(document));
+        if let Coordinate::Span(span) = key.column {
+            readout.note = chosen.text_of(document, span).map(|tokens| text::token(&tokens));
+        }
+        Some(readout)
     }
 
-    /// Reads the cells of a key in two documents, and the difference of a metric.
-    pub fn difference(
-        document: &Document,
-        less: &Document,
-        metric: Metric,
-        key: Key,
-    ) -> Option<Self> {
-        let [second, first] = [document, less].map(|document| {
-            let cell = key.find(document)?;
-            metric.grid(document).ok()?.get(cell.layer, cell.column)
-        });
-        let difference = second.zip(first).map(|(second, first)| second - first);
-        let values = [("First", first), ("Second", second), ("Difference", difference)];
-        let values = values.map(|(name, value)| (name.into(), numbers::value(metric, value)));
-        Self::with(document, key.find(document)?, values.to_vec())
+    /// Reads the cell of a key in a field of which no more is known.
+    pub fn of_field(field: &Field, key: Key) -> Option<Self> {
+        let cell = field.find(key)?;
+        let (row, column) = marks(&field.rows, &field.columns, cell)?;
+        let value = field.values.get(cell.row, cell.column);
+        let value = numbers::value(field.quantity.decimals, value);
+        Some(Self::at(row, column, vec![(field.quantity.title.clone(), value)]))
     }
 
-    fn with(document: &Document, cell: Cell, values: Vec<(String, String)>) -> Option<Self> {
-        let Cell { layer, column } = cell;
-        let position = document.sentence_start.saturating_add(column);
-        let differs = |token: &&shared::document::Token| {
-            document.base_tokens.get(position).is_none_or(|base| base.id != token.id)
+    /// Reads the cells of a key in two fields and their difference.
+    pub fn difference(second: &Field, first: &Field, key: Key) -> Option<Self> {
+        let values = [second, first].map(|field| field.get(key));
+        let difference = values[0].zip(values[1]).map(|(second, first)| second - first);
+        let values = [("First", values[1]), ("Second", values[0]), ("Difference", difference)];
+        let decimals = second.quantity.decimals;
+        let values = values.map(|(name, value)| (name.into(), numbers::value(decimals, value)));
+        Some(Self { values: values.into(), ..Self::of_field(second, key)? })
+    }
+
+    fn at(
+        (row_kind, row): (AxisKind, &Mark),
+        (kind, column): (AxisKind, &Mark),
+        values: Vec<(String, String)>,
+    ) -> Self {
+        let mut place = vec![format!("{} {}", row_kind.one(), row.text)];
+        let name = match kind {
+            AxisKind::Token => text::token(&column.text),
+            AxisKind::Head | AxisKind::KeyHead => format!("{} {}", kind.one(), column.text),
+            _ => column.text.clone(),
         };
-        Some(Self {
-            token: text::token(document.token_labels.get(column)?),
-            source_token: document
-                .source_token(column)
-                .filter(differs)
-                .map(|t| text::token(&t.text)),
-            position,
-            layer,
-            values,
-        })
+        place.extend(column.position.map(|position| format!("position {position}")));
+        Self { name, from: None, place, note: None, values }
     }
 
     /// The cell as a sentence, for those who listen.
     pub fn sentence(&self) -> String {
         let values: Vec<_> =
             self.values.iter().map(|(name, value)| format!("{name} {value}")).collect();
-        format!(
-            "Layer {}, position {}, token {}: {}",
-            self.layer,
-            self.position,
-            self.token,
-            values.join(", ")
-        )
+        format!("{}, {}: {}", self.place.join(", "), self.name, values.join(", "))
     }
+}
+
+type Named<'a> = (AxisKind, &'a Mark);
+
+fn marks<'a>(
+    rows: &'a shared::field::axis::Axis,
+    columns: &'a shared::field::axis::Axis,
+    cell: Cell,
+) -> Option<(Named<'a>, Named<'a>)> {
+    let row = (rows.kind, rows.marks.get(cell.row)?);
+    Some((row, (columns.kind, columns.marks.get(cell.column)?)))
 }
 
 /// What the grid's own numbers are called. Of a file that does not name the answers nobody knows.
-pub fn measured(document: &Document) -> &'static str {
-    if document.answers.is_some() { "Logit difference" } else { "Metric (unknown)" }
+pub fn measured(answers: Option<&Answers>) -> &'static str {
+    if answers.is_some() { "Logit difference" } else { "Metric (unknown)" }
 }
 
 /// The numbers of a cell.
-fn values(document: &Document, cell: Cell) -> Vec<(String, String)> {
-    let Cell { layer, column } = cell;
-    let logit_diff = document.patching_results.get(layer, column);
-    let baselines = document.baselines.as_ref();
-    let recovery = baselines
-        .and_then(|b| statistics::recovery(logit_diff, b.base.logit_diff, b.source.logit_diff));
-    let readout = document.readout.as_ref();
-    let top = readout.and_then(|r| r.top_token_labels.get(&r.top_token.get(layer, column)?));
-    let mut values = vec![
-        (measured(document).into(), numbers::value(Metric::LogitDiff, logit_diff)),
-        ("Recovery".into(), numbers::value(Metric::Recovery, recovery)),
-    ];
-    for (metric, grid) in
-        [(Metric::PTrue, readout.map(|r| &r.p_true)), (Metric::PFalse, readout.map(|r| &r.p_false))]
-    {
-        let value = grid.and_then(|grid| grid.get(layer, column));
-        values.push((metric.title(document), numbers::probability(value)));
+fn values(document: &Document, chosen: &Chosen, cell: Cell) -> Vec<(String, String)> {
+    let mut values = Vec::new();
+    for &metric in Metric::ALL {
+        // These stand there even where they are undefined; what a file cannot have does not.
+        let is_usual = match metric {
+            Metric::LogitDiff | Metric::PTrue | Metric::PFalse => true,
+            Metric::Recovery => !chosen.is_lens(),
+            Metric::Change | Metric::PTop => continue,
+            _ => false,
+        };
+        if is_usual || chosen.holds(document, metric).is_ok() {
+            let name = match metric {
+                Metric::LogitDiff => measured(document.answers.as_ref()).to_string(),
+                metric => metric.title(document.answers.as_ref(), chosen.prompt(document)),
+            };
+            let value = chosen.value(document, metric, cell);
+            values.push((name, numbers::value(metric.decimals(), value)));
+        }
     }
-    let top = top.map_or(numbers::NO_VALUE.to_string(), |top| text::token(top));
-    values.push(("Top token".into(), top));
+    let tops = chosen.top(document, cell);
+    if tops.is_empty() {
+        values.push(("Top token".into(), numbers::NO_VALUE.to_string()));
+    }
+    for (i, top) in tops.into_iter().take(MAX_TOP).enumerate() {
+        let name = if i == 0 { "Top token".to_string() } else { format!("{}.", i + 1) };
+        let mut token = document.token_text(top.id).map_or(numbers::NO_VALUE.into(), text::token);
+        if let Some(p) = top.p {
+            token = format!("{token}  {}", numbers::probability(Some(p)));
+        }
+        values.push((name, token));
+    }
     values
 }
 
 #[cfg(test)]
 mod tests {
+    use shared::field::chosen::Choice;
+
     use super::*;
 
     #[test]
@@ -121,19 +155,27 @@ mod tests {
             document
         };
         let (small, large) = (document(2, &["x"]), document(4, &["a", "b", "c"]));
-        let metric = Metric::LogitDiff;
+        let chosen = |document| Chosen::of(document, Choice::default()).unwrap();
+        let field = |document| chosen(document).field(document, Metric::LogitDiff).unwrap();
         let read = |key| {
-            let difference = Readout::difference(&large, &small, metric, key);
-            let back = Readout::difference(&small, &large, metric, key);
-            [Readout::of(&large, key), Readout::of(&small, key), difference, back]
-                .map(|readout| readout.map(|r| (r.token, r.values.last().unwrap().1.clone())))
+            let difference = Readout::difference(&field(&large), &field(&small), key);
+            let back = Readout::difference(&field(&small), &field(&large), key);
+            let [large, small] =
+                [&large, &small].map(|document| Readout::of(document, &chosen(document), key));
+            [large, small, difference, back]
+                .map(|readout| readout.map(|r| (r.name, r.values.last().unwrap().1.clone())))
         };
-        let last = read(Key { layer: 1, from_end: 1 });
+        let key = |layer, from_end| Key {
+            row: Coordinate::Layer(layer),
+            column: Coordinate::FromEnd(from_end),
+        };
+        let last = read(key(1, 1));
         let expected = [("c", "–"), ("x", "–"), ("c", "–"), ("x", "–")];
         assert_eq!(last, expected.map(|(a, b)| Some((a.to_string(), b.to_string()))));
-        let first = read(Key { layer: 3, from_end: 3 });
+        let first = read(key(3, 3));
         assert_eq!(first.map(|r| r.is_some()), [true, false, true, false]);
-        for key in [Key { layer: 4, from_end: 1 }, Key { layer: 0, from_end: usize::MAX }] {
+        let head = Key { row: Coordinate::Layer(0), column: Coordinate::Head(0) };
+        for key in [key(4, 1), key(0, usize::MAX), head] {
             assert_eq!(read(key), [None, None, None, None]);
         }
     }

@@ -32,17 +32,20 @@ impl Step {
 }
 
 /// The cell one step from `from` on the page; the first key shows the cell at the top left.
-/// `columns` are those shown, of `n_layers` layers. At the edge the cell stays. `None` where there
+/// `columns` are those shown, of `n_field_rows` rows. At the edge the cell stays. `None` where there
 /// is no cell.
 pub fn step(
     from: Option<Cell>,
     step: Step,
-    n_layers: usize,
+    n_field_rows: usize,
     columns: &[usize],
     options: &FigureOptions,
 ) -> Option<Cell> {
-    let (n_rows, n_cols) =
-        if options.transpose { (columns.len(), n_layers) } else { (n_layers, columns.len()) };
+    let (n_rows, n_cols) = if options.transpose {
+        (columns.len(), n_field_rows)
+    } else {
+        (n_field_rows, columns.len())
+    };
     if n_rows == 0 || n_cols == 0 {
         return None;
     }
@@ -51,10 +54,9 @@ pub fn step(
         Origin::Top => row,
         Origin::Bottom => n_rows - 1 - row,
     };
-    let at = from.filter(|cell| cell.layer < n_layers).and_then(|cell| {
+    let at = from.filter(|cell| cell.row < n_field_rows).and_then(|cell| {
         let column = columns.iter().position(|&c| c == cell.column)?;
-        let (row, col) =
-            if options.transpose { (column, cell.layer) } else { (cell.layer, column) };
+        let (row, col) = if options.transpose { (column, cell.row) } else { (cell.row, column) };
         Some((flip(row), col))
     });
     let (row, col) = match (at, step) {
@@ -67,8 +69,8 @@ pub fn step(
         (Some((row, _)), Step::End) => (row, n_cols - 1),
     };
     let row = flip(row);
-    let (layer, column) = if options.transpose { (col, row) } else { (row, col) };
-    Some(Cell { layer, column: *columns.get(column)? })
+    let (row, column) = if options.transpose { (col, row) } else { (row, col) };
+    Some(Cell { row, column: *columns.get(column)? })
 }
 
 #[cfg(test)]
@@ -82,7 +84,7 @@ mod tests {
         let turned = FigureOptions { transpose: true, ..plain.clone() };
         let both = FigureOptions { transpose: true, ..bottom.clone() };
         let columns = [0, 2, 3];
-        // (options, from (layer, column), step, to)
+        // (options, from (row, column), step, to)
         let cases = [
             (&plain, None, Step::Down, (0, 0)),
             (&bottom, None, Step::Down, (1, 0)),
@@ -102,10 +104,10 @@ mod tests {
             (&bottom, Some((7, 2)), Step::Up, (1, 0)),
             (&both, Some((7, 3)), Step::Up, (0, 3)),
         ];
-        for (options, from, key, (layer, column)) in cases {
-            let cell = |(layer, column)| Cell { layer, column };
+        for (options, from, key, (row, column)) in cases {
+            let cell = |(row, column)| Cell { row, column };
             let to = step(from.map(cell), key, 2, &columns, options);
-            assert_eq!(to, Some(cell((layer, column))), "{options:?} {from:?} {key:?}");
+            assert_eq!(to, Some(cell((row, column))), "{options:?} {from:?} {key:?}");
         }
         assert_eq!(step(None, Step::Up, 2, &[], &plain), None);
     }

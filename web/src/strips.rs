@@ -1,36 +1,59 @@
 //! Both prompts, token above token, as the model read them.
 
-use std::sync::Arc;
-
 use leptos::prelude::*;
 use shared::document::{Document, Token};
 use shared::figure::text;
 
 /// One place of the two prompts.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Place {
+struct Place {
     /// The source's token; `None` before the beginning of the shorter prompt.
     pub source: Option<String>,
     /// The base's token.
     pub base: Option<String>,
     /// Whether they are different tokens.
     pub differs: bool,
-    /// The column of the grid, where the place is swept.
-    pub column: Option<usize>,
+    /// How far it is from the end; 1 is the last.
+    pub from_end: usize,
+    /// Whether it is swept.
+    pub is_swept: bool,
 }
 
-/// The places of both prompts, which end together; where tokens are unknown, the grid's labels.
-pub fn places(document: &Document) -> Vec<Place> {
-    let (source, base) = (&document.source_tokens, &document.base_tokens);
-    let n_columns = document.token_labels.len();
+/// Both prompts of a pair.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Prompts {
+    /// The source's tokens; none where they are unknown.
+    pub source: Vec<Token>,
+    /// The base's.
+    pub base: Vec<Token>,
+    /// The tokens that are swept, with which both end.
+    pub swept: Vec<String>,
+}
+
+impl Prompts {
+    /// Those of a result.
+    pub fn of(document: &Document) -> Self {
+        Self {
+            source: document.source_tokens.clone(),
+            base: document.base_tokens.clone(),
+            swept: document.token_labels.clone(),
+        }
+    }
+}
+
+/// The places of both prompts, which end together; where tokens are unknown, those that are swept.
+fn places(prompts: &Prompts) -> Vec<Place> {
+    let Prompts { source, base, swept } = prompts;
+    let n_swept = swept.len();
     if base.is_empty() {
         let label = |(column, label): (usize, &String)| Place {
             source: None,
             base: Some(text::token(label)),
             differs: false,
-            column: Some(column),
+            from_end: n_swept - column,
+            is_swept: true,
         };
-        return document.token_labels.iter().enumerate().map(label).collect();
+        return swept.iter().enumerate().map(label).collect();
     }
     let from_end = |tokens: &[Token], n: usize| {
         tokens.len().checked_sub(n).and_then(|at| tokens.get(at)).cloned()
@@ -43,32 +66,31 @@ pub fn places(document: &Document) -> Vec<Place> {
                 differs: source.as_ref().map(|t| t.id) != base.as_ref().map(|t| t.id),
                 source: source.map(|t| text::token(&t.text)),
                 base: base.map(|t| text::token(&t.text)),
-                column: n_columns.checked_sub(n),
+                from_end: n,
+                is_swept: n <= n_swept,
             }
         })
         .collect()
 }
 
-/// The strips, with the column under the pointer marked.
+/// The strips, with what is under the pointer marked.
 #[component]
 pub fn Strips(
-    document: Arc<Document>,
-    /// The column to mark.
+    prompts: Prompts,
+    /// The places to mark, by how far they are from the end.
     #[prop(into)]
-    active: Signal<Option<usize>>,
+    active: Signal<Vec<usize>>,
 ) -> impl IntoView {
-    let places = places(&document);
-    let marked = Selector::new(move || active.get());
+    let places = places(&prompts);
     let has_source = places.iter().any(|place| place.source.is_some());
     let cells = places.into_iter().map(|place| {
-        let marked = marked.clone();
-        let column = place.column;
-        let is_marked = move || column.is_some() && marked.selected(&column);
+        let from_end = place.from_end;
+        let is_marked = move || active.with(|active| active.contains(&from_end));
         view! {
             <span
                 class="place"
                 class:differs=place.differs && has_source
-                class:swept=column.is_some()
+                class:swept=place.is_swept
                 class:marked=is_marked
             >
                 {has_source.then(|| view! {
@@ -105,12 +127,12 @@ mod tests {
             "num_layers":1,"patching_results":[[1.0]],
             "source_tokens":[{"id":1,"text":"x"},{"id":2,"text":" a"},{"id":3,"text":" c"}],
             "base_tokens":[{"id":2,"text":" a"},{"id":4,"text":" b"}]}"#;
-        let places = places(&Document::read(text.as_bytes()).unwrap()[0]);
+        let places = places(&Prompts::of(&Document::read(text.as_bytes()).unwrap()[0]));
         let differs: Vec<_> = places.iter().map(|place| place.differs).collect();
         assert_eq!(differs, [true, false, true]);
         assert_eq!(places[0].base, None);
         assert_eq!(places[2].source.as_deref(), Some("·c"));
-        assert_eq!(places[2].column, Some(0));
-        assert_eq!(places[1].column, None);
+        assert_eq!((places[2].from_end, places[2].is_swept), (1, true));
+        assert_eq!((places[1].from_end, places[1].is_swept), (2, false));
     }
 }

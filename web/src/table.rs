@@ -1,43 +1,46 @@
-//! The numbers of the heatmap as a table.
+//! The numbers of a map as a table.
 
 use std::sync::Arc;
 
 use leptos::prelude::*;
-use shared::document::Document;
-use shared::field::metric::Metric;
+use shared::field::axis::AxisKind;
 use shared::figure::text;
 use shared::wire::numbers;
 
-/// The values of some columns, a row per layer, as spreadsheets and programs read them.
+use crate::picture::Picture;
+
+/// The values of the columns that are shown, as spreadsheets and programs read them.
 #[component]
-pub fn Table(document: Arc<Document>, metric: Metric, columns: Vec<usize>) -> impl IntoView {
-    let grid = match metric.grid(&document) {
-        Ok(grid) => grid,
-        Err(error) => return view! { <p class="problem">{error.to_string()}</p> }.into_any(),
-    };
-    let start = document.sentence_start;
-    let heads = columns.iter().map(|&column| {
-        let label = document.token_labels.get(column).map(|label| text::token(label));
+pub fn Table(picture: Arc<Picture>) -> impl IntoView {
+    let Picture { field, columns } = &*picture;
+    let heads = columns.iter().filter_map(|column| field.columns.marks.get(*column)).map(|mark| {
+        let label = match field.columns.kind {
+            AxisKind::Token => text::token(&mark.text),
+            _ => mark.text.clone(),
+        };
         view! {
             <th scope="col">
                 <bdi>{label}</bdi>
-                <span class="position">{start.saturating_add(column)}</span>
+                {mark.position.map(|position| view! { <span class="position">{position}</span> })}
             </th>
         }
     });
-    let rows = (0..grid.n_rows()).map(|layer| {
-        let cells = columns.iter().map(|column| numbers::plain(metric, grid.get(layer, *column)));
-        let cells = cells.map(|value| view! { <td>{value}</td> });
-        view! { <tr><th scope="row">{layer}</th>{cells.collect_view()}</tr> }
+    let rows = field.rows.marks.iter().enumerate().map(|(row, mark)| {
+        let value = |column: &usize| {
+            numbers::plain(field.quantity.decimals, field.values.get(row, *column))
+        };
+        let cells = columns.iter().map(value).map(|value| view! { <td>{value}</td> });
+        view! { <tr><th scope="row">{mark.text.clone()}</th>{cells.collect_view()}</tr> }
     });
     view! {
         <div class="scroll" tabindex="0" role="region" aria-label="Table of values">
             <table class="numbers grid-table">
-                <caption>{metric.title(&document)}</caption>
-                <thead><tr><th scope="col">"Layer"</th>{heads.collect_view()}</tr></thead>
+                <caption>{field.quantity.title.clone()}</caption>
+                <thead><tr>
+                    <th scope="col">{field.rows.kind.title()}</th>{heads.collect_view()}
+                </tr></thead>
                 <tbody>{rows.collect_view()}</tbody>
             </table>
         </div>
     }
-    .into_any()
 }

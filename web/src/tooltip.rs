@@ -61,12 +61,13 @@ pub fn tooltip(readout: Readout) -> AnyView {
     });
     view! {
         <p class="tip-head">
-            <bdi class="tip-token">{readout.token}</bdi>
-            {readout.source_token.map(|token| view! {
+            <bdi class="tip-token">{readout.name}</bdi>
+            {readout.from.map(|token| view! {
                 <span class="tip-from">"from "<bdi class="tip-token source">{token}</bdi></span>
             })}
         </p>
-        <p class="tip-place">{format!("layer {} · position {}", readout.layer, readout.position)}</p>
+        {readout.note.map(|note| view! { <p class="tip-note"><bdi>{note}</bdi></p> })}
+        <p class="tip-place">{readout.place.join(" · ")}</p>
         <dl class="tip-values">{rows.collect_view()}</dl>
     }
     .into_any()

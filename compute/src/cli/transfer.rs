@@ -6,6 +6,8 @@ use std::str::FromStr;
 use anyhow::{Result, bail};
 use clap::Args;
 use shared::document::Document;
+use shared::field::axis::Coordinate;
+use shared::field::chosen::{Choice, GridName};
 use shared::field::metric::Metric;
 use shared::figure::colour::{Preset, Range};
 use shared::figure::{FigureOptions, LabelStyle, Origin, Theme};
@@ -42,7 +44,18 @@ pub struct ExportArgs {
     #[arg(long, value_name = "DIR", default_value = "results")]
     out: PathBuf,
 
-    /// What a figure shows: logit_diff, recovery, p_true, p_false, change.
+    /// Which grid a figure shows: a site and a direction, as in z.denoising, or lens.base or
+    /// lens.source. Default: the first.
+    #[arg(long, value_name = "GRID")]
+    grid: Option<GridName>,
+
+    /// Of a grid with three axes, where on the one that is not shown: h3 for head 3, l5 for layer 5,
+    /// or a position.
+    #[arg(long, value_name = "AT")]
+    at: Option<Coordinate>,
+
+    /// What a figure shows: logit_diff, recovery, p_true, p_false, change, kl_base, kl_source,
+    /// rank_true, rank_false, p_top.
     #[arg(long, default_value_t)]
     metric: Metric,
 
@@ -124,6 +137,7 @@ pub fn import(args: ImportArgs) -> Result<()> {
 /// A file that is no result, a figure of what it lacks, or a folder that cannot be written to.
 pub fn export(args: ExportArgs) -> Result<()> {
     let options = FigureOptions {
+        grid: Choice { grid: args.grid, at: args.at },
         metric: args.metric,
         preset: args.preset,
         range: args.range.map_or(Range::Auto, |ValueRange(lo, hi)| Range::Set(lo, hi)),

@@ -8,6 +8,8 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::Response;
 use serde::Deserialize;
 use shared::document::{Document, content_id};
+use shared::field::axis::Coordinate;
+use shared::field::chosen::{Choice, GridName};
 use shared::field::metric::Metric;
 use shared::figure::colour::{Preset, Range};
 use shared::figure::{FigureOptions, LabelStyle, Origin, Theme};
@@ -167,6 +169,11 @@ pub async fn standing(
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct FigureQuery {
+    /// Which grid: a site and a direction, as in `z.denoising`, or `lens.base` or `lens.source`; the
+    /// first by default.
+    grid: Option<String>,
+    /// Of a grid with three axes, where on the one that is not shown: `h3`, `l5`, or a position.
+    at: Option<String>,
     /// What a cell shows: `logit_diff` (default), `recovery`, `p_true`, `p_false` and others.
     metric: Option<String>,
     /// The colours: `notebook` (default), `rdbu`, `blues` and others.
@@ -207,9 +214,15 @@ impl FigureQuery {
         let unusable = |error: shared::specification::vocabulary::UnknownWord| {
             ApiError::unusable(error.to_string())
         };
+        let told = |error: &dyn std::fmt::Display| ApiError::unusable(error.to_string());
+        let grid =
+            self.grid.as_deref().map(str::parse::<GridName>).transpose().map_err(|e| told(&e))?;
+        let at =
+            self.at.as_deref().map(str::parse::<Coordinate>).transpose().map_err(|e| told(&e))?;
         let metric = self.metric.as_deref().map(str::parse::<Metric>);
         let preset = self.preset.as_deref().map(str::parse::<Preset>);
         Ok(FigureOptions {
+            grid: Choice { grid, at },
             metric: metric.transpose().map_err(unusable)?.unwrap_or_default(),
             preset: preset.transpose().map_err(unusable)?.unwrap_or_default(),
             range,

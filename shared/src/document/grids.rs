@@ -164,18 +164,7 @@ impl CellGrid {
 
     /// The places of the cells, in the order of the values.
     pub fn places(&self) -> Vec<Place> {
-        let mut places = vec![Place::default()];
-        for axis in &self.axes {
-            let along = |place: Place, key: usize| match axis {
-                AxisKeys::Layer(keys) => Place { layer: keys[key], ..place },
-                AxisKeys::Head(keys) => Place { head: Some(keys[key]), ..place },
-                AxisKeys::Position(keys) => Place { position: Some(keys[key]), ..place },
-                AxisKeys::Span(keys) => Place { span: Some(keys[key]), ..place },
-            };
-            let n = axis.len();
-            places = places.iter().flat_map(|&p| (0..n).map(move |key| along(p, key))).collect();
-        }
-        places
+        places(&self.axes)
     }
 
     /// How many cells lack a number that the others have.
@@ -193,10 +182,15 @@ impl CellGrid {
     /// The unpatched runs of this direction: the one that receives, then the one that supplies.
     pub fn ends<'a>(&self, document: &'a Document) -> Option<[&'a Baseline; 2]> {
         let baselines = document.baselines.as_ref()?;
-        match Some(self.direction) == document.direction {
+        match self.patches_base(document) {
             true => Some([&baselines.base, &baselines.source]),
             false => Some([&baselines.source, &baselines.base]),
         }
+    }
+
+    /// Whether the document's base is what receives; in the other direction its source does.
+    pub fn patches_base(&self, document: &Document) -> bool {
+        document.direction.is_none_or(|direction| direction == self.direction)
     }
 
     /// The share of the gap between the unpatched runs that each cell restores.
@@ -243,6 +237,11 @@ impl CellGrid {
 }
 
 impl LensGrid {
+    /// The places of the cells, in the order of the values.
+    pub fn places(&self) -> Vec<Place> {
+        places(&self.axes)
+    }
+
     /// Whether every list is as long as the axes say.
     pub(super) fn check(&self, n_layers: usize) -> Result<(), String> {
         let lists = [
@@ -262,6 +261,22 @@ impl LensGrid {
             *value = value.filter(|v| v.is_finite());
         }
     }
+}
+
+/// The places of the cells of these axes, in the order of the values.
+fn places(axes: &[AxisKeys]) -> Vec<Place> {
+    let mut places = vec![Place::default()];
+    for axis in axes {
+        let along = |place: Place, key: usize| match axis {
+            AxisKeys::Layer(keys) => Place { layer: keys[key], ..place },
+            AxisKeys::Head(keys) => Place { head: Some(keys[key]), ..place },
+            AxisKeys::Position(keys) => Place { position: Some(keys[key]), ..place },
+            AxisKeys::Span(keys) => Place { span: Some(keys[key]), ..place },
+        };
+        let n = axis.len();
+        places = places.iter().flat_map(|&p| (0..n).map(move |key| along(p, key))).collect();
+    }
+    places
 }
 
 /// How many cells these axes have.

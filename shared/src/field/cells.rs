@@ -2,7 +2,9 @@
 
 use std::borrow::Cow;
 
-use crate::document::{CellGrid, Document, Place};
+use crate::document::{CellGrid, Document, LensGrid, Place, TopToken};
+use crate::field::axis::Prompt;
+use crate::field::chosen::{Choice, ChoiceError, Chosen, GridName, Lists};
 use crate::field::metric::Metric;
 
 /// The columns of [`csv()`].
@@ -36,22 +38,28 @@ pub const COLUMNS: [&str; 18] = [
 /// as many digits as it takes to read the same `f32` back. What is missing or undefined is empty.
 /// Nothing is escaped beyond CSV's quotes: a token `=1+1` stays `=1+1`.
 pub fn csv(document: &Document) -> String {
-    let mut columns = COLUMNS;
-    if document.answers.is_none() {
-        columns[8] = "metric_unknown";
-    }
-    let mut csv = columns.join(",") + "\n";
-    let mut write = |cells: [Cow<str>; COLUMNS.len()]| {
-        csv += &cells.join(",");
-        csv.push('\n');
-    };
+    let mut table = Table::new(document);
     if document.grids.is_empty() {
-        flat(document, &mut write);
+        table.flat();
     }
-    for grid in &document.grids {
-        long(document, grid, &mut write);
+    document.grids.iter().for_each(|grid| table.grid(grid));
+    table.text
+}
+
+/// The same of one grid, of three axes all. `site` is `lens` for the logit lens, and `direction` then
+/// says of which run; its `position` and `token` are that run's.
+///
+/// # Errors
+/// [`ChoiceError`] where the document has no such grid.
+pub fn csv_of(document: &Document, name: Option<GridName>) -> Result<String, ChoiceError> {
+    let chosen = Chosen::of(document, Choice { grid: name, at: None })?;
+    let mut table = Table::new(document);
+    match chosen.lists(document) {
+        Lists::Flat(_) => table.flat(),
+        Lists::Grid(grid) => table.grid(grid),
+        Lists::Lens(lens) => table.lens(lens, chosen.prompt(document)),
     }
-    csv
+    Ok(table.text)
 }
 
 /// About how many bytes [`csv()`] makes at most, and those of the longest token in it. A token's text
@@ -71,68 +79,147 @@ pub fn csv_size(document: &Document) -> (usize, usize) {
     (n_cells.saturating_mul(labels + said + 200), labels.max(said))
 }
 
-/// The rows of one grid.
-fn long(document: &Document, grid: &CellGrid, write: &mut impl FnMut([Cow<str>; COLUMNS.len()])) {
-    let recovery = grid.recovery(document);
-    let is_base = Some(grid.direction) == document.direction;
-    let tokens = if is_base { &document.base_tokens } else { &document.source_tokens };
-    let value =
-        |list: &Option<Vec<Option<f32>>>, cell: usize| number(list.as_ref().and_then(|l| l[cell]));
-    for (cell, Place { layer, head, position, span }) in grid.places().into_iter().enumerate() {
-        let token = position.and_then(|position| tokens.get(position));
-        let tops = grid.top.as_ref().and_then(|tops| tops[cell].as_ref());
-        let top = tops.and_then(|tops| tops.first());
-        write([
-            grid.site.name().into(),
-            grid.direction.name().into(),
+/// A table that grows.
+struct Table<'a> {
+    document: &'a Document,
+    text: String,
+}
+
+/// What a row says beside its place.
+#[derive(Default)]
+struct Values<'a> {
+    logit_diff: Option<f32>,
+    recovery: Option<f32>,
+    p_true: Option<f32>,
+    p_false: Option<f32>,
+    kl_base: Option<f32>,
+    kl_source: Option<f32>,
+    rank_true: Option<f32>,
+    rank_false: Option<f32>,
+    top_token: Option<&'a str>,
+    p_top: Option<f32>,
+}
+
+impl<'a> Table<'a> {
+    fn new(document: &'a Document) -> Self {
+        let mut columns = COLUMNS;
+        if document.answers.is_none() {
+            columns[8] = "metric_unknown";
+        }
+        Self { document, text: columns.join(",") + "\n" }
+    }
+
+    fn row(
+        &mut self,
+        [site, direction]: [&str; 2],
+        place: Place,
+        token: [Cow<str>; 2],
+        values: Values,
+    ) {
+        let Place { layer, head, position, span } = place;
+        let [token, token_id] = token;
+        let cells: [Cow<str>; COLUMNS.len()] = [
+            site.into(),
+            direction.into(),
             count(Some(layer)),
             count(head),
             count(position),
             span.map_or("", |span| span.name()).into(),
-            quoted(token.map_or("", |token| &token.text)),
-            count(token.map(|token| token.id)),
-            number(grid.logit_diff[cell]),
-            number(recovery[cell]),
-            value(&grid.p_true, cell),
-            value(&grid.p_false, cell),
-            value(&grid.kl_base, cell),
-            value(&grid.kl_source, cell),
-            value(&grid.rank_true, cell),
-            value(&grid.rank_false, cell),
-            quoted(top.and_then(|top| document.token_text(top.id)).unwrap_or_default()),
-            number(top.and_then(|top| top.p)),
-        ]);
+            token,
+            token_id,
+            number(values.logit_diff),
+            number(values.recovery),
+            number(values.p_true),
+            number(values.p_false),
+            number(values.kl_base),
+            number(values.kl_source),
+            number(values.rank_true),
+            number(values.rank_false),
+            quoted(values.top_token.unwrap_or_default()),
+            number(values.p_top),
+        ];
+        self.text += &cells.join(",");
+        self.text.push('\n');
     }
-}
 
-/// The rows of a document that has one grid and no more than the notebook's axes.
-fn flat(document: &Document, write: &mut impl FnMut([Cow<str>; COLUMNS.len()])) {
-    let recovery = Metric::Recovery.grid(document).ok();
-    let readout = document.readout.as_ref();
-    for layer in 0..document.num_layers {
-        for (column, label) in document.token_labels.iter().enumerate() {
-            let position = document.sentence_start.saturating_add(column);
-            let top = readout.and_then(|readout| readout.top_token.get(layer, column));
-            write([
-                document.site.map_or("", |site| site.name()).into(),
-                document.direction.map_or("", |direction| direction.name()).into(),
-                count(Some(layer)),
-                "".into(),
-                count(Some(position)),
-                "".into(),
-                quoted(label),
-                count(document.base_tokens.get(position).map(|token| token.id)),
-                number(document.patching_results.get(layer, column)),
-                number(recovery.as_ref().and_then(|r| r.get(layer, column))),
-                number(readout.and_then(|r| r.p_true.get(layer, column))),
-                number(readout.and_then(|r| r.p_false.get(layer, column))),
-                "".into(),
-                "".into(),
-                "".into(),
-                "".into(),
-                quoted(top.and_then(|id| document.token_text(id)).unwrap_or_default()),
-                "".into(),
-            ]);
+    /// The token at a place.
+    fn token(&self, prompt: Prompt, place: Place) -> [Cow<'a, str>; 2] {
+        let token = place.position.and_then(|at| prompt.tokens(self.document).get(at));
+        [quoted(token.map_or("", |token| &token.text)), count(token.map(|token| token.id))]
+    }
+
+    fn top(&self, tops: &[TopToken]) -> (Option<&'a str>, Option<f32>) {
+        let first = tops.first();
+        (first.and_then(|top| self.document.token_text(top.id)), first.and_then(|top| top.p))
+    }
+
+    /// The rows of one grid.
+    fn grid(&mut self, grid: &CellGrid) {
+        let recovery = grid.recovery(self.document);
+        let prompt = if grid.patches_base(self.document) { Prompt::Base } else { Prompt::Source };
+        let names = [grid.site.name(), grid.direction.name()];
+        for (cell, place) in grid.places().into_iter().enumerate() {
+            let of = |list: &Option<Vec<Option<f32>>>| list.as_ref().and_then(|list| list[cell]);
+            let tops = grid.top.as_ref().and_then(|tops| tops[cell].as_deref());
+            let (top_token, p_top) = self.top(tops.unwrap_or_default());
+            let values = Values {
+                logit_diff: grid.logit_diff[cell],
+                recovery: recovery[cell],
+                p_true: of(&grid.p_true),
+                p_false: of(&grid.p_false),
+                kl_base: of(&grid.kl_base),
+                kl_source: of(&grid.kl_source),
+                rank_true: of(&grid.rank_true),
+                rank_false: of(&grid.rank_false),
+                top_token,
+                p_top,
+            };
+            self.row(names, place, self.token(prompt, place), values);
+        }
+    }
+
+    /// The rows of the logit lens of a run.
+    fn lens(&mut self, lens: &LensGrid, prompt: Prompt) {
+        for (cell, place) in lens.places().into_iter().enumerate() {
+            let (top_token, p_top) = self.top(lens.top[cell].as_deref().unwrap_or_default());
+            let values = Values {
+                logit_diff: lens.logit_diff[cell],
+                p_true: lens.p_true[cell],
+                p_false: lens.p_false[cell],
+                top_token,
+                p_top,
+                ..Values::default()
+            };
+            self.row(["lens", prompt.name()], place, self.token(prompt, place), values);
+        }
+    }
+
+    /// The rows of a document that has one grid and no more than the notebook's axes.
+    fn flat(&mut self) {
+        let document = self.document;
+        let chosen = Chosen::of(document, Choice::default()).ok();
+        let recovery = chosen.and_then(|chosen| chosen.values(document, Metric::Recovery).ok());
+        let readout = document.readout.as_ref();
+        let names = [
+            document.site.map_or("", |site| site.name()),
+            document.direction.map_or("", |direction| direction.name()),
+        ];
+        for layer in 0..document.num_layers {
+            for (column, label) in document.token_labels.iter().enumerate() {
+                let position = document.sentence_start.saturating_add(column);
+                let top = readout.and_then(|readout| readout.top_token.get(layer, column));
+                let id = document.base_tokens.get(position).map(|token| token.id);
+                let values = Values {
+                    logit_diff: document.patching_results.get(layer, column),
+                    recovery: recovery.as_ref().and_then(|r| r.get(layer, column)),
+                    p_true: readout.and_then(|r| r.p_true.get(layer, column)),
+                    p_false: readout.and_then(|r| r.p_false.get(layer, column)),
+                    top_token: top.and_then(|id| document.token_text(id)),
+                    ..Values::default()
+                };
+                let place = Place { layer, position: Some(position), ..Place::default() };
+                self.row(names, place, [quoted(label), count(id)], values);
+            }
         }
     }
 }
@@ -160,7 +247,7 @@ fn count(value: Option<impl ToString>) -> Cow<'static, str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::document::{AxisKeys, TopToken};
+    use crate::document::AxisKeys;
     use crate::fixture::{answers, baselines, document, ramp, readout, with_tokens};
     use crate::specification::vocabulary::{Direction, Site, Span, Written};
 

@@ -5,7 +5,8 @@ use super::axis::ticks;
 use super::layout::{EM, SMALL_EM};
 use super::text::{printable, shorten, token, width, wrap};
 use super::theme::Palette;
-use crate::document::{Document, Grid};
+use crate::field::Field;
+use crate::field::axis::Axis;
 use crate::figure::colour::{ColourScale, Rgb};
 
 /// The longest label in pixels at scale 1.
@@ -23,6 +24,25 @@ pub(super) struct Labels {
 }
 
 impl Labels {
+    /// The labels of some of an axis.
+    pub fn of(axis: &Axis, shown: &[usize], style: LabelStyle, palette: &Palette) -> Self {
+        let texts = shown.iter().filter_map(|at| axis.marks.get(*at)).map(|mark| {
+            let Some(position) = mark.position else {
+                return (shorten(&mark.text, SMALL_EM, MAX_LABEL), palette.ink);
+            };
+            let index = match style {
+                LabelStyle::Token => String::new(),
+                LabelStyle::TokenIndex => format!(" ({position})"),
+            };
+            let room = MAX_LABEL - width(&index, SMALL_EM);
+            let text = shorten(&token(&mark.text), SMALL_EM, room) + &index;
+            (text, if mark.is_same { palette.same } else { palette.ink })
+        });
+        let texts = texts.collect();
+        let are_numbers = axis.kind.is_numbered();
+        Self { title: axis.kind.title(), texts, em: SMALL_EM, are_numbers, step: 1 }
+    }
+
     pub fn shown(&self) -> impl Iterator<Item = (usize, &(String, Rgb))> {
         self.texts.iter().enumerate().step_by(self.step)
     }
@@ -54,53 +74,14 @@ impl Bar {
     }
 }
 
-pub(super) fn layer_labels(n_layers: usize, palette: &Palette) -> Labels {
-    let texts = (0..n_layers).map(|layer| (layer.to_string(), palette.ink)).collect();
-    Labels { title: "Layer", texts, em: SMALL_EM, are_numbers: true, step: 1 }
-}
-
-pub(super) fn token_labels(
-    document: &Document,
-    columns: &[usize],
-    style: LabelStyle,
-    palette: &Palette,
-) -> Labels {
-    let texts = columns.iter().map(|&column| {
-        let text = document.token_labels.get(column).map_or("", String::as_str);
-        let index = match style {
-            LabelStyle::Token => String::new(),
-            LabelStyle::TokenIndex => {
-                format!(" ({})", document.sentence_start.saturating_add(column))
-            }
-        };
-        let text = shorten(&token(text), SMALL_EM, MAX_LABEL - width(&index, SMALL_EM)) + &index;
-        (text, if reads_the_same(document, column) { palette.same } else { palette.ink })
-    });
-    Labels { title: "Token", texts: texts.collect(), em: SMALL_EM, are_numbers: false, step: 1 }
-}
-
-/// Whether source and base are known to have the same token in a column, so that only the context
-/// differs.
-fn reads_the_same(document: &Document, column: usize) -> bool {
-    let position = document.sentence_start.saturating_add(column);
-    match (document.source_token(column), document.base_tokens.get(position)) {
-        (Some(source), Some(base)) => source.id == base.id,
-        _ => false,
-    }
-}
-
 /// What a reader of the picture alone must be told; empty where there is nothing.
-pub(super) fn note(
-    document: &Document,
-    columns: &[usize],
-    grid: &Grid<f32>,
-    colours: Option<&ColourScale>,
-) -> String {
+pub(super) fn note(field: &Field, columns: &[usize], colours: Option<&ColourScale>) -> String {
     let mut notes = Vec::new();
-    if columns.iter().any(|column| reads_the_same(document, *column)) {
+    let mut marks = columns.iter().filter_map(|column| field.columns.marks.get(*column));
+    if marks.any(|mark| mark.is_same) {
         notes.push("Grey tokens are the same in source and base.".to_string());
     }
-    let values = || grid.of_columns(columns);
+    let values = || field.values.of_columns(columns);
     if values().any(|value| value.is_none()) {
         notes.push("Hatched cells have no value.".into());
     }
@@ -108,9 +89,10 @@ pub(super) fn note(
     if values().flatten().any(beyond) {
         notes.push("Values beyond the colour bar take the colour of its end.".into());
     }
-    let n_all = document.token_labels.len();
+    let n_all = field.columns.len();
     if columns.len() < n_all {
-        notes.push(format!("{} of {n_all} tokens are hidden.", n_all - columns.len()));
+        let n = n_all - columns.len();
+        notes.push(format!("{n} of {n_all} {} are hidden.", field.columns.kind.many()));
     }
     notes.join(" ")
 }

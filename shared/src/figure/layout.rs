@@ -4,12 +4,11 @@
 //! and rounded, so cells meet without a gap and a figure at scale 2 is the double of scale 1.
 
 use super::axis::{cell_extent, label_step};
-use super::labels::{Bar, Labels, layer_labels, note, token_labels};
+use super::labels::{Bar, Labels, note};
 use super::text::{printable, sentence, wrap};
 use super::theme::Palette;
-use super::values::Values;
-use super::{FigureOptions, Origin};
-use crate::document::{Document, title};
+use super::{FigureOptions, Heading, Origin};
+use crate::field::Field;
 use crate::figure::colour::{ColourScale, Rgb};
 
 /// The em of the title, of labels, and of small print.
@@ -94,7 +93,7 @@ pub struct Layout {
     /// Width and height at scale 1.
     full: (f64, f64),
     pub(super) palette: Palette,
-    /// The document's columns that are shown.
+    /// The field's columns that are shown.
     columns: Vec<usize>,
     n_rows: usize,
     n_cols: usize,
@@ -103,20 +102,24 @@ pub struct Layout {
 }
 
 impl Layout {
-    /// Lays out the figure of `columns` of `values`, which belong to `document`.
+    /// Lays out the figure of the `columns` of a field.
     pub(super) fn new(
-        document: &Document,
+        heading: &Heading,
         options: &FigureOptions,
         columns: Vec<usize>,
-        values: &Values,
+        field: &Field,
         colours: Option<&ColourScale>,
     ) -> Self {
         let palette = options.theme.palette();
-        let layers = layer_labels(document.num_layers, &palette);
-        let tokens = token_labels(document, &columns, options.labels, &palette);
-        let note = note(document, &columns, &values.grid, colours);
-        let (mut rows, mut cols) =
-            if options.transpose { (tokens, layers) } else { (layers, tokens) };
+        let all: Vec<_> = (0..field.rows.len()).collect();
+        let along_rows = Labels::of(&field.rows, &all, options.labels, &palette);
+        let along_columns = Labels::of(&field.columns, &columns, options.labels, &palette);
+        let note = note(field, &columns, colours);
+        let (mut rows, mut cols) = if options.transpose {
+            (along_columns, along_rows)
+        } else {
+            (along_rows, along_columns)
+        };
         let (n_rows, n_cols) = (rows.texts.len(), cols.texts.len());
         let cell_height = cell_extent(n_rows, 14.0, 48.0, 260.0, MAX_PLOT_HEIGHT)
             .max((MIN_PLOT_HEIGHT / n_rows as f64).ceil());
@@ -129,7 +132,8 @@ impl Layout {
 
         // Widths, from left to right.
         let row_labels = EM * LEADING + PAD + rows.widest() + PAD + TICK;
-        let bar = colours.map(|colours| Bar::new(&values.title, colours, plot_height));
+        let bar = colours
+            .map(|colours| Bar::new(&field.quantity.title_with_unit(), colours, plot_height));
         let group = row_labels + plot_width + bar.as_ref().map_or(0.0, bar_width);
         let content = group.max(MIN_WIDTH).ceil();
         let left = MARGIN + ((content - group) / 2.0).floor();
@@ -148,7 +152,7 @@ impl Layout {
             first_row_on_top: options.origin == Origin::Top,
             transpose: options.transpose,
         };
-        let bottom = layout.header(document, content);
+        let bottom = layout.header(heading, content);
         layout.plot.x = (left + row_labels).round();
         layout.plot.y = (bottom + GAP).round();
         layout.row_axis(&rows, cell_height, left);
@@ -169,25 +173,25 @@ impl Layout {
         (self.px(self.full.0) as u32, self.px(self.full.1) as u32)
     }
 
-    /// Every cell as (layer, column, pixels), in reading order on the page. Neighbours share their
+    /// Every cell as (row, column, pixels), in reading order on the page. Neighbours share their
     /// edges, so nothing shows between them.
     pub fn cells(&self) -> impl Iterator<Item = (usize, usize, PixelRect)> + '_ {
         let all = (0..self.n_rows).flat_map(|row| (0..self.n_cols).map(move |col| (row, col)));
         all.map(|(row, col)| {
-            let (layer, column) = self.shown_at(row, col);
-            (layer, column, self.pixels_at(row, col))
+            let (own, column) = self.shown_at(row, col);
+            (own, column, self.pixels_at(row, col))
         })
     }
 
     /// The pixels of one cell; `None` where its column is hidden or there is no such cell.
-    pub fn cell(&self, layer: usize, column: usize) -> Option<PixelRect> {
+    pub fn cell(&self, row: usize, column: usize) -> Option<PixelRect> {
         let shown = self.columns.binary_search(&column).ok()?;
-        let (row, col) = if self.transpose { (shown, layer) } else { (layer, shown) };
+        let (row, col) = if self.transpose { (shown, row) } else { (row, shown) };
         let row = if self.first_row_on_top { row } else { self.n_rows.checked_sub(row + 1)? };
         (row < self.n_rows && col < self.n_cols).then(|| self.pixels_at(row, col))
     }
 
-    /// The (layer, column) of the cell at a point of the drawing area, in pixels; `None` beside
+    /// The field's (row, column) of the cell at a point of the drawing area, in pixels; `None` beside
     /// the grid.
     pub fn cell_at(&self, x: f64, y: f64) -> Option<(usize, usize)> {
         let index = |at: f64, start: f64, extent: f64, n: usize| {
@@ -199,7 +203,7 @@ impl Layout {
         Some(self.shown_at(row, col))
     }
 
-    /// The (layer, column) shown in a row from the top and a column from the left.
+    /// The field's (row, column) shown in a row from the top and a column from the left.
     fn shown_at(&self, row: usize, col: usize) -> (usize, usize) {
         let row = if self.first_row_on_top { row } else { self.n_rows - 1 - row };
         if self.transpose { (col, self.columns[row]) } else { (row, self.columns[col]) }
@@ -249,19 +253,16 @@ impl Layout {
     }
 
     /// Title and what was run, to the given width. Returns where they end.
-    fn header(&mut self, document: &Document, width: f64) -> f64 {
-        let mut what = vec![document.model.clone(), document.site_name().to_string()];
-        if let Some(provenance) = &document.provenance {
-            what.push(provenance.dtype.clone());
+    fn header(&mut self, heading: &Heading, width: f64) -> f64 {
+        if heading.title.is_empty() {
+            return MARGIN - GAP;
         }
-        what.retain(|part| !part.is_empty());
         let Palette { ink, quiet, .. } = self.palette;
-        let parts = [
-            (sentence(title(&document.entity)), TITLE_EM, ink),
-            (printable(&what.join(" · ")), EM, quiet),
-            (sentence(&format!("Source: {}", document.source_sentence)), SMALL_EM, quiet),
-            (sentence(&format!("Base: {}", document.base_sentence)), SMALL_EM, quiet),
+        let mut parts = vec![
+            (sentence(&heading.title), TITLE_EM, ink),
+            (printable(&heading.facts.join(" · ")), EM, quiet),
         ];
+        parts.extend(heading.lines.iter().map(|line| (sentence(line), SMALL_EM, quiet)));
         // The capitals of the title begin at the margin.
         let mut baseline = MARGIN + TITLE_EM * (CAP_HEIGHT - LEADING);
         for (i, (text, em, colour)) in parts.into_iter().enumerate() {

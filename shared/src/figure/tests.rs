@@ -7,9 +7,10 @@ use plotters::drawing::IntoDrawingArea;
 
 use super::layout::{Anchor, Text};
 use super::*;
-use crate::document::{Answer, Answers};
+use crate::document::{Answer, Answers, AxisKeys, CellGrid};
+use crate::field::axis::Coordinate;
 use crate::fixture::{answers, baselines, document, ramp, readout, with_tokens};
-use crate::specification::vocabulary::Site;
+use crate::specification::vocabulary::{Direction, Site, Span, Written};
 
 fn svg(document: &Document, options: &FigureOptions) -> String {
     let mut svg = String::new();
@@ -18,6 +19,10 @@ fn svg(document: &Document, options: &FigureOptions) -> String {
     figure.draw(&root, TextUnit::LineHeight).unwrap();
     drop(root);
     svg
+}
+
+fn field(document: &Document) -> Field {
+    Field::of(document, Choice::default(), Metric::LogitDiff).unwrap()
 }
 
 fn attribute<'a>(tag: &'a str, name: &str) -> &'a str {
@@ -181,31 +186,6 @@ fn themes_change_the_ground_and_no_data() {
 }
 
 #[test]
-fn differences_are_subtracted_where_the_grids_match() {
-    let options = FigureOptions { preset: Preset::RdBu, ..FigureOptions::default() };
-    let first = document(&[&[Some(1.0), Some(2.0), None]]);
-    let second = document(&[&[Some(3.0), None, Some(1.0)]]);
-    let figure = Figure::difference(&second, &first, &options).unwrap();
-    assert_eq!(figure.grid(), &Grid::from(vec![vec![Some(2.0), None, None]]));
-    let colours = figure.colours().unwrap();
-    assert_eq!((colours.lo, colours.hi), (-2.0, 2.0));
-    // Of unequal lengths the ends correspond.
-    let longer = document(&[&[Some(9.0), Some(9.0), Some(5.0), Some(6.0), Some(7.0)]]);
-    for (a, b, expected) in [
-        (&longer, &first, vec![None, None, Some(4.0), Some(4.0), None]),
-        (&first, &longer, vec![Some(-4.0), Some(-4.0), None]),
-    ] {
-        let figure = Figure::difference(a, b, &options).unwrap();
-        assert_eq!(figure.grid(), &Grid::from(vec![expected]));
-    }
-    let error = Figure::difference(&ramp(2, 3), &first, &options).unwrap_err().to_string();
-    assert_eq!(error, "the grids do not match: 2 layers and 1");
-    let recovery = FigureOptions { metric: Metric::Recovery, ..options.clone() };
-    let error = Figure::difference(&second, &first, &recovery).unwrap_err().to_string();
-    assert!(error.starts_with("the result has no baselines"), "{error}");
-}
-
-#[test]
 fn figures_are_compared_in_one_range_and_a_diverging_one_keeps_its_middle() {
     let [mut first, mut second] =
         [&[Some(1.0), Some(2.0)], &[Some(-3.0), Some(9.0)]].map(|row| document(&[row]));
@@ -213,7 +193,8 @@ fn figures_are_compared_in_one_range_and_a_diverging_one_keeps_its_middle() {
     second.baselines = Some(baselines(5.0, 4.0));
     let range = |preset, range| {
         let options = FigureOptions { preset, range, ..FigureOptions::default() };
-        common_range([&first, &second].map(|document| (document, options.clone())))
+        let fields = [&first, &second].map(field);
+        common_range(fields.iter().map(|field| (field, vec![0, 1])), &options)
     };
     let cases = [
         (Preset::Blues, Range::Auto, Range::Set(-3.0, 9.0), (-3.0, 9.0)),
@@ -235,8 +216,59 @@ fn figures_are_compared_in_one_range_and_a_diverging_one_keeps_its_middle() {
         assert_eq!(colours.colour(Some(base)).to_string(), "#f7f7f7");
         assert_eq!((colours.lo, colours.hi), (base as f64 - 7.0, base as f64 + 7.0));
     }
-    let empty = document(&[&[None]]);
-    assert_eq!(common_range([(&empty, FigureOptions::default())]), None);
+    let empty = field(&document(&[&[None]]));
+    assert_eq!(common_range([(&empty, vec![0])], &FigureOptions::default()), None);
+}
+
+#[test]
+fn heads_and_sets_of_positions_have_axes_of_their_own() {
+    let mut document = ramp(2, 3);
+    let grid = |site, axes: Vec<AxisKeys>| {
+        let n = axes.iter().map(AxisKeys::len).product();
+        CellGrid {
+            site,
+            direction: Direction::Noising,
+            window: 3,
+            write: Written::Zero,
+            axes,
+            logit_diff: (0..n).map(|i| Some(i as f32)).collect(),
+            p_true: None,
+            p_false: None,
+            kl_base: None,
+            kl_source: None,
+            rank_true: None,
+            rank_false: None,
+            top: None,
+        }
+    };
+    let layers = || AxisKeys::Layer(vec![0, 1]);
+    let (heads, spans) = (AxisKeys::Head(vec![0, 1, 2]), vec![Span::Entity, Span::Sentence]);
+    document.grids = vec![
+        grid(Site::Key, vec![layers(), heads.clone(), AxisKeys::Position(vec![3, 4])]),
+        grid(Site::Z, vec![layers(), heads]),
+        grid(Site::AttnOut, vec![layers(), AxisKeys::Span(spans)]),
+    ];
+    let cases: [(&str, Option<Coordinate>, &[&str]); 4] = [
+        ("z.noising", None, &["Head", "tiny · z · noising · 3 layers at a time · zeros written"]),
+        ("attn_out.noising", None, &["Positions", "sentence", "entity"]),
+        ("k.noising", Some(Coordinate::Head(2)), &["Token", "t1", "key head 2"]),
+        ("k.noising", Some(Coordinate::Position(4)), &["Key head", "position 4"]),
+    ];
+    for (name, at, expected) in cases {
+        let options = FigureOptions {
+            grid: Choice { grid: Some(name.parse().unwrap()), at },
+            // Nothing is hidden where there are no tokens.
+            hidden: "3".parse().unwrap(),
+            ..FigureOptions::default()
+        };
+        let svg = svg(&document, &options);
+        for text in expected.iter().chain(&["Layer"]) {
+            let is_there =
+                svg.lines().any(|line| line == *text || line.ends_with(&format!("· {text}")));
+            assert!(is_there, "{text} in {name}: {svg}");
+        }
+        assert_eq!(svg.contains("1 of 2 tokens are hidden."), at == Some(Coordinate::Head(2)));
+    }
 }
 
 #[test]

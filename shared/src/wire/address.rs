@@ -24,7 +24,8 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_perc
 use serde::{Deserialize, Serialize};
 
 use crate::document::is_id;
-use crate::field::key::Pin;
+use crate::field::axis::Coordinate;
+use crate::field::key::Key;
 use crate::figure::FigureOptions;
 use crate::figure::colour::Range;
 use crate::specification::vocabulary::{UnknownWord, named};
@@ -116,8 +117,8 @@ pub struct Filter {
 pub struct View {
     /// The figure; its scale and theme are the page's business and not in the address.
     pub figure: FigureOptions,
-    /// The cell that is held.
-    pub pin: Option<Pin>,
+    /// The cell that is held, with positions of the base as they are counted there.
+    pub pin: Option<Key>,
     /// Whether the numbers are shown as a table too.
     pub table: bool,
 }
@@ -263,6 +264,8 @@ impl View {
         for (key, value) in form_urlencoded::parse(query.as_bytes()) {
             let figure = &mut view.figure;
             match &*key {
+                "grid" => figure.grid.grid = value.parse().ok(),
+                "at" => figure.grid.at = value.parse().ok(),
                 "metric" => read(&mut figure.metric, &value),
                 "colours" => read(&mut figure.preset, &value),
                 "range" => {
@@ -281,8 +284,13 @@ impl View {
                 "labels" => read(&mut figure.labels, &value),
                 "hide" => figure.hidden = value.parse().unwrap_or_default(),
                 "pin" => {
-                    view.pin = value.split_once(',').and_then(|(layer, position)| {
-                        Some(Pin { layer: layer.parse().ok()?, position: position.parse().ok()? })
+                    view.pin = value.split_once(',').and_then(|(row, column)| {
+                        // A number alone is a layer among rows.
+                        let row = match row.parse().ok()? {
+                            Coordinate::Position(layer) => Coordinate::Layer(layer),
+                            row => row,
+                        };
+                        Some(Key { row, column: column.parse().ok()? })
                     })
                 }
                 "table" => view.table = value == "1",
@@ -294,13 +302,28 @@ impl View {
 
     fn write(&self, query: &mut Serializer<'_, String>) {
         let plain = FigureOptions::default();
-        let FigureOptions { metric, preset, range, origin, transpose, labels, ref hidden, .. } =
-            self.figure;
+        let FigureOptions {
+            grid,
+            metric,
+            preset,
+            range,
+            origin,
+            transpose,
+            labels,
+            ref hidden,
+            ..
+        } = self.figure;
         let mut say = |key: &str, value: &str, is_default: bool| {
             if !is_default {
                 query.append_pair(key, value);
             }
         };
+        if let Some(name) = grid.grid {
+            say("grid", &name.to_string(), false);
+        }
+        if let Some(at) = grid.at {
+            say("at", &at.to_string(), false);
+        }
         say("metric", metric.name(), metric == plain.metric);
         say("colours", preset.name(), preset == plain.preset);
         if let Range::Set(lo, hi) = range {
@@ -310,8 +333,12 @@ impl View {
         say("transpose", "1", !transpose);
         say("labels", labels.name(), labels == plain.labels);
         say("hide", &hidden.to_string(), hidden.is_empty());
-        if let Some(Pin { layer, position }) = self.pin {
-            say("pin", &format!("{layer},{position}"), false);
+        if let Some(Key { row, column }) = self.pin {
+            let row = match row {
+                Coordinate::Layer(layer) => layer.to_string(),
+                row => row.to_string(),
+            };
+            say("pin", &format!("{row},{column}"), false);
         }
         say("table", "1", !self.table);
     }
@@ -405,7 +432,10 @@ mod tests {
                             hidden: "3-5,9".parse().unwrap(),
                             ..FigureOptions::default()
                         },
-                        pin: Some(Pin { layer: 4, position: 26 }),
+                        pin: Some(Key {
+                            row: Coordinate::Layer(4),
+                            column: Coordinate::Position(26),
+                        }),
                         table: true,
                     },
                 },

@@ -6,6 +6,9 @@ use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 
 use crate::document::Document;
+use crate::field::Field;
+use crate::field::chosen::Choice;
+use crate::field::metric::Metric;
 use crate::specification::vocabulary::Site;
 use crate::statistics;
 use crate::wire::address::{Filter, Sort};
@@ -172,11 +175,12 @@ impl Thumb {
     /// The most rows.
     pub const MAX_HEIGHT: usize = 24;
 
-    /// The picture of a document's logit differences. Where cells outnumber pixels, a pixel is
-    /// the mean of its cells.
+    /// The picture of the logit differences of a document's first grid. Where cells outnumber pixels,
+    /// a pixel is the mean of its cells.
     pub fn of(document: &Document) -> Self {
-        let grid = &document.patching_results;
-        let (n_layers, n_columns) = (document.num_layers, document.token_labels.len());
+        let first = Field::of(document, Choice::default(), Metric::LogitDiff);
+        let grid = &first.map_or_else(|_| document.patching_results.clone(), |field| field.values);
+        let (n_layers, n_columns) = (grid.n_rows(), grid.rows().next().map_or(0, <[_]>::len));
         let (width, height) = (n_columns.min(Self::MAX_WIDTH), n_layers.min(Self::MAX_HEIGHT));
         let part = |i: usize, n: usize, of: usize| i * of / n..(i + 1) * of / n;
         let mean = |x: usize, y: usize| {

@@ -6,8 +6,11 @@ use std::collections::BTreeSet;
 use serde_json::Map;
 
 use crate::document::{Document, Grid, SCHEMA};
+use crate::field::axis::{Axis, AxisKind, Prompt};
+use crate::field::metric::Metric;
+use crate::field::{Field, Quantity, Reference};
 use crate::wire::event::{Event, Live};
-use crate::wire::job::{Job, PairPreview};
+use crate::wire::job::Job;
 
 /// Brings the picture of the running sweep up to date with an event.
 pub fn apply(live: &mut Option<Live>, event: &Event) {
@@ -54,45 +57,32 @@ fn of<'a>(live: &'a mut Option<Live>, job: &str, index: usize) -> Option<&'a mut
 
 impl Live {
     /// The result as far as it is: columns that are not finished have no values.
-    pub fn document(&self) -> Document {
-        let mut document = Document {
-            id: self.experiment.clone(),
-            model: self.model.clone(),
-            entity: self.entity.clone(),
-            sentence_start: self.sentence_start,
-            site: self.site,
-            answers: self.answers.clone(),
-            ..Document::blank(self.n_layers, self.token_labels.clone())
-        };
+    pub fn field(&self) -> Field {
+        let mut values = Grid::blank(self.n_layers, self.token_labels.len());
         for column in &self.columns {
             let Some(at) = column.position.checked_sub(self.sentence_start) else { continue };
             for (layer, value) in column.logit_diff.iter().enumerate() {
-                document.patching_results.set(layer, at, *value);
+                values.set(layer, at, *value);
             }
         }
-        document
-    }
-}
-
-impl PairPreview {
-    /// The result as far as it is known before the sweep: everything but the grid.
-    pub fn document(&self, model: &str) -> Document {
-        let swept = self.base_tokens.get(self.sentence_start..).unwrap_or_default();
-        let labels = swept.iter().map(|token| token.text.clone()).collect();
-        Document {
-            id: self.experiment.clone(),
-            model: model.to_string(),
-            entity: self.entity.clone(),
-            source_prompt: self.source_prompt.clone(),
-            base_prompt: self.base_prompt.clone(),
-            sentence_start: self.sentence_start,
-            source_tokens: self.source_tokens.clone(),
-            base_tokens: self.base_tokens.clone(),
-            source_padding: self.source_padding,
-            base_padding: self.base_padding,
-            answers: Some(self.answers.clone()),
-            baselines: self.baselines.clone(),
-            ..Document::blank(self.n_layers, labels)
+        let (source, base) = self.baselines.map_or((None, None), |b| (b.source, b.base));
+        let references = [("source", source), ("base", base)];
+        let metric = Metric::LogitDiff;
+        let answers = self.answers.as_ref();
+        Field {
+            rows: Axis::numbered(AxisKind::Layer, 0..self.n_layers),
+            columns: Axis::labelled(self.sentence_start, &self.token_labels),
+            values,
+            quantity: Quantity {
+                title: metric.title(answers, Prompt::Base),
+                unit: metric.unit(answers),
+                centre: base.unwrap_or(0.0),
+                decimals: metric.decimals(),
+                references: references
+                    .into_iter()
+                    .filter_map(|(name, value)| Some(Reference { name, value: value? }))
+                    .collect(),
+            },
         }
     }
 }
@@ -206,7 +196,6 @@ impl Board {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::field::metric::Metric;
     use crate::fixture::answers;
     use crate::specification::settings::Settings;
     use crate::specification::vocabulary::Site;
@@ -276,12 +265,12 @@ mod tests {
         let now = board.live.clone().unwrap();
         assert_eq!((now.share, now.left_secs), (0.5, Some(2.0)));
         assert_eq!(now.baselines.unwrap().source, Some(1.0));
-        let document = now.document();
-        document.check().unwrap();
-        assert_eq!(document.site_name(), "mlp_out");
-        assert_eq!(Metric::LogitDiff.title(&document), "log P(yes) − log P(no)");
-        let grid = vec![vec![None, None, Some(1.0)], vec![None; 3]];
-        assert_eq!(document.patching_results, Grid::from(grid));
+        let field = now.field();
+        assert_eq!(field.quantity.title_with_unit(), "log P(yes) − log P(no) (nats)");
+        assert_eq!(field.quantity.references, [Reference { name: "source", value: 1.0 }]);
+        let values = vec![vec![None, None, Some(1.0)], vec![None; 3]];
+        assert_eq!(field.values, Grid::from(values));
+        assert_eq!(field.columns.marks[2].position, Some(7));
         // The same picture by way of a snapshot.
         let mut late = Board::default();
         late.apply(&Event::Snapshot { jobs: vec![], live: Some(now) });

@@ -1,34 +1,28 @@
 //! Numbers as the viewer writes them: so many decimals, more where a small value would be lost in
 //! them, and in texts a minus sign that is one.
 
-use crate::field::metric::Metric;
-
 /// Decimals of a probability.
 pub const PROBABILITY_DECIMALS: u32 = 4;
 
-/// Decimals of everything else.
+/// Decimals of a logit difference.
 const DECIMALS: usize = 3;
 
 /// What stands where there is no value.
 pub const NO_VALUE: &str = "–";
 
-/// A value of `metric`: three decimals, for probabilities four, and at least two digits that are
-/// not leading zeros.
-pub fn value(metric: Metric, value: Option<f32>) -> String {
-    signed(plain(metric, value))
+/// A value with so many decimals, and at least two digits that are not leading zeros.
+pub fn value(n_decimals: usize, value: Option<f32>) -> String {
+    signed(plain(n_decimals, value))
+}
+
+/// A logit difference.
+pub fn logit_diff(value: Option<f32>) -> String {
+    signed(plain(DECIMALS, value))
 }
 
 /// A probability.
 pub fn probability(value: Option<f32>) -> String {
-    signed(decimals(value, PROBABILITY_DECIMALS as usize))
-}
-
-/// A value of `metric` for tables, with the hyphen that spreadsheets and programs read.
-pub fn plain(metric: Metric, value: Option<f32>) -> String {
-    match metric {
-        Metric::PTrue | Metric::PFalse => decimals(value, PROBABILITY_DECIMALS as usize),
-        Metric::LogitDiff | Metric::Change | Metric::Recovery => decimals(value, DECIMALS),
-    }
+    signed(plain(PROBABILITY_DECIMALS as usize, value))
 }
 
 /// The end of a range, to be typed over: four digits.
@@ -48,7 +42,8 @@ fn signed(text: String) -> String {
     }
 }
 
-fn decimals(value: Option<f32>, n: usize) -> String {
+/// A value for tables, with the hyphen that spreadsheets and programs read.
+pub fn plain(n: usize, value: Option<f32>) -> String {
     let Some(value) = value.filter(|v| v.is_finite()) else { return NO_VALUE.to_string() };
     // Also minus zero.
     if value == 0.0 {
@@ -72,27 +67,29 @@ mod tests {
     #[test]
     fn numbers_have_decimals_enough_and_a_minus_sign() {
         let cases = [
-            (Metric::LogitDiff, Some(-0.62194), "−0.622"),
-            (Metric::LogitDiff, Some(-0.0), "0.000"),
-            (Metric::LogitDiff, Some(-0.012), "−0.012"),
-            (Metric::Change, Some(-0.0004), "−0.00040"),
-            (Metric::Change, Some(3.21e-9), "3.2e−9"),
-            (Metric::PTrue, Some(2e-5), "0.000020"),
-            (Metric::LogitDiff, Some(12345.678), "12345.678"),
-            (Metric::Recovery, Some(1.2), "1.200"),
-            (Metric::PTrue, Some(0.01481), "0.0148"),
-            (Metric::PFalse, None, "–"),
-            (Metric::Change, Some(f32::NAN), "–"),
+            (3, Some(-0.62194), "−0.622"),
+            (3, Some(-0.0), "0.000"),
+            (3, Some(-0.012), "−0.012"),
+            (3, Some(-0.0004), "−0.00040"),
+            (3, Some(3.21e-9), "3.2e−9"),
+            (4, Some(2e-5), "0.000020"),
+            (3, Some(12345.678), "12345.678"),
+            (3, Some(1.2), "1.200"),
+            (4, Some(0.01481), "0.0148"),
+            (0, Some(12.0), "12"),
+            (0, Some(0.0), "0"),
+            (4, None, "–"),
+            (3, Some(f32::NAN), "–"),
         ];
-        for (metric, number, expected) in cases {
-            assert_eq!(value(metric, number), expected);
+        for (n_decimals, number, expected) in cases {
+            assert_eq!(value(n_decimals, number), expected);
         }
     }
 
     #[test]
     fn tables_and_fields_hold_what_programs_read() {
-        assert_eq!(plain(Metric::Change, Some(-3.21e-9)), "-3.2e-9");
-        assert_eq!(plain(Metric::LogitDiff, Some(-0.62194)), "-0.622");
+        assert_eq!(plain(3, Some(-3.21e-9)), "-3.2e-9");
+        assert_eq!(plain(3, Some(-0.62194)), "-0.622");
         let cases = [
             (0.000_412_34, "0.0004123"),
             (-12.3456, "-12.35"),

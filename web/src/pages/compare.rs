@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use leptos::prelude::*;
 use shared::document::{Document, title};
-use shared::field::key;
+use shared::field::axis;
+use shared::field::chosen::{Choice, Chosen};
 use shared::figure::colour::{Preset, Range};
 use shared::figure::{self, FigureOptions};
 use shared::wire::address::{Address, Filter, Page, Source};
@@ -14,6 +15,7 @@ use crate::cursor::Cursor;
 use crate::heading::heading;
 use crate::heatmap::Heatmap;
 use crate::pages::experiment::load;
+use crate::picture::Picture;
 use crate::readout::Readout;
 use crate::tooltip::tooltip;
 use crate::viewer::Viewer;
@@ -21,7 +23,8 @@ use crate::viewer::Viewer;
 /// The page that compares the experiments of `sources`.
 ///
 /// The pin and the hidden columns of its address are positions of the reference: the document with
-/// the most columns, of several the first. All others take part in them by [`key::Key`].
+/// the most columns, of several the first. All others take part in them as far as they
+/// are from the end.
 #[component]
 pub fn ComparePage(sources: Vec<Source>) -> impl IntoView {
     let viewer = Viewer::get();
@@ -36,27 +39,31 @@ pub fn ComparePage(sources: Vec<Source>) -> impl IntoView {
             longest.cloned()
         })
     });
-    let cursor = Cursor::new(reference.into());
+    let n_base = move || reference.with(|document| document.as_deref().map(axis::n_base));
+    let cursor = Cursor::new(Signal::derive(n_base));
     let chosen = Memo::new(move |_| viewer.address.with(|a| a.view.figure.clone()));
-    let own_options = move |document: &Document| {
-        let mut options = chosen.get();
-        if let Some(reference) = reference.get() {
-            options.hidden = key::corresponding(&options.hidden, &reference, document);
-        }
-        options
+    // Hidden columns are those of the reference; colours mean the same in all panes.
+    let show = move |document: &Document| -> Result<(Chosen, Picture), String> {
+        let (grid, metric, hidden) = chosen.with(|o| (o.grid, o.metric, o.hidden.clone()));
+        let n_base = n_base().unwrap_or_else(|| axis::n_base(document));
+        // So is the position that a slice is at.
+        let grid = Choice { at: grid.at.map(|at| at.from_end(n_base)), ..grid };
+        let grid = Chosen::of(document, grid).map_err(|error| error.to_string())?;
+        let field = grid.field(document, metric).map_err(|error| error.to_string())?;
+        let options = FigureOptions { hidden, ..FigureOptions::default() };
+        let columns = options.columns(n_base, &field);
+        Ok((grid, Picture { field, columns }))
     };
-    // Colours mean the same in all panes.
     let range = Memo::new(move |_| {
-        let documents = documents.get();
-        figure::common_range(documents.iter().map(|d| (&**d, own_options(d))))
+        let pictures: Vec<_> =
+            documents.get().iter().filter_map(|document| Some(show(document).ok()?.1)).collect();
+        let fields = pictures.iter().map(|picture| (&picture.field, picture.columns.clone()));
+        chosen.with(|options| figure::common_range(fields, options))
     });
-    let options = move |document: &Document| {
-        let mut options = own_options(document);
-        if let Some((range, _)) = range.get() {
-            options.range = range;
-        }
-        options
-    };
+    let options = Memo::new(move |_| {
+        let range = range.get().map_or(Range::Auto, |(range, _)| range);
+        FigureOptions { range, ..chosen.get() }
+    });
     let ends = Signal::derive(move || range.get().map(|(_, ends)| ends));
     let controls = move || {
         let reference = reference.get()?;
@@ -68,15 +75,34 @@ pub fn ComparePage(sources: Vec<Source>) -> impl IntoView {
     let difference = move || {
         let documents = documents.get();
         let [first, second] = &*documents else { return None };
-        let (document, less) = (second.clone(), first.clone());
-        let own = document.clone();
-        let options =
-            move || FigureOptions { preset: Preset::RdBu, range: Range::Auto, ..own_options(&own) };
+        let both = [second.clone(), first.clone()];
+        let fields = Memo::new(move |_| {
+            let [second, first] = both.each_ref().map(|document| show(document));
+            Some((second.ok()?.1, first.ok()?.1))
+        });
+        let picture = Memo::new(move |_| {
+            let Some((second, first)) = fields.get() else {
+                return Err("one of them does not have this grid".to_string());
+            };
+            let field = second.field.difference(&first.field).map_err(|error| error.to_string())?;
+            Ok(Arc::new(Picture { field, columns: second.columns }))
+        });
+        let read = Callback::new(move |key| {
+            fields.with(|fields| {
+                let (second, first) = fields.as_ref()?;
+                Readout::difference(&second.field, &first.field, key)
+            })
+        });
+        let options = Memo::new(move |_| FigureOptions {
+            preset: Preset::RdBu,
+            range: Range::Auto,
+            ..chosen.get()
+        });
         Some(view! {
             <section class="card pane">
                 <h2>"Difference"</h2>
                 <p class="facts">"The second less the first, in the metric that is shown"</p>
-                <Heatmap document less options=Signal::derive(options) cursor />
+                <Heatmap picture options read cursor />
             </section>
         })
     };
@@ -98,18 +124,30 @@ pub fn ComparePage(sources: Vec<Source>) -> impl IntoView {
             Some(Ok(document)) => {
                 let page = Address::of(Page::Experiment(source.clone()));
                 let href = format!("#{}", page.fragment());
-                let (own, read) = (document.clone(), document.clone());
-                let shown = move || {
-                    let readout = Readout::of(&read, cursor.active()?)?;
-                    Some(tooltip(readout))
+                let own = document.clone();
+                let shown = Memo::new(move |_| show(&own));
+                let picture = Memo::new(move |_| shown.get().map(|(_, picture)| Arc::new(picture)));
+                let own = document.clone();
+                let read = Callback::new(move |key| {
+                    shown.with(|shown| Readout::of(&own, &shown.as_ref().ok()?.0, key))
+                });
+                let own = document.clone();
+                let facts = move || {
+                    let mut facts = vec![own.model.clone()];
+                    shown.with(|shown| match shown {
+                        Ok((grid, _)) => facts.extend(grid.what(&own)),
+                        Err(_) => facts.push(own.site_name().to_string()),
+                    });
+                    facts.join(" · ")
                 };
+                let cell = move || cursor.active().and_then(|key| read.run(key)).map(tooltip);
                 view! {
                     <section class="card pane">
                         <h2 dir="auto"><a href=href>{title(&document.entity).to_string()}</a></h2>
-                        <p class="facts">{format!("{} · {}", document.model, document.site_name())}</p>
+                        <p class="facts">{facts}</p>
                         <p class="facts" dir="auto">{document.source_sentence.clone()}</p>
-                        <Heatmap document options=Signal::derive(move || options(&own)) cursor />
-                        <div class="pane-cell">{shown}</div>
+                        <Heatmap picture options read cursor />
+                        <div class="pane-cell">{cell}</div>
                     </section>
                 }
                 .into_any()

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use leptos::prelude::*;
 use leptos::task::spawn_local;
 use shared::document::{Document, title};
+use shared::field::axis::{self, AxisKind, Coordinate};
 use shared::figure;
 use shared::wire::address::Source;
 
@@ -16,11 +17,12 @@ use crate::heading::heading;
 use crate::heatmap::Heatmap;
 use crate::pages::actions::Actions;
 use crate::pages::followed::Followed;
-use crate::panels::{Baselines, Provenance, Warnings};
+use crate::panels::{Baselines, Certificate, Provenance, Warnings};
+use crate::picture;
 use crate::profile::Lines;
 use crate::readout::Readout;
 use crate::source;
-use crate::strips::Strips;
+use crate::strips::{Prompts, Strips};
 use crate::table::Table;
 use crate::tooltip::tooltip;
 use crate::viewer::Viewer;
@@ -65,29 +67,37 @@ pub fn ExperimentPage(source: Source) -> impl IntoView {
 pub fn Experiment(document: Arc<Document>, source: Source) -> impl IntoView {
     let viewer = Viewer::get();
     let options = Memo::new(move |_| viewer.address.with(|a| a.view.figure.clone()));
-    let ranged = document.clone();
-    let ends = Memo::new(move |_| Some(figure::common_range([(&*ranged, options.get())])?.1));
-    let shown = document.clone();
-    let cursor = Cursor::new(Signal::derive(move || Some(shown.clone())));
-    let found = document.clone();
-    let active = Memo::new(move |_| cursor.active_in(&found));
+    let grid = picture::chosen(document.clone(), options.into());
+    let picture = picture::picture(document.clone(), grid, options.into());
+    let ends = Memo::new(move |_| {
+        let picture = picture.get().ok()?;
+        let fields = [(&picture.field, picture.columns.clone())];
+        options.with(|options| Some(figure::common_range(fields, options)?.1))
+    });
+    let cursor = Cursor::new(Signal::stored(Some(axis::n_base(&document))));
+    let active = Memo::new(move |_| {
+        let key = cursor.active()?;
+        grid.with(|grid| grid.as_ref().ok()?.find(key))
+    });
     // Once for all cells that are pointed at.
-    let chosen = Memo::new(move |_| options.with(|o| (o.metric, o.hidden.clone())));
-    let profiled = document.clone();
     let lines = Memo::new_with_compare(
-        move |_| {
-            chosen.track();
-            Lines::of(&profiled, &options.get_untracked()).map(Arc::new)
-        },
+        move |_| picture.get().ok().and_then(Lines::of).map(Arc::new),
         |_, _| true,
     );
-    let along = move |document: Arc<Document>, over_layers: bool| {
-        Memo::new(move |_| lines.get()?.profile(&document, active.get()?, over_layers))
+    let along =
+        move |over_rows: bool| Memo::new(move |_| lines.get()?.profile(active.get()?, over_rows));
+    let (over_rows, over_columns) = (along(true), along(false));
+    let kinds = Memo::new(move |_| {
+        grid.with(|grid| grid.as_ref().ok().map(|grid| [grid.rows().kind, grid.columns().kind]))
+    });
+    let over = move |of: usize, at: usize| {
+        let kinds = kinds.get().unwrap_or([AxisKind::Layer, AxisKind::Token]);
+        format!("Over {}, at this {}", kinds[of].many(), kinds[at].one())
     };
-    let over_layers = along(document.clone(), true);
-    let over_tokens = along(document.clone(), false);
     let read = document.clone();
-    let readout = move || match cursor.active().and_then(|key| Readout::of(&read, key)) {
+    let read =
+        Callback::new(move |key| grid.with(|grid| Readout::of(&read, grid.as_ref().ok()?, key)));
+    let readout = move || match cursor.active().and_then(|key| read.run(key)) {
         Some(readout) => tooltip(readout),
         None => view! {
             <p class="hint">
@@ -96,32 +106,47 @@ pub fn Experiment(document: Arc<Document>, source: Source) -> impl IntoView {
         }
         .into_any(),
     };
-    let held = document.clone();
     let is_pinned = move || {
-        cursor.hovered().is_none() && cursor.held().is_some_and(|key| key.find(&held).is_some())
+        let held = cursor.held().filter(|_| cursor.hovered().is_none());
+        held.is_some_and(|key| grid.with(|g| g.as_ref().is_ok_and(|g| g.find(key).is_some())))
     };
+    let marked = document.clone();
+    let marked = Memo::new(move |_| {
+        let key = active.get().and(cursor.active());
+        grid.with(|grid| match (key?.column, grid.as_ref().ok()?) {
+            (Coordinate::FromEnd(n), _) => Some(vec![n]),
+            (Coordinate::Span(span), grid) => {
+                let positions = grid.positions_of(&marked, span).iter();
+                let prompt = grid.prompt(&marked);
+                Some(positions.filter_map(|at| axis::from_end(&marked, prompt, *at)).collect())
+            }
+            _ => None,
+        })
+    });
     let is_table = Memo::new(move |_| viewer.address.with(|a| a.view.table));
-    let tabled = document.clone();
-    let table = move || {
-        let columns = options.with_untracked(|options| options.columns(&tabled));
-        let (metric, _) = chosen.get();
-        view! { <Table document=tabled.clone() metric columns /> }
-    };
+    let table = move || picture.get().ok().map(|picture| view! { <Table picture /> });
     let name = title(&document.entity).to_string();
-    let facts = [
-        document.model.clone(),
-        document.site_name().to_string(),
-        document.provenance.as_ref().map(|p| p.dtype.clone()).unwrap_or_default(),
-        format!("{} layers × {} tokens", document.num_layers, document.token_labels.len()),
-    ];
-    let facts: Vec<_> = facts.into_iter().filter(|fact| !fact.is_empty()).collect();
+    let of = document.clone();
+    let facts = move || {
+        let mut facts = vec![of.model.clone()];
+        grid.with(|grid| match grid {
+            Ok(grid) => {
+                facts.extend(grid.what(&of));
+                facts.push(format!("{} × {}", grid.rows().count(), grid.columns().count()));
+            }
+            Err(_) => facts.push(of.site_name().to_string()),
+        });
+        facts.extend(of.provenance.iter().map(|provenance| provenance.dtype.clone()));
+        facts.retain(|fact| !fact.is_empty());
+        facts.join(" · ")
+    };
     let is_link = matches!(source, Source::Link(_));
     view! {
         <article>
             <div class="title-row">
                 <div>
                     {heading(name)}
-                    <p class="facts">{facts.join(" · ")}</p>
+                    <p class="facts">{facts}</p>
                 </div>
                 <Actions document=document.clone() options source=source.clone() />
             </div>
@@ -132,10 +157,11 @@ pub fn Experiment(document: Arc<Document>, source: Source) -> impl IntoView {
                 </p>
             })}
             <Warnings warnings=document.warnings() />
+            <Certificate verification=document.verification.clone() />
             <Controls documents=vec![document.clone()] options ends />
             <div class="columns">
                 <section class="card map-card" aria-label="Heatmap">
-                    <Heatmap document=document.clone() options cursor />
+                    <Heatmap picture options read cursor />
                 </section>
                 <aside>
                     <section class="card cell-card" aria-label="Cell">
@@ -143,19 +169,19 @@ pub fn Experiment(document: Arc<Document>, source: Source) -> impl IntoView {
                         {readout}
                     </section>
                     <section class="card" aria-label="Profiles" class:hidden=move || {
-                        active.get().is_none()
+                        over_rows.with(Option::is_none)
                     }>
-                        <h2>"Over layers, at this token"</h2>
-                        <Chart profile=over_layers />
-                        <h2>"Over tokens, at this layer"</h2>
-                        <Chart profile=over_tokens />
+                        <h2>{move || over(0, 1)}</h2>
+                        <Chart profile=over_rows />
+                        <h2>{move || over(1, 0)}</h2>
+                        <Chart profile=over_columns />
                     </section>
-                    <Baselines document=document.clone() />
+                    <Baselines baselines=document.baselines.clone() answers=document.answers.clone() />
                 </aside>
             </div>
             <Strips
-                document=document.clone()
-                active=Signal::derive(move || active.get().map(|cell| cell.column))
+                prompts=Prompts::of(&document)
+                active=Signal::derive(move || marked.get().unwrap_or_default())
             />
             <section class="card">
                 <button
@@ -164,7 +190,7 @@ pub fn Experiment(document: Arc<Document>, source: Source) -> impl IntoView {
                 >
                     {move || if is_table.get() { "Hide the table" } else { "Show as a table" }}
                 </button>
-                {move || is_table.get().then(|| table.clone())}
+                {move || is_table.get().then_some(table)}
             </section>
             <Provenance document />
         </article>

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use leptos::prelude::*;
-use shared::document::{Document, title};
+use shared::document::title;
+use shared::field::chosen::Choice;
 use shared::field::metric::Metric;
 use shared::figure::FigureOptions;
 use shared::wire::address::{Address, Page};
@@ -15,6 +16,8 @@ use shared::wire::numbers;
 use crate::cursor::Cursor;
 use crate::heading::heading;
 use crate::heatmap::Heatmap;
+use crate::picture::{Picture, Pictured};
+use crate::readout::Readout;
 use crate::server::Server;
 use crate::viewer::Viewer;
 use crate::{api, source, words};
@@ -99,28 +102,37 @@ pub fn LiveGrid(server: Server, #[prop(into)] experiment: Signal<String>) -> imp
         })
     };
     let is_here = Memo::new(move |_| live(&|_| Some(0.0)).is_some());
-    let document = Memo::new(move |before: Option<&Arc<Document>>| {
+    let picture = Memo::new(move |before: Option<&Pictured>| {
         let now = server.board.with(|board| {
             let live = board.live.as_ref();
-            live.filter(|live| experiment.with(|id| live.experiment == *id)).map(Live::document)
+            live.filter(|live| experiment.with(|id| live.experiment == *id)).map(Live::field)
         });
         match (now, before) {
-            (Some(now), _) => Arc::new(now),
+            (Some(now), _) => Ok(Arc::new(Picture::whole(now))),
             // Just before it goes away.
             (None, Some(before)) => before.clone(),
-            (None, None) => Arc::new(Document::blank(1, vec![String::new()])),
+            (None, None) => Err(String::new()),
         }
     });
     // Only this is known while a sweep runs.
     let options = Memo::new(move |_| FigureOptions {
+        grid: Choice::default(),
         metric: Metric::LogitDiff,
         ..viewer.address.with(|a| a.view.figure.clone())
     });
-    let cursor = Cursor::new(Signal::derive(move || Some(document.get())));
+    let n_base = move || {
+        server.board.with(|board| {
+            let live = board.live.as_ref()?;
+            Some(live.sentence_start.saturating_add(live.token_labels.len()))
+        })
+    };
+    let cursor = Cursor::new(Signal::derive(n_base));
+    let read = Callback::new(move |key| {
+        picture.with(|picture| Readout::of_field(&picture.as_ref().ok()?.field, key))
+    });
     // The pointer rests while one sweep follows another, and points at nothing of the next.
-    let shown = Memo::new(move |_| document.with(|document| document.id.clone()));
     Effect::new(move |before: Option<()>| {
-        shown.track();
+        experiment.track();
         if before.is_some() {
             cursor.point_at(None);
         }
@@ -131,10 +143,10 @@ pub fn LiveGrid(server: Server, #[prop(into)] experiment: Signal<String>) -> imp
         None => String::new(),
     };
     let n_columns = move || live(&|live| Some(live.columns.len() as f64)).unwrap_or(0.0);
-    let n_all = move || document.with(|document| document.token_labels.len());
+    let n_all = move || live(&|live| Some(live.token_labels.len() as f64)).unwrap_or(0.0);
     let baseline = move |name: &'static str, of: fn(&Live) -> Option<f32>| {
         let value = move || live(&|live| of(live).map(f64::from)).map(|value| value as f32);
-        view! { <span>{name}" "{move || numbers::value(Metric::LogitDiff, value())}</span> }
+        view! { <span>{name}" "{move || numbers::logit_diff(value())}</span> }
     };
     move || {
         is_here.get().then(|| view! {
@@ -151,7 +163,7 @@ pub fn LiveGrid(server: Server, #[prop(into)] experiment: Signal<String>) -> imp
                         {baseline("base", |live| live.baselines?.base)}
                     </span>
                 </div>
-                <Heatmap document options cursor />
+                <Heatmap picture options read cursor />
             </section>
         })
     }

@@ -1,6 +1,8 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::field::Field;
+use crate::field::chosen::Choice;
 use crate::field::metric::Metric;
 use crate::fixture::{baselines, document, ramp, readout, with_tokens};
 use crate::wire::numbers;
@@ -21,9 +23,10 @@ fn full() -> Document {
 fn shown(document: &Document) -> Vec<String> {
     let text = |metric, value: Option<f32>| match (metric, value) {
         (Metric::PTrue | Metric::PFalse, Some(value)) => format!("{value:.0$}", DECIMALS as usize),
-        _ => numbers::value(metric, value),
+        _ => numbers::value(metric.decimals(), value),
     };
-    let grids = Metric::ALL.iter().filter_map(|m| Some((*m, m.grid(document).ok()?)));
+    let values = |metric| Field::of(document, Choice::default(), metric).ok().map(|f| f.values);
+    let grids = Metric::ALL.iter().filter_map(|metric| Some((*metric, values(*metric)?)));
     let texts = |(metric, grid): (Metric, Grid<f32>)| {
         grid.cells().map(|value| text(metric, value)).collect::<Vec<_>>()
     };

@@ -1,7 +1,5 @@
 //! What a submission would do, or what is wrong with it.
 
-use std::sync::Arc;
-
 use leptos::prelude::*;
 use shared::wire::address::{Address, Page, Source};
 use shared::wire::job::{PairPreview, Preview};
@@ -10,7 +8,7 @@ use shared::wire::problem::{Problem, RowProblem};
 use super::Seen;
 use crate::panels::{Baselines, Warnings};
 use crate::source::sentence;
-use crate::strips::Strips;
+use crate::strips::{Prompts, Strips};
 use crate::{api, words};
 
 /// What the form's state would come to.
@@ -81,7 +79,12 @@ fn summary(preview: &Preview) -> String {
 }
 
 fn shown(preview: &Preview, pair: &PairPreview) -> impl IntoView + use<> {
-    let document = Arc::new(pair.document(&preview.model));
+    let swept = pair.base_tokens.get(pair.sentence_start..).unwrap_or_default();
+    let prompts = Prompts {
+        source: pair.source_tokens.clone(),
+        base: pair.base_tokens.clone(),
+        swept: swept.iter().map(|token| token.text.clone()).collect(),
+    };
     let page = Page::Experiment(Source::Id(pair.experiment.clone()));
     let href = format!("#{}", Address::of(page).fragment());
     let name = (preview.n_pairs > 1).then(|| match &*pair.entity {
@@ -99,8 +102,8 @@ fn shown(preview: &Preview, pair: &PairPreview) -> impl IntoView + use<> {
             </p>
         })}
         <Warnings warnings=pair.warnings.clone() />
-        <Baselines document=document.clone() />
-        <Strips document active=Signal::derive(|| None) />
+        <Baselines baselines=pair.baselines.clone() answers=Some(pair.answers.clone()) />
+        <Strips prompts active=Signal::derive(Vec::new) />
     }
 }
 
