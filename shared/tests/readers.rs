@@ -22,6 +22,7 @@ use rand::{Rng, SeedableRng};
 use serde_json::Value;
 use shared::document::Document;
 use shared::field::cells;
+use shared::field::chosen::{Choice, GridName};
 use shared::figure::{Figure, FigureOptions};
 use shared::specification::pairs::{self, Columns, TableFormat};
 use shared::specification::settings::Settings;
@@ -110,20 +111,29 @@ fn read_document(bytes: &[u8]) {
         document.warnings();
         cells::csv(&document);
         Entry::of(&document).thumb.pixels();
-        if let Ok(figure) = Figure::new(&document, &FigureOptions::default()) {
-            let (width, height) = figure.size();
-            assert!(width < 1 << 13 && height < 1 << 13, "a figure of {width} by {height}");
+        let names = GridName::all(&document).into_iter().map(Some);
+        for grid in names.chain([None]) {
+            cells::csv_of(&document, grid).ok();
+            let grid = Choice { grid, at: None };
+            if let Ok(figure) =
+                Figure::new(&document, &FigureOptions { grid, ..Default::default() })
+            {
+                let (width, height) = figure.size();
+                assert!(width < 1 << 13 && height < 1 << 13, "a figure of {width} by {height}");
+            }
         }
-        let opened = permalink::decode(&permalink::encode(&document)).unwrap();
+        let opened = permalink::decode(&permalink::encode(&document, None).text).unwrap().document;
         assert_eq!(opened.patching_results, document.patching_results);
     }
 }
 
 fn read_link(bytes: &[u8]) {
-    if let Ok(document) = permalink::decode(&String::from_utf8_lossy(bytes)) {
+    if let Ok(permalink::Opened { document, .. }) =
+        permalink::decode(&String::from_utf8_lossy(bytes))
+    {
         document.warnings();
         cells::csv(&document);
-        let again = permalink::decode(&permalink::encode(&document)).unwrap();
+        let again = permalink::decode(&permalink::encode(&document, None).text).unwrap().document;
         assert_eq!(again.patching_results, document.patching_results);
     }
 }
@@ -254,7 +264,7 @@ fn readers() -> [Reader; 5] {
     let documents = corpus("documents");
     let links = documents.iter().filter_map(|bytes| Document::read(bytes).ok()).flatten();
     let links = links.map(|document| {
-        let link = permalink::encode(&document);
+        let link = permalink::encode(&document, None).text;
         decompress_to_vec_zlib(&URL_SAFE_NO_PAD.decode(&link[2..]).unwrap()).unwrap()
     });
     let links = links.chain(lines("links.txt")).collect();

@@ -170,7 +170,7 @@ async fn a_shared_link_shows_the_same_in_another_browser() -> Result<()> {
 async fn a_self_contained_link_needs_no_data_and_damage_is_told() -> Result<()> {
     let document = example("the duchess")?;
     let site = Site::serve(&[])?;
-    let link = permalink::encode(&document);
+    let link = permalink::encode(&document, None).text;
     let browser = Browser::start().await?;
     browser.open(&format!("{}#/e/l:{link}?pin=12,135", site.url)).await?;
     check(&browser, ".cell-card", &document, (12, 3)).await?;
@@ -178,7 +178,7 @@ async fn a_self_contained_link_needs_no_data_and_damage_is_told() -> Result<()> 
     browser.expect("#copy-whole", "Copy self-contained link").await?;
     for (damaged, message) in [
         (&link[..link.len() / 2], "damaged, perhaps cut short"),
-        ("9.abc", "has version 9, and this viewer reads up to version 1"),
+        ("9.abc", "has version 9, and this viewer reads up to version 2"),
         ("nonsense", "holds no result"),
     ] {
         browser.open("about:blank").await?;

@@ -17,7 +17,10 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 use shared::document::Document;
-use shared::figure::{Figure, FigureOptions};
+use shared::field::Field;
+use shared::field::chosen::Choice;
+use shared::field::metric::Metric;
+use shared::figure::{Figure, FigureOptions, Heading};
 use thirtyfour::LoggingPrefsLogLevel;
 use thirtyfour::prelude::*;
 
@@ -386,7 +389,11 @@ impl Browser {
         layer: usize,
         column: usize,
     ) -> Result<(f64, f64)> {
-        let figure = Figure::new(document, &FigureOptions::default())?;
+        // The page's own heading says what a figure's would.
+        let field = Field::of(document, Choice::default(), Metric::LogitDiff)?;
+        let columns: Vec<_> = (0..field.columns.len()).collect();
+        let options = FigureOptions::default();
+        let figure = Figure::of(&Heading::default(), field, &columns, &options)?;
         let cell = figure.layout().cell(layer, column).context("no such cell")?;
         let (width, height) = figure.size();
         let part = |from: i32, to: i32, of: u32| f64::from(from + to) / 2.0 / f64::from(of);

@@ -96,7 +96,11 @@ pub fn check(name: &'static str, now: Signal<bool>, choose: Callback<bool>) -> A
             <input
                 type="checkbox"
                 prop:checked=move || now.get()
-                on:change=move |event| choose.run(event_target_checked(&event))
+                on:change=move |event| {
+                    choose.run(event_target_checked(&event));
+                    // What may not be changed stays as it was.
+                    event_target::<HtmlInputElement>(&event).set_checked(now.get_untracked());
+                }
             />
             {name}
         </label>

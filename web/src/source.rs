@@ -47,8 +47,8 @@ pub async fn load(viewer: Viewer, source: &Source) -> Result<Arc<Document>, Stri
         }
         Source::File(path) => Ok(Arc::new(fetch(path).await?)),
         Source::Link(text) => {
-            let document = permalink::decode(text).map_err(|error| sentence(&error.to_string()))?;
-            Ok(Arc::new(document))
+            let opened = permalink::decode(text).map_err(|error| sentence(&error.to_string()))?;
+            Ok(Arc::new(opened.document))
         }
     }
 }

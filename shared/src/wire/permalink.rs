@@ -11,6 +11,12 @@
 //!
 //! The logit differences thus survive exactly, and so does everything derived from them; the
 //! probabilities survive to four decimals. Fields that this version does not know stay behind.
+//!
+//! Version 2, which only results with several grids have, goes on with those, each list as above,
+//! divergences to four decimals and ranks to one (`grids`). What would make the link too long
+//! stays behind, and the header names it.
+
+mod grids;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -19,11 +25,16 @@ use miniz_oxide::inflate::{TINFLStatus, decompress_to_vec_zlib_with_limit};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use self::grids::More;
 use crate::document::{Document, Grid, Readout, SCHEMA, Token, TokenTexts};
+use crate::field::chosen::GridName;
 use crate::wire::numbers::PROBABILITY_DECIMALS as DECIMALS;
 
-/// The version this program writes; it reads this one and every older one.
-pub const VERSION: u32 = 1;
+/// The version of a result that has the notebook's grid alone, as every older viewer reads it.
+const PLAIN: u32 = 1;
+
+/// The latest version; this program reads this one and every older one.
+pub const VERSION: u32 = 2;
 
 /// A link that inflates to more is refused: 16 MiB, which no real result comes near.
 pub const MAX_INFLATED: usize = 16 << 20;
@@ -35,7 +46,7 @@ pub const MAX_TEXT: usize = 8 << 20;
 #[derive(Debug, thiserror::Error)]
 pub enum PermalinkError {
     /// The text does not begin with a version.
-    #[error("this link holds no result: expected it to begin with `{VERSION}.`, found `{0}`")]
+    #[error("this link holds no result: expected it to begin with `{PLAIN}.`, found `{0}`")]
     NoVersion(String),
     /// Made by a later version.
     #[error(
@@ -63,6 +74,9 @@ struct Header {
     base: Tokens,
     /// The texts of the top tokens in the order of their ids; `null` without a readout.
     top: Option<Vec<(u32, String)>>,
+    /// The grids of version 2.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    more: Option<More>,
 }
 
 /// The tokens of a prompt, for which the prompt's text need not be said twice.
@@ -81,23 +95,46 @@ enum Piece {
     Text(String),
 }
 
-/// The link's text for `document`: what [`decode`] reads.
-pub fn encode(document: &Document) -> String {
+/// A result in a link.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Packed {
+    /// The link's text: what [`decode`] reads.
+    pub text: String,
+    /// The grids that there was no room for.
+    pub left_out: Vec<GridName>,
+}
+
+/// What a link's text holds.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Opened {
+    /// The result.
+    pub document: Document,
+    /// The grids that the result has beside those, by their names.
+    pub left_out: Vec<String>,
+}
+
+/// The link's text for `document`, with as many of its grids as there is room for: first the one that
+/// is `shown`.
+pub fn encode(document: &Document, shown: Option<GridName>) -> Packed {
     let logit_diff = flat(&document.patching_results);
     let mut numbers = vec![above_subtracted(&logit_diff, document.token_labels.len())];
     let top = document.readout.as_ref().map(|readout| {
-        numbers.extend(pack_probabilities(readout, &logit_diff));
+        let (p_true, p_false) = (flat(&readout.p_true), flat(&readout.p_false));
+        numbers.extend(pack_probabilities(&p_true, &p_false, &logit_diff));
         let labels: Vec<_> = readout.top_token_labels.clone().into_iter().collect();
         let index = |id| labels.iter().position(|label| label.0 == id);
         let top = flat(&readout.top_token).into_iter();
         numbers.push(top.map(|id| id.and_then(index).map_or(0, |at| at as u32 + 1)).collect());
         labels
     });
+    let (more, left_out) = More::pack(document, shown, &mut numbers);
+    let version = if more.is_some() { VERSION } else { PLAIN };
     let header = Header {
         document: stripped(document),
         source: Tokens::pack(&document.source_tokens, &document.source_prompt),
         base: Tokens::pack(&document.base_tokens, &document.base_prompt),
         top,
+        more,
     };
     let header = serde_json::to_vec(&header).expect("a header has no map with odd keys");
     let mut body = (header.len() as u32).to_le_bytes().to_vec();
@@ -107,14 +144,15 @@ pub fn encode(document: &Document) -> String {
             [24, 16, 8, 0].iter().flat_map(|s| numbers.iter().map(move |n| (n >> s) as u8)),
         );
     }
-    format!("{VERSION}.{}", URL_SAFE_NO_PAD.encode(compress_to_vec_zlib(&body, 10)))
+    let text = format!("{version}.{}", URL_SAFE_NO_PAD.encode(compress_to_vec_zlib(&body, 10)));
+    Packed { text, left_out }
 }
 
-/// The document of a link's text. What it says beyond [`encode`]'s losses is what went in.
+/// What a link's text holds. What it says beyond [`encode`]'s losses is what went in.
 ///
 /// # Errors
 /// [`PermalinkError`] on anything that [`encode`] did not write.
-pub fn decode(text: &str) -> Result<Document, PermalinkError> {
+pub fn decode(text: &str) -> Result<Opened, PermalinkError> {
     if text.len() > MAX_TEXT {
         return Err(PermalinkError::TooLarge);
     }
@@ -123,7 +161,7 @@ pub fn decode(text: &str) -> Result<Document, PermalinkError> {
     let (version, payload) =
         text.split_once('.').ok_or_else(|| PermalinkError::NoVersion(begins_with()))?;
     match version.parse() {
-        Ok(VERSION) => {}
+        Ok(PLAIN | VERSION) => {}
         Ok(newer) if newer > VERSION => return Err(PermalinkError::Newer(newer)),
         _ => return Err(PermalinkError::NoVersion(begins_with())),
     }
@@ -142,12 +180,13 @@ fn damaged(reason: impl ToString) -> PermalinkError {
     PermalinkError::Damaged(reason.to_string())
 }
 
-fn unpack(body: &[u8]) -> Result<Document, PermalinkError> {
+fn unpack(body: &[u8]) -> Result<Opened, PermalinkError> {
     let cut = || damaged("it ends too early");
     let (n_header, rest) = body.split_first_chunk().ok_or_else(cut)?;
     let n_header = u32::from_le_bytes(*n_header) as usize;
     let (header, planes) = rest.split_at_checked(n_header).ok_or_else(cut)?;
-    let Header { document, source, base, top } = serde_json::from_slice(header).map_err(damaged)?;
+    let header = serde_json::from_slice(header).map_err(damaged)?;
+    let Header { document, source, base, top, more } = header;
     let mut document = restored(document).map_err(damaged)?;
     document.source_tokens = source.unpack(&document.source_prompt)?;
     document.base_tokens = base.unpack(&document.base_prompt)?;
@@ -158,15 +197,14 @@ fn unpack(body: &[u8]) -> Result<Document, PermalinkError> {
 
     let n_columns = document.token_labels.len();
     let n_cells = document.num_layers.checked_mul(n_columns).unwrap_or(0);
-    let n_grids = if top.is_some() { 4 } else { 1 };
-    if n_cells == 0 || n_cells.checked_mul(4 * n_grids) != Some(planes.len()) {
+    let n_lists = if top.is_some() { 4 } else { 1 };
+    let n_more = more.as_ref().map_or(Some(0), More::n_values).ok_or_else(cut)?;
+    let n_values = n_cells.checked_mul(n_lists).and_then(|n| n.checked_add(n_more));
+    if n_cells == 0 || n_values.and_then(|n| n.checked_mul(4)) != Some(planes.len()) {
         return Err(damaged("its grids have another size than it says"));
     }
-    let mut grids = planes.chunks(4 * n_cells).map(|planes| -> Vec<u32> {
-        let byte = |cell: usize, plane: usize| u32::from(planes[plane * n_cells + cell]);
-        (0..n_cells).map(|cell| (0..4).fold(0, |n, plane| n << 8 | byte(cell, plane))).collect()
-    });
-    let mut next = || grids.next().ok_or_else(cut);
+    let mut planes = Planes { rest: planes };
+    let mut next = || planes.next(n_cells).ok_or_else(cut);
     let logit_diff = above_added(next()?, n_columns);
     if let Some(labels) = top {
         let (p_true, p_false) = unpack_probabilities(&next()?, &next()?, &logit_diff);
@@ -182,12 +220,30 @@ fn unpack(body: &[u8]) -> Result<Document, PermalinkError> {
         });
     }
     document.patching_results = Grid::of_cells(&logit_diff, n_columns);
+    let mut left_out = Vec::new();
+    if let Some(more) = more {
+        left_out = more.unpack(&mut document, &mut planes).ok_or_else(cut)?;
+    }
     document.check().map_err(damaged)?;
-    Ok(document)
+    Ok(Opened { document, left_out })
 }
 
-/// The document's fields but those that are packed elsewhere, empty or `null`, and the grids beyond
-/// the first, which might be of any size.
+/// Lists of numbers, each as four planes of bytes, the highest first.
+struct Planes<'a> {
+    rest: &'a [u8],
+}
+
+impl Planes<'_> {
+    /// The next list.
+    fn next(&mut self, n: usize) -> Option<Vec<u32>> {
+        let (planes, rest) = self.rest.split_at_checked(n.checked_mul(4)?)?;
+        self.rest = rest;
+        let byte = |cell: usize, plane: usize| u32::from(planes[plane * n + cell]);
+        Some((0..n).map(|cell| (0..4).fold(0, |n, plane| n << 8 | byte(cell, plane))).collect())
+    }
+}
+
+/// The document's fields but those that are packed elsewhere, empty or `null`.
 fn stripped(document: &Document) -> Map<String, Value> {
     let swept = document.base_tokens.iter().skip(document.sentence_start).map(|t| &t.text);
     let labels_are_known = swept.eq(&document.token_labels);
@@ -197,11 +253,10 @@ fn stripped(document: &Document) -> Map<String, Value> {
         source_tokens: vec![],
         base_tokens: vec![],
         readout: None,
+        // What of these there is room for stands with version 2.
         grids: vec![],
         lens: vec![],
-        spans: vec![],
         token_texts: TokenTexts::new(),
-        settings: None,
         token_labels: if labels_are_known { vec![] } else { document.token_labels.clone() },
         ..document.clone()
     };
@@ -298,21 +353,32 @@ fn unzigzag(number: u32) -> u32 {
     number >> 1 ^ (number & 1).wrapping_neg()
 }
 
-/// What stands for no probability.
+/// What stands for no value.
 const NONE: u32 = u32::MAX;
 
-fn pack_probabilities(readout: &Readout, logit_diff: &[Option<f32>]) -> [Vec<u32>; 2] {
-    let rounded = |p: Option<f32>| match p {
-        Some(p) if p.is_finite() => (f64::from(p.clamp(0.0, 1.0)) * SCALE).round_ties_even() as u32,
-        _ => NONE,
-    };
-    let pairs = flat(&readout.p_true).into_iter().zip(flat(&readout.p_false));
-    let packed = pairs.zip(logit_diff).map(|((p_true, p_false), &logit_diff)| {
-        let (p_true, p_false) = (rounded(p_true), rounded(p_false));
-        let (larger, smaller) =
-            if true_is_larger(logit_diff) { (p_true, p_false) } else { (p_false, p_true) };
-        (larger, zigzag(smaller.wrapping_sub(expected_smaller(larger, logit_diff))))
-    });
+/// A value that is not negative, in steps of `1 / scale`.
+fn rounded(value: Option<f32>, scale: f64) -> u32 {
+    let value = value.filter(|v| v.is_finite()).map(|v| f64::from(v.max(0.0)) * scale);
+    value.map_or(NONE, |v| v.round_ties_even().min(f64::from(NONE - 1)) as u32)
+}
+
+fn unrounded(number: u32, scale: f64) -> Option<f32> {
+    (number != NONE).then_some((f64::from(number) / scale) as f32)
+}
+
+fn pack_probabilities(
+    p_true: &[Option<f32>],
+    p_false: &[Option<f32>],
+    logit_diff: &[Option<f32>],
+) -> [Vec<u32>; 2] {
+    let number = |p: &Option<f32>| rounded(p.filter(|p| p.is_finite()).map(|p| p.min(1.0)), SCALE);
+    let packed =
+        p_true.iter().zip(p_false).zip(logit_diff).map(|((p_true, p_false), &logit_diff)| {
+            let (p_true, p_false) = (number(p_true), number(p_false));
+            let (larger, smaller) =
+                if true_is_larger(logit_diff) { (p_true, p_false) } else { (p_false, p_true) };
+            (larger, zigzag(smaller.wrapping_sub(expected_smaller(larger, logit_diff))))
+        });
     let (larger, smaller) = packed.unzip();
     [larger, smaller]
 }
@@ -324,7 +390,7 @@ fn unpack_probabilities(
     smaller: &[u32],
     logit_diff: &[Option<f32>],
 ) -> Probabilities {
-    let value = |n: u32| (n != NONE).then_some((f64::from(n) / SCALE) as f32);
+    let value = |n: u32| unrounded(n, SCALE);
     let pairs = larger.iter().zip(smaller).zip(logit_diff);
     pairs
         .map(|((&larger, &smaller), &logit_diff)| {

@@ -25,11 +25,11 @@ pub fn Actions(
 ) -> impl IntoView {
     let viewer = Viewer::get();
     let done = RwSignal::new(String::new());
-    let copy = move |link: String, what: &'static str| {
+    let copy = move |link: String, what: &'static str, without: String| {
         spawn_local(async move {
-            let n = link.len();
+            let n = words::count(link.len(), "character", "characters");
             done.set(match dom::copy(&link).await {
-                Ok(()) => format!("{what} copied, {}.", words::count(n, "character", "characters")),
+                Ok(()) => format!("{what} copied, {n}{without}."),
                 Err(error) => format!("{error}. The link: {link}"),
             });
         });
@@ -37,11 +37,18 @@ pub fn Actions(
     let packed = document.clone();
     let whole = move |_| {
         let view = viewer.address.with_untracked(|a| a.view.clone());
-        let page = Page::Experiment(Source::Link(permalink::encode(&packed)));
-        copy(dom::link_to(&Address { page, view }.fragment()), "Self-contained link");
+        let permalink::Packed { text, left_out } =
+            permalink::encode(&packed, view.figure.grid.grid);
+        let page = Page::Experiment(Source::Link(text));
+        let names: Vec<_> = left_out.iter().map(ToString::to_string).collect();
+        let without = match &*names {
+            [] => String::new(),
+            names => format!(", without {}, for which there is no room", names.join(", ")),
+        };
+        copy(dom::link_to(&Address { page, view }.fragment()), "Self-contained link", without);
     };
     let here = move |_| {
-        copy(dom::link_to(&viewer.address.get_untracked().fragment()), "Link");
+        copy(dom::link_to(&viewer.address.get_untracked().fragment()), "Link", String::new());
     };
     // What was opened from a file is not the server's.
     let stored = match &source {

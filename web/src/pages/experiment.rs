@@ -8,6 +8,7 @@ use shared::document::{Document, title};
 use shared::field::axis::{self, AxisKind, Coordinate};
 use shared::figure;
 use shared::wire::address::Source;
+use shared::wire::permalink;
 
 use crate::app::Problem;
 use crate::chart::Chart;
@@ -140,7 +141,10 @@ pub fn Experiment(document: Arc<Document>, source: Source) -> impl IntoView {
         facts.retain(|fact| !fact.is_empty());
         facts.join(" · ")
     };
-    let is_link = matches!(source, Source::Link(_));
+    let link_note = match &source {
+        Source::Link(text) => Some(link_note(&document, text)),
+        _ => None,
+    };
     view! {
         <article>
             <div class="title-row">
@@ -150,12 +154,7 @@ pub fn Experiment(document: Arc<Document>, source: Source) -> impl IntoView {
                 </div>
                 <Actions document=document.clone() options source=source.clone() />
             </div>
-            {is_link.then(|| view! {
-                <p class="note">
-                    "Opened from a self-contained link: logit differences are exact, \
-                     probabilities are rounded to four decimals."
-                </p>
-            })}
+            {link_note.map(|note| view! { <p class="note">{note}</p> })}
             <Warnings warnings=document.warnings() />
             <Certificate verification=document.verification.clone() />
             <Controls documents=vec![document.clone()] options ends />
@@ -195,4 +194,20 @@ pub fn Experiment(document: Arc<Document>, source: Source) -> impl IntoView {
             <Provenance document />
         </article>
     }
+}
+
+/// What a self-contained link does not hold.
+fn link_note(document: &Document, text: &str) -> String {
+    let mut note = "Opened from a self-contained link: logit differences are exact, probabilities \
+                    are rounded to four decimals"
+        .to_string();
+    if !document.grids.is_empty() {
+        note += ", divergences to four and ranks to one";
+    }
+    let left_out = permalink::decode(text).map(|opened| opened.left_out).unwrap_or_default();
+    if !left_out.is_empty() {
+        note +=
+            &format!(". The result has more, for which there was no room: {}", left_out.join(", "));
+    }
+    note + "."
 }

@@ -89,17 +89,25 @@ pub fn Fields(draft: Memo<Draft>, info: ServerInfo) -> impl IntoView {
                 {choice("Heads by", By::ALL, move || draft.get().settings.by, move |v| {
                     set(viewer, |d| d.settings.by = v);
                 })}
-                {choice("Positions", Span::ALL, move || draft.get().settings.positions.first(), move |v| {
-                    set(viewer, |d| d.settings.positions = v.into());
-                })}
                 {choice("Written", Written::ALL, move || draft.get().settings.write, move |v| {
                     set(viewer, |d| d.settings.write = v);
                 })}
+                {number(draft, "Layers at a time", "window", |s| s.window.to_string())}
+            </div>
+            <div class="row" role="group" aria-label="Positions">
+                <span class="hint">"Positions"</span>
+                {Span::ALL.iter().map(|&span| span_box(draft, span)).collect_view()}
             </div>
             <div class="row">
-                {number(draft, "Layers at a time", "window", |s| s.window.to_string())}
-                {number(draft, "Top tokens", "top", |s| s.top.to_string())}
                 {noise(draft)}
+                {move || draft.with(|draft| draft.settings.noise.is_some()).then(|| view! {
+                    {number(draft, "Noise scale", "noise_scale", |s| s.noise_scale.to_string())}
+                    {number(draft, "Noise seeds", "noise_seeds", |s| s.noise_seeds.to_string())}
+                })}
+            </div>
+            <div class="row">
+                {number(draft, "Top tokens", "top", |s| s.top.to_string())}
+                {number(draft, "Cells to verify", "verify", |s| s.verify.to_string())}
             </div>
             {check(draft, "Read probabilities and the top tokens at every cell", |d| {
                 &mut d.settings.readout
@@ -262,6 +270,23 @@ fn site_box(draft: Memo<Draft>, site: Site) -> AnyView {
     let now = Signal::derive(move || draft.with(|d| d.settings.sites.items().contains(&site)));
     let choose = move |is_in| set(viewer, |d| d.settings.sites.set(site, is_in));
     inputs::check(site.name(), now, Callback::new(choose))
+}
+
+/// Whether a set of positions is patched. Each by itself goes with no set.
+fn span_box(draft: Memo<Draft>, span: Span) -> AnyView {
+    let viewer = Viewer::get();
+    let now = Signal::derive(move || draft.with(|d| d.settings.positions.items().contains(&span)));
+    let choose = move |is_in| {
+        set(viewer, |draft| {
+            let positions = &mut draft.settings.positions;
+            let is_other = span == Span::Each || positions.only() == Some(Span::Each);
+            match is_in && is_other {
+                true => *positions = span.into(),
+                false => positions.set(span, is_in),
+            }
+        });
+    };
+    inputs::check(span.name(), now, Callback::new(choose))
 }
 
 /// A setting that is a number; what is none is left out.

@@ -1,8 +1,10 @@
 //! What a submission would do, or what is wrong with it.
 
 use leptos::prelude::*;
+use shared::document::Token;
+use shared::figure::text;
 use shared::wire::address::{Address, Page, Source};
-use shared::wire::job::{PairPreview, Preview};
+use shared::wire::job::{PairPreview, Preview, Said};
 use shared::wire::problem::{Problem, RowProblem};
 
 use super::Seen;
@@ -103,7 +105,25 @@ fn shown(preview: &Preview, pair: &PairPreview) -> impl IntoView + use<> {
         })}
         <Warnings warnings=pair.warnings.clone() />
         <Baselines baselines=pair.baselines.clone() answers=Some(pair.answers.clone()) />
+        {pair.said.as_ref().map(goes_on)}
         <Strips prompts active=Signal::derive(Vec::new) />
+    }
+}
+
+/// What the model itself says after each prompt.
+fn goes_on(said: &Said) -> impl IntoView + use<> {
+    let run = |name: &'static str, tokens: &[Token]| {
+        let texts: String = tokens.iter().map(|token| &*token.text).collect();
+        view! { <dt>{name}</dt><dd><bdi class="tip-token">{text::token(&texts)}</bdi></dd> }
+    };
+    view! {
+        <section class="card" aria-label="What the model says">
+            <h2>"What the model says next"</h2>
+            <dl class="provenance">
+                {run("after the source", &said.source)}
+                {run("after the base", &said.base)}
+            </dl>
+        </section>
     }
 }
 
