@@ -1,5 +1,7 @@
 //! What the page asks of a server. Whatever goes wrong comes back as a problem to be read.
 
+use std::pin::Pin;
+
 use gloo_net::http::{Method, RequestBuilder};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -105,8 +107,16 @@ async fn read<T: DeserializeOwned>(path: &str) -> Result<T, Problem> {
     parse(&ask(Method::GET, path, None).await?)
 }
 
+/// What a request comes to. It is boxed, so that it is there once and not in each that waits for it.
+type Answer = Pin<Box<dyn Future<Output = Result<Vec<u8>, Problem>>>>;
+
 /// Asks for the token where one is needed, and again where it was a wrong one.
-async fn change(
+fn change(server: Server, method: Method, path: &str, body: Option<String>) -> Answer {
+    let path = path.to_string();
+    Box::pin(async move { change_now(server, method, &path, body).await })
+}
+
+async fn change_now(
     server: Server,
     method: Method,
     path: &str,
@@ -127,7 +137,12 @@ async fn change(
     }
 }
 
-async fn ask(method: Method, path: &str, body: Option<String>) -> Result<Vec<u8>, Problem> {
+fn ask(method: Method, path: &str, body: Option<String>) -> Answer {
+    let path = path.to_string();
+    Box::pin(async move { ask_now(method, &path, body).await })
+}
+
+async fn ask_now(method: Method, path: &str, body: Option<String>) -> Result<Vec<u8>, Problem> {
     let failed = |_: gloo_net::Error| Problem {
         title: "The server cannot be reached".into(),
         detail: "the server cannot be reached: it may be stopped, or the network is interrupted"

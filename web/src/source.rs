@@ -1,5 +1,6 @@
 //! Where documents come from: the page itself, files beside it, files of the reader, links.
 
+use std::pin::Pin;
 use std::sync::Arc;
 
 use gloo_net::http::Request;
@@ -23,11 +24,18 @@ pub fn embedded() -> Option<Result<Vec<Document>, String>> {
     Some(Document::read(text.as_bytes()).map_err(|error| error.to_string()))
 }
 
+/// A document that is being loaded. It is boxed, so that this is there once.
+type Loading = Pin<Box<dyn Future<Output = Result<Arc<Document>, String>>>>;
+
 /// The document of `source`.
 ///
 /// # Errors
 /// What was found instead, for the reader.
-pub async fn load(viewer: Viewer, source: &Source) -> Result<Arc<Document>, String> {
+pub fn load(viewer: Viewer, source: Source) -> Loading {
+    Box::pin(async move { load_now(viewer, &source).await })
+}
+
+async fn load_now(viewer: Viewer, source: &Source) -> Result<Arc<Document>, String> {
     match source {
         Source::Id(id) => {
             if let Some(document) = viewer.opened(id) {

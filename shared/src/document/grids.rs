@@ -300,9 +300,16 @@ fn check_lists(lists: &[(&str, Option<usize>)], n: usize) -> Result<(), String> 
 }
 
 impl Document {
-    /// Whether the whole vocabulary was read at every cell.
+    /// Whether the whole vocabulary was read at every cell that was measured. A run without it knows
+    /// some probabilities all the same: of cells that are as the unpatched run.
     pub fn has_readout(&self) -> bool {
-        self.readout.is_some() || self.grids.iter().any(|grid| grid.p_true.is_some())
+        let is_read = |grid: &CellGrid| {
+            grid.p_true.as_ref().is_some_and(|cells| {
+                let mut both = cells.iter().zip(&grid.logit_diff);
+                both.all(|(p, measured)| p.is_some() || measured.is_none())
+            })
+        };
+        self.readout.is_some() || (!self.grids.is_empty() && self.grids.iter().all(is_read))
     }
 
     /// The text of a token that some cell says.

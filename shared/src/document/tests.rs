@@ -236,6 +236,13 @@ fn grids_are_read_back_and_held_to_their_axes() {
     let later = document.to_json().replace("\"settings\":null", "\"settings\":{\"path\":[]}");
     assert_eq!(read_one(&later).unwrap(), document);
 
+    // What is known of some measured cells alone is no readout, so that one may still be asked for.
+    assert!(document.has_readout());
+    for some in [None, Some(vec![Some(0.5), Some(0.5), None, None])] {
+        document.grids[0].p_true = some;
+        assert!(!document.has_readout());
+    }
+
     let mut refused = |change: &dyn Fn(&mut CellGrid), expected: &str| {
         document.grids = vec![grid.clone()];
         change(&mut document.grids[0]);

@@ -35,7 +35,7 @@ pub type Loaded = RwSignal<Option<Result<Arc<Document>, String>>>;
 pub fn load(viewer: Viewer, source: Source) -> Loaded {
     let loaded = Loaded::new(None);
     spawn_local(async move {
-        let result = source::load(viewer, &source).await;
+        let result = source::load(viewer, source).await;
         // The reader may have left the page meanwhile.
         loaded.try_set(Some(result));
     });

@@ -37,7 +37,7 @@ async fn find(viewer: Viewer, id: String) -> Result<(Known, Made), shared::wire:
     if standing.stored {
         // The server may have another by now; where it has not, the browser has kept it.
         viewer.forget_stored();
-        let loaded = source::load(viewer, &Source::Id(id)).await;
+        let loaded = source::load(viewer, Source::Id(id)).await;
         return Ok((loaded.map_or_else(Known::Problem, Known::Document), made));
     }
     let known = match made.clone() {
