@@ -389,12 +389,26 @@ impl Browser {
         layer: usize,
         column: usize,
     ) -> Result<(f64, f64)> {
+        self.place_in(document, Choice::default(), layer, column).await
+    }
+
+    /// The same of a grid that is chosen, whose rows need not be layers.
+    ///
+    /// # Errors
+    /// There is no such grid or cell.
+    pub async fn place_in(
+        &self,
+        document: &Document,
+        grid: Choice,
+        row: usize,
+        column: usize,
+    ) -> Result<(f64, f64)> {
         // The page's own heading says what a figure's would.
-        let field = Field::of(document, Choice::default(), Metric::LogitDiff)?;
+        let field = Field::of(document, grid, Metric::LogitDiff)?;
         let columns: Vec<_> = (0..field.columns.len()).collect();
         let options = FigureOptions::default();
         let figure = Figure::of(&Heading::default(), field, &columns, &options)?;
-        let cell = figure.layout().cell(layer, column).context("no such cell")?;
+        let cell = figure.layout().cell(row, column).context("no such cell")?;
         let (width, height) = figure.size();
         let part = |from: i32, to: i32, of: u32| f64::from(from + to) / 2.0 / f64::from(of);
         let (x, y) = (part(cell.left, cell.right, width), part(cell.top, cell.bottom, height));

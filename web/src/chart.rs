@@ -5,7 +5,7 @@ use shared::wire::numbers;
 
 const WIDTH: f64 = 320.0;
 const HEIGHT: f64 = 132.0;
-const LEFT: f64 = 44.0;
+const LEFT: f64 = 50.0;
 const RIGHT: f64 = 8.0;
 const TOP: f64 = 10.0;
 const BOTTOM: f64 = 20.0;
@@ -157,7 +157,7 @@ mod tests {
             decimals: 3,
         };
         let places = Places::of(&profile);
-        assert_eq!(places.path(&profile.values), "M44.0 112.0L133.3 61.0M312.0 86.5");
+        assert_eq!(places.path(&profile.values), "M50.0 112.0L137.3 61.0M312.0 86.5");
         assert_eq!((places.y(2.0), places.y(9.0)), (TOP, TOP));
     }
 }

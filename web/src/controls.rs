@@ -76,6 +76,12 @@ pub fn Controls(
         };
         buttons.map(button).collect_view()
     };
+    let has_tokens = Memo::new(move |_| {
+        let of_tokens = |grid: &Arc<Chosen>| {
+            [grid.rows(), grid.columns()].iter().any(|axis| axis.kind == AxisKind::Token)
+        };
+        grids.with(|grids| grids.iter().flatten().any(of_tokens))
+    });
     let is_set = move || options.get().range != Range::Auto;
     let toggle_range = move |_| {
         let range = match (is_set(), ends.get_untracked()) {
@@ -126,7 +132,11 @@ pub fn Controls(
                     }) />
                 })
             }}
-            {choice("Labels", LabelStyle::ALL, move || options.get().labels, move |v| set(&|o| o.labels = v))}
+            {move || has_tokens.get().then(|| {
+                choice("Labels", LabelStyle::ALL, move || options.get().labels, move |v| {
+                    set(&|o| o.labels = v);
+                })
+            })}
             {check("Layer 0 at the bottom", at_bottom, Callback::new(move |bottom| {
                 set(&|o| o.origin = if bottom { Origin::Bottom } else { Origin::Top });
             }))}
@@ -144,7 +154,12 @@ fn metric_name(metric: Metric, both: &[Both]) -> String {
         }
         Metric::LogitDiff => "Logit difference",
         Metric::Recovery => "Recovery",
-        Metric::Change => "Change from base",
+        Metric::Change => {
+            let is_source = |(document, grid): &Both| {
+                grid.as_ref().is_some_and(|grid| grid.prompt(document) == Prompt::Source)
+            };
+            if both.iter().all(is_source) { "Change from source" } else { "Change from base" }
+        }
         metric => {
             let mut titles = both.iter().map(|(document, grid)| {
                 let prompt = grid.as_ref().map_or(Prompt::Base, |grid| grid.prompt(document));

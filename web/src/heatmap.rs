@@ -15,6 +15,7 @@ use crate::dom;
 use crate::picture::{Picture, Pictured};
 use crate::plot::{self, Plot};
 use crate::readout::Readout;
+use crate::source::sentence;
 use crate::steps::{self, Step};
 use crate::tooltip::{HIDDEN, Place, style, tooltip};
 use crate::viewer::Viewer;
@@ -227,7 +228,7 @@ pub fn Heatmap(
     };
     view! {
         <div class="heatmap" node_ref=outer>
-            {move || problem.get().map(|text| view! { <p class="problem" role="alert">{text}</p> })}
+            {move || problem.get().map(|text| view! { <p class="problem" role="alert">{sentence(&text)}</p> })}
             <div
                 class="heatmap-scroll"
                 class:hidden=move || problem.get().is_some()

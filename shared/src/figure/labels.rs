@@ -18,7 +18,10 @@ pub(super) struct Labels {
     /// Text and colour of every cell's label.
     pub texts: Vec<(String, Rgb)>,
     pub em: f64,
+    /// Where they are left out, so that they count in tens.
     pub are_numbers: bool,
+    /// Below the grid: from left to right and not turned.
+    pub are_level: bool,
     /// Every how many cells one is written.
     pub step: usize,
 }
@@ -40,7 +43,14 @@ impl Labels {
         });
         let texts = texts.collect();
         let are_numbers = axis.kind.is_numbered();
-        Self { title: axis.kind.title(), texts, em: SMALL_EM, are_numbers, step: 1 }
+        Self {
+            title: axis.kind.title(),
+            texts,
+            em: SMALL_EM,
+            are_numbers,
+            are_level: are_numbers,
+            step: 1,
+        }
     }
 
     pub fn shown(&self) -> impl Iterator<Item = (usize, &(String, Rgb))> {

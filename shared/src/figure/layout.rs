@@ -9,6 +9,7 @@ use super::text::{printable, sentence, wrap};
 use super::theme::Palette;
 use super::{FigureOptions, Heading, Origin};
 use crate::field::Field;
+use crate::field::axis::AxisKind;
 use crate::figure::colour::{ColourScale, Rgb};
 
 /// The em of the title, of labels, and of small print.
@@ -125,8 +126,11 @@ impl Layout {
             .max((MIN_PLOT_HEIGHT / n_rows as f64).ceil());
         let cell_width = cell_extent(n_cols, 18.0, 56.0, 320.0, MAX_PLOT_WIDTH);
         rows.step = label_step(rows.em * 1.1, cell_height, rows.are_numbers);
-        // Upright labels take their height along the axis, numbers their width.
-        let needed = if cols.are_numbers { cols.widest() + 5.0 } else { cols.em * 1.1 };
+        // Names of few columns need not be turned; tokens always are.
+        let is_named = field.columns.kind == AxisKind::Span && !options.transpose;
+        cols.are_level |= is_named && cols.widest() + 2.0 * PAD <= cell_width;
+        // Upright labels take their height along the axis, level ones their width.
+        let needed = if cols.are_level { cols.widest() + 5.0 } else { cols.em * 1.1 };
         cols.step = label_step(needed, cell_width, cols.are_numbers);
         let (plot_width, plot_height) = (cell_width * n_cols as f64, cell_height * n_rows as f64);
 
@@ -297,7 +301,7 @@ impl Layout {
             let centre = x + (i as f64 + 0.5) * cell;
             self.line((centre - 0.5).floor(), below, 1.0, TICK);
             let start = below + TICK + PAD;
-            if cols.are_numbers {
+            if cols.are_level {
                 let at = (centre, start + cols.em * CAP_HEIGHT);
                 self.text(text.clone(), cols.em, *colour, Anchor::Middle, at);
             } else {
@@ -305,7 +309,7 @@ impl Layout {
                 self.upright(text.clone(), cols.em, *colour, Anchor::End, at);
             }
         }
-        let labels = if cols.are_numbers { cols.em * CAP_HEIGHT } else { cols.widest() };
+        let labels = if cols.are_level { cols.em * CAP_HEIGHT } else { cols.widest() };
         let title = (below + TICK + PAD + labels + 6.0 + EM * CAP_HEIGHT).round();
         let at = (x + plot_width / 2.0, title);
         self.text(cols.title.to_string(), EM, self.palette.ink, Anchor::Middle, at);

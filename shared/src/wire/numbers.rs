@@ -49,6 +49,9 @@ pub fn plain(n: usize, value: Option<f32>) -> String {
     if value == 0.0 {
         return format!("{:.n$}", 0.0);
     }
+    if n == 0 && value.fract() == 0.0 {
+        return format!("{value:.0}");
+    }
     // The place of the first digit that is no zero; the second is to be seen too.
     let place = -f64::from(value.abs()).log10().floor();
     if place + 1.0 <= n as f64 {
@@ -78,6 +81,8 @@ mod tests {
             (4, Some(0.01481), "0.0148"),
             (0, Some(12.0), "12"),
             (0, Some(0.0), "0"),
+            (0, Some(1.0), "1"),
+            (0, Some(1.5), "1.5"),
             (4, None, "–"),
             (3, Some(f32::NAN), "–"),
         ];

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    NONE, Planes, SCALE, above_added, above_subtracted, pack_probabilities, rounded,
+    Planes, SCALE, above_added, above_subtracted, pack_probabilities, rounded,
     unpack_probabilities, unrounded,
 };
 use crate::document::{AxisKeys, CellGrid, Document, LensGrid, TokenTexts, TopToken};
