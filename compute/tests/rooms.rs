@@ -113,6 +113,15 @@ fn the_rooms_of_shared_have_no_circles() {
 }
 
 #[test]
+fn the_rooms_of_the_viewer_have_no_circles() {
+    let web = Path::new(env!("CARGO_MANIFEST_DIR")).join("../web/src");
+    let knows = knowledge(&web, "");
+    let rooms = ["platform", "data", "navigation", "widgets", "map", "pages", "app"];
+    one_direction(&knows, &rooms);
+    assert!(knows["pages"].contains("map"), "is this test blind? {knows:?}");
+}
+
+#[test]
 fn a_circle_is_seen() {
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("a.rs"), "use crate::b::X;\n").unwrap();

@@ -116,9 +116,10 @@ async fn every_grid_can_be_chosen_and_names_its_cells() -> Result<()> {
     ensure!(told.contains("resid_post") && told.contains("layer 12 · position"), "{told}");
     // (grid, what the tooltip names, what the page says)
     let last = document.token_labels.len() - 1;
-    let cases: [(&str, (usize, usize), &[&str], &str); 5] = [
+    type Case<'a> = (&'a str, (usize, usize), &'a [&'a str], &'a str);
+    let cases: [Case; 5] = [
         ("resid_post.noising", (2, last), &["noising", "position"], "× "),
-        ("z.denoising", (20, 8), &["head 8", "layer 20", "z", "2. ·no"], "30 layers × 9 heads"),
+        ("z.denoising", (20, 8), &["head 8", "layer 20", "z", "2.", "·no"], "30 layers × 9 heads"),
         ("k.denoising", (29, 1), &["key head 0", "Rank of"], "tokens"),
         ("mlp_out.denoising", (3, 0), &["entity", "3 layers at a time"], "2 sets of positions"),
         ("lens.base", (1, 40), &["logit lens", "position 40"], "30 layers × "),
@@ -234,7 +235,7 @@ async fn a_link_and_files_hold_the_grid_that_is_shown() -> Result<()> {
     for kind in ["CSV", "SVG"] {
         browser
             .driver
-            .find(By::Css(&format!("[aria-label='Download {kind}']")))
+            .find(By::Css(format!("[aria-label='Download {kind}']")))
             .await?
             .click()
             .await?;

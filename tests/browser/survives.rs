@@ -36,6 +36,42 @@ fn grid(rng: &mut Rng, n_layers: usize, n_columns: usize, scale: f32) -> Value {
     json!((0..n_layers).map(|_| row(rng)).collect::<Vec<_>>())
 }
 
+/// A grid of up to four axes, some lists of which are missing.
+fn cells(rng: &mut Rng, n_layers: usize, n_positions: usize) -> Value {
+    let some = |rng: &mut Rng, n: usize| -> Vec<usize> {
+        let keys: Vec<_> = (0..n.min(40)).filter(|_| rng.bool()).collect();
+        if keys.is_empty() { vec![n - 1] } else { keys }
+    };
+    let mut axes = vec![json!({ "axis": "layer", "keys": some(rng, n_layers) })];
+    for _ in 0..[0, 1, 1, 1, 2, 2, 3][rng.usize(0..7)] {
+        axes.push(match rng.usize(0..3) {
+            0 => json!({ "axis": "head", "keys": some(rng, 5) }),
+            // Some lie beyond the prompt.
+            1 => json!({ "axis": "position", "keys": some(rng, n_positions + 2) }),
+            _ => json!({ "axis": "span", "keys": ["entity", "all"] }),
+        });
+    }
+    let n = axes.iter().filter_map(|axis| Some(axis["keys"].as_array()?.len())).product();
+    let list = |rng: &mut Rng| grid(rng, 1, n, 3.0)[0].clone();
+    let top = json!([[{ "id": 0, "p": 0.5 }, { "id": 7, "p": null }]]);
+    let site = ["z", "k", "attn_out"][rng.usize(0..3)];
+    let direction = ["denoising", "noising"][rng.usize(0..2)];
+    let write = ["source", "zero"][rng.usize(0..2)];
+    let mut cells = json!({
+        "site": site, "direction": direction, "window": 1, "write": write,
+        "axes": axes, "logit_diff": list(rng),
+    });
+    for name in ["p_true", "p_false", "kl_base", "kl_source", "rank_true", "rank_false"] {
+        if rng.bool() {
+            cells[name] = list(rng);
+        }
+    }
+    if rng.bool() {
+        cells["top"] = (0..n).map(|_| top[0].clone()).collect();
+    }
+    cells
+}
+
 /// A result that somebody might have: of any shape, with or without tokens, readout, baselines.
 fn document(rng: &mut Rng, index: usize) -> Result<Document> {
     let (n_layers, n_columns) = match index {
@@ -98,6 +134,12 @@ fn document(rng: &mut Rng, index: usize) -> Result<Document> {
             // One id has no text.
             "top_token_labels": { "0": text(rng), "1": text(rng) },
         });
+    }
+    if rng.bool() {
+        let n_positions = start + n_columns;
+        value["direction"] = ["denoising", "noising"][rng.usize(0..2)].into();
+        value["grids"] = (0..rng.usize(1..5)).map(|_| cells(rng, n_layers, n_positions)).collect();
+        value["spans"] = json!([{ "span": "entity", "base": [0, 999], "source": [start] }]);
     }
     Ok(Document::read(value.to_string().as_bytes())?.remove(0))
 }

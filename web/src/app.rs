@@ -8,18 +8,20 @@ use shared::wire::address::{Address, Page};
 use shared::wire::draft::Draft;
 use shared::wire::event::Event;
 
-use crate::heading::heading;
-use crate::notices::Notices;
+use crate::data::server::Server;
+use crate::navigation::viewer::Viewer;
 use crate::pages::compare::ComparePage;
 use crate::pages::experiment::ExperimentPage;
 use crate::pages::index::IndexPage;
 use crate::pages::job::JobPage;
 use crate::pages::new::NewPage;
 use crate::pages::queue::QueuePage;
-use crate::server::Server;
-use crate::token::TokenDialog;
-use crate::viewer::Viewer;
-use crate::{dom, history, inputs};
+use crate::platform::dom;
+use crate::platform::history;
+use crate::widgets::notices::Notices;
+use crate::widgets::open::OpenButton;
+use crate::widgets::problem::Problem;
+use crate::widgets::token::TokenDialog;
 
 /// The page.
 #[component]
@@ -30,7 +32,7 @@ pub fn App() -> impl IntoView {
         server.start();
         server.listen(move |event| {
             if matches!(event, Event::Snapshot { .. } | Event::Experiments {}) {
-                viewer.forget_stored();
+                viewer.library.forget_stored();
             }
         });
     }
@@ -199,28 +201,5 @@ fn other(theme: Theme) -> Theme {
     match theme {
         Theme::Light => Theme::Dark,
         Theme::Dark => Theme::Light,
-    }
-}
-
-/// Lets the reader choose files of results, or a table where there is a server to sweep it.
-#[component]
-pub fn OpenButton() -> impl IntoView {
-    let viewer = Viewer::get();
-    let accept = match viewer.server {
-        Some(_) => ".json,application/json,.tsv,.tab,.txt,.csv,.jsonl,.ndjson",
-        None => ".json,application/json",
-    };
-    inputs::files("Open files…", accept, true, move |files| viewer.open(files))
-}
-
-/// Something that cannot be shown, and why.
-#[component]
-pub fn Problem(text: String) -> impl IntoView {
-    view! {
-        <section class="card page-problem" role="alert">
-            {heading("This cannot be shown")}
-            <p>{text}</p>
-            <p><a href="#/">"All experiments"</a></p>
-        </section>
     }
 }

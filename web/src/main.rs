@@ -32,8 +32,13 @@
 //! # With a server
 //!
 //! A page with `<meta name="patchboard-server">` was served by `patchboard serve`: lists come page
-//! by page from its API ([`api`]), its events are followed ([`feed`]), and there are pages to
+//! by page from its API ([`data::api`]), its events are followed ([`data::feed`]), and there are pages to
 //! submit, to watch and to delete. Everything else is as without one.
+//!
+//! # Rooms
+//!
+//! Each knows those before it alone (`compute/tests/rooms.rs`): [`platform`], [`data`],
+//! [`navigation`], [`widgets`], [`map`], [`pages`], [`app`].
 //!
 //! # A report in one file
 //!
@@ -44,40 +49,16 @@
 //! `__wbg_init({ module_or_path: bytes })`, where `bytes` is a `Uint8Array` of the wasm, e.g. from
 //! base64. Nothing else is loaded.
 
-mod api;
 mod app;
-mod card;
-mod chart;
-mod columns;
-mod controls;
-mod cursor;
-mod dom;
-mod export;
-mod feed;
-mod grids;
-mod heading;
-mod heatmap;
-mod history;
-mod inputs;
-mod notices;
+mod data;
+mod map;
+mod navigation;
 mod pages;
-mod panels;
-mod picture;
-mod plot;
-mod profile;
-mod readout;
-mod server;
-mod source;
-mod steps;
-mod strips;
-mod table;
-mod token;
-mod tooltip;
-mod viewer;
-mod words;
+mod platform;
+mod widgets;
 
 fn main() {
-    dom::report_panics();
-    leptos::mount::mount_to(dom::root(), app::App).forget();
-    dom::started();
+    platform::dom::report_panics();
+    leptos::mount::mount_to(platform::dom::root(), app::App).forget();
+    platform::dom::started();
 }

@@ -1,6 +1,7 @@
 //! The pages.
 
 mod actions;
+mod card;
 pub mod compare;
 pub mod experiment;
 mod followed;
@@ -9,4 +10,5 @@ pub mod job;
 mod listing;
 pub mod live;
 pub mod new;
+mod panels;
 pub mod queue;

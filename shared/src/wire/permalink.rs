@@ -185,8 +185,10 @@ fn unpack(body: &[u8]) -> Result<Opened, PermalinkError> {
     let (n_header, rest) = body.split_first_chunk().ok_or_else(cut)?;
     let n_header = u32::from_le_bytes(*n_header) as usize;
     let (header, planes) = rest.split_at_checked(n_header).ok_or_else(cut)?;
-    let header = serde_json::from_slice(header).map_err(damaged)?;
-    let Header { document, source, base, top, more } = header;
+    // By way of a value, as files are read: the viewer then has one reader of grids.
+    let header: Value = serde_json::from_slice(header).map_err(damaged)?;
+    let Header { document, source, base, top, more } =
+        serde_json::from_value(header).map_err(damaged)?;
     let mut document = restored(document).map_err(damaged)?;
     document.source_tokens = source.unpack(&document.source_prompt)?;
     document.base_tokens = base.unpack(&document.base_prompt)?;

@@ -11,10 +11,12 @@ use shared::wire::draft::Draft;
 use shared::wire::listing::ServerInfo;
 use shared::wire::permalink;
 
-use crate::export::{self, Kind};
-use crate::server::Server;
-use crate::viewer::Viewer;
-use crate::{api, dom, source, words};
+use crate::data::api;
+use crate::data::server::Server;
+use crate::data::words;
+use crate::map::export::{self, Kind};
+use crate::navigation::viewer::Viewer;
+use crate::platform::dom;
 
 /// What can be done with an experiment.
 #[component]
@@ -52,7 +54,9 @@ pub fn Actions(
     };
     // What was opened from a file is not the server's.
     let stored = match &source {
-        Source::Id(id) if viewer.files.with_untracked(|files| !files.contains(id)) => viewer.server,
+        Source::Id(id) if viewer.library.files.with_untracked(|files| !files.contains(id)) => {
+            viewer.server
+        }
         _ => None,
     };
     let name = title(&document.entity).to_string();
@@ -61,7 +65,7 @@ pub fn Actions(
         let (id, name) = (id.clone(), name.clone());
         let delete = move |_| {
             let home = move || viewer.go(Address::default());
-            server.delete(viewer, id.clone(), name.clone(), home);
+            viewer.delete(server, id.clone(), name.clone(), home);
         };
         view! {
             <button class:hidden=move || !server.can_change() on:click=delete>"Delete"</button>
@@ -110,7 +114,7 @@ pub fn Actions(
         let document = document.clone();
         let save = move |_| {
             if let Err(error) = export::save(&document, &options.get_untracked(), kind) {
-                viewer.tell(source::sentence(&error));
+                viewer.tell(words::sentence(&error));
             }
         };
         view! { <button class="quiet" on:click=save aria-label=format!("Download {name}")>{name}</button> }

@@ -3,22 +3,21 @@
 use std::sync::Arc;
 
 use leptos::prelude::*;
-use shared::document::{Document, title};
+use shared::document::title;
 use shared::field::axis;
-use shared::field::chosen::{Choice, Chosen};
 use shared::figure::colour::{Preset, Range};
 use shared::figure::{self, FigureOptions};
 use shared::wire::address::{Address, Filter, Page, Source};
 
-use crate::controls::Controls;
-use crate::cursor::Cursor;
-use crate::heading::heading;
-use crate::heatmap::Heatmap;
+use crate::map::controls::Controls;
+use crate::map::cursor::Cursor;
+use crate::map::heatmap::Heatmap;
+use crate::map::picture::{self, Picture};
+use crate::map::readout::Readout;
+use crate::map::tooltip::tooltip;
+use crate::navigation::viewer::Viewer;
 use crate::pages::experiment::load;
-use crate::picture::Picture;
-use crate::readout::Readout;
-use crate::tooltip::tooltip;
-use crate::viewer::Viewer;
+use crate::widgets::heading::heading;
 
 /// The page that compares the experiments of `sources`.
 ///
@@ -39,25 +38,22 @@ pub fn ComparePage(sources: Vec<Source>) -> impl IntoView {
             longest.cloned()
         })
     });
-    let n_base = move || reference.with(|document| document.as_deref().map(axis::n_base));
-    let cursor = Cursor::new(Signal::derive(n_base));
+    let n_base =
+        Signal::derive(move || reference.with(|document| document.as_deref().map(axis::n_base)));
+    let cursor = Cursor::new(n_base);
     let chosen = Memo::new(move |_| viewer.address.with(|a| a.view.figure.clone()));
-    // Hidden columns are those of the reference; colours mean the same in all panes.
-    let show = move |document: &Document| -> Result<(Chosen, Picture), String> {
-        let (grid, metric, hidden) = chosen.with(|o| (o.grid, o.metric, o.hidden.clone()));
-        let n_base = n_base().unwrap_or_else(|| axis::n_base(document));
-        // So is the position that a slice is at.
-        let grid = Choice { at: grid.at.map(|at| at.from_end(n_base)), ..grid };
-        let grid = Chosen::of(document, grid).map_err(|error| error.to_string())?;
-        let field = grid.field(document, metric).map_err(|error| error.to_string())?;
-        let options = FigureOptions { hidden, ..FigureOptions::default() };
-        let columns = options.columns(n_base, &field);
-        Ok((grid, Picture { field, columns }))
-    };
+    let pictured = loaded.iter().map(|&loaded| {
+        let document = Signal::derive(move || loaded.get()?.ok());
+        let (grid, picture) = picture::pictured(document, chosen.into(), n_base);
+        (document, grid, picture)
+    });
+    let pictured: Vec<_> = pictured.collect();
+    // Colours mean the same in all panes.
+    let pictures: Vec<_> = pictured.iter().map(|(.., picture)| *picture).collect();
+    let all = pictures.clone();
     let range = Memo::new(move |_| {
-        let pictures: Vec<_> =
-            documents.get().iter().filter_map(|document| Some(show(document).ok()?.1)).collect();
-        let fields = pictures.iter().map(|picture| (&picture.field, picture.columns.clone()));
+        let there: Vec<_> = all.iter().filter_map(|picture| picture.get().ok()).collect();
+        let fields = there.iter().map(|picture| (&picture.field, picture.columns.clone()));
         chosen.with(|options| figure::common_range(fields, options))
     });
     let options = Memo::new(move |_| {
@@ -73,25 +69,21 @@ pub fn ComparePage(sources: Vec<Source>) -> impl IntoView {
         Some(view! { <Controls documents options=chosen ends /> })
     };
     let difference = move || {
-        let documents = documents.get();
-        let [first, second] = &*documents else { return None };
-        let both = [second.clone(), first.clone()];
-        let fields = Memo::new(move |_| {
-            let [second, first] = both.each_ref().map(|document| show(document));
-            Some((second.ok()?.1, first.ok()?.1))
-        });
-        let picture = Memo::new(move |_| {
-            let Some((second, first)) = fields.get() else {
-                return Err("one of them does not have this grid".to_string());
-            };
-            let field = second.field.difference(&first.field).map_err(|error| error.to_string())?;
-            Ok(Arc::new(Picture { field, columns: second.columns }))
-        });
+        let [first, second] = pictures[..] else { return None };
+        if documents.with(|documents| documents.len() < 2) {
+            return None;
+        }
+        let picture = Memo::new_with_compare(
+            move |_| {
+                let (second, first) = (second.get()?, first.get()?);
+                let field = second.field.difference(&first.field).map_err(|e| e.to_string())?;
+                Ok(Arc::new(Picture { field, columns: second.columns.clone() }))
+            },
+            |_, _| true,
+        );
         let read = Callback::new(move |key| {
-            fields.with(|fields| {
-                let (second, first) = fields.as_ref()?;
-                Readout::difference(&second.field, &first.field, key)
-            })
+            let (second, first) = (second.get().ok()?, first.get().ok()?);
+            Readout::difference(&second.field, &first.field, key)
         });
         let options = Memo::new(move |_| FigureOptions {
             preset: Preset::RdBu,
@@ -111,7 +103,9 @@ pub fn ComparePage(sources: Vec<Source>) -> impl IntoView {
         let filter = Filter { picked: picked.clone(), ..Filter::default() };
         viewer.go(Address::of(Page::Index(filter)));
     };
-    let panes = loaded.into_iter().zip(sources).map(|(loaded, source)| {
+    let panes = loaded.into_iter().zip(pictured).zip(sources);
+    let panes = panes.map(|((loaded, (own, grid, picture)), source)| {
+        let read = picture::reader(own, grid);
         move || match loaded.get() {
             None => view! { <p class="loading" role="status">"Loading…"</p> }.into_any(),
             Some(Err(text)) => view! {
@@ -125,17 +119,10 @@ pub fn ComparePage(sources: Vec<Source>) -> impl IntoView {
                 let page = Address::of(Page::Experiment(source.clone()));
                 let href = format!("#{}", page.fragment());
                 let own = document.clone();
-                let shown = Memo::new(move |_| show(&own));
-                let picture = Memo::new(move |_| shown.get().map(|(_, picture)| Arc::new(picture)));
-                let own = document.clone();
-                let read = Callback::new(move |key| {
-                    shown.with(|shown| Readout::of(&own, &shown.as_ref().ok()?.0, key))
-                });
-                let own = document.clone();
                 let facts = move || {
                     let mut facts = vec![own.model.clone()];
-                    shown.with(|shown| match shown {
-                        Ok((grid, _)) => facts.extend(grid.what(&own)),
+                    grid.with(|grid| match grid {
+                        Ok(grid) => facts.extend(grid.what(&own)),
                         Err(_) => facts.push(own.site_name().to_string()),
                     });
                     facts.join(" · ")

@@ -10,23 +10,22 @@ use shared::figure;
 use shared::wire::address::Source;
 use shared::wire::permalink;
 
-use crate::app::Problem;
-use crate::chart::Chart;
-use crate::controls::Controls;
-use crate::cursor::Cursor;
-use crate::heading::heading;
-use crate::heatmap::Heatmap;
+use crate::data::source;
+use crate::map::chart::Chart;
+use crate::map::controls::Controls;
+use crate::map::cursor::Cursor;
+use crate::map::heatmap::Heatmap;
+use crate::map::picture;
+use crate::map::profile::Lines;
+use crate::map::strips::{Prompts, Strips};
+use crate::map::table::Table;
+use crate::map::tooltip::tooltip;
+use crate::navigation::viewer::Viewer;
 use crate::pages::actions::Actions;
 use crate::pages::followed::Followed;
-use crate::panels::{Baselines, Certificate, Provenance, Warnings};
-use crate::picture;
-use crate::profile::Lines;
-use crate::readout::Readout;
-use crate::source;
-use crate::strips::{Prompts, Strips};
-use crate::table::Table;
-use crate::tooltip::tooltip;
-use crate::viewer::Viewer;
+use crate::pages::panels::{Baselines, Certificate, Provenance, Warnings};
+use crate::widgets::heading::heading;
+use crate::widgets::problem::Problem;
 
 /// What a document's loading came to; `None` while it lasts.
 pub type Loaded = RwSignal<Option<Result<Arc<Document>, String>>>;
@@ -35,7 +34,7 @@ pub type Loaded = RwSignal<Option<Result<Arc<Document>, String>>>;
 pub fn load(viewer: Viewer, source: Source) -> Loaded {
     let loaded = Loaded::new(None);
     spawn_local(async move {
-        let result = source::load(viewer, source).await;
+        let result = source::load(viewer.library, source).await;
         // The reader may have left the page meanwhile.
         loaded.try_set(Some(result));
     });
@@ -47,7 +46,7 @@ pub fn load(viewer: Viewer, source: Source) -> Loaded {
 pub fn ExperimentPage(source: Source) -> impl IntoView {
     let viewer = Viewer::get();
     if let (Some(server), Source::Id(id)) = (viewer.server, &source)
-        && viewer.files.with_untracked(|files| !files.contains(id))
+        && viewer.library.files.with_untracked(|files| !files.contains(id))
     {
         return view! { <Followed server id=id.clone() /> }.into_any();
     }
@@ -68,14 +67,15 @@ pub fn ExperimentPage(source: Source) -> impl IntoView {
 pub fn Experiment(document: Arc<Document>, source: Source) -> impl IntoView {
     let viewer = Viewer::get();
     let options = Memo::new(move |_| viewer.address.with(|a| a.view.figure.clone()));
-    let grid = picture::chosen(document.clone(), options.into());
-    let picture = picture::picture(document.clone(), grid, options.into());
+    let own = Signal::stored(Some(document.clone()));
+    let n_base = Signal::stored(Some(axis::n_base(&document)));
+    let (grid, picture) = picture::pictured(own, options.into(), n_base);
     let ends = Memo::new(move |_| {
         let picture = picture.get().ok()?;
         let fields = [(&picture.field, picture.columns.clone())];
         options.with(|options| Some(figure::common_range(fields, options)?.1))
     });
-    let cursor = Cursor::new(Signal::stored(Some(axis::n_base(&document))));
+    let cursor = Cursor::new(n_base);
     let active = Memo::new(move |_| {
         let key = cursor.active()?;
         grid.with(|grid| grid.as_ref().ok()?.find(key))
@@ -88,16 +88,16 @@ pub fn Experiment(document: Arc<Document>, source: Source) -> impl IntoView {
     let along =
         move |over_rows: bool| Memo::new(move |_| lines.get()?.profile(active.get()?, over_rows));
     let (over_rows, over_columns) = (along(true), along(false));
-    let kinds = Memo::new(move |_| {
-        grid.with(|grid| grid.as_ref().ok().map(|grid| [grid.rows().kind, grid.columns().kind]))
-    });
     let over = move |of: usize, at: usize| {
-        let kinds = kinds.get().unwrap_or([AxisKind::Layer, AxisKind::Token]);
-        format!("Over {}, at this {}", kinds[of].many(), kinds[at].one())
+        grid.with(|grid| {
+            let kinds = match grid {
+                Ok(grid) => [grid.rows().kind, grid.columns().kind],
+                Err(_) => [AxisKind::Layer, AxisKind::Token],
+            };
+            format!("Over {}, at this {}", kinds[of].many(), kinds[at].one())
+        })
     };
-    let read = document.clone();
-    let read =
-        Callback::new(move |key| grid.with(|grid| Readout::of(&read, grid.as_ref().ok()?, key)));
+    let read = picture::reader(own, grid);
     let readout = move || match cursor.active().and_then(|key| read.run(key)) {
         Some(readout) => tooltip(readout),
         None => view! {
@@ -114,7 +114,7 @@ pub fn Experiment(document: Arc<Document>, source: Source) -> impl IntoView {
     let marked = document.clone();
     let marked = Memo::new(move |_| {
         let key = active.get().and(cursor.active());
-        grid.with(|grid| match (key?.column, grid.as_ref().ok()?) {
+        let found = grid.with(|grid| match (key?.column, grid.as_ref().ok()?) {
             (Coordinate::FromEnd(n), _) => Some(vec![n]),
             (Coordinate::Span(span), grid) => {
                 let positions = grid.positions_of(&marked, span).iter();
@@ -122,7 +122,8 @@ pub fn Experiment(document: Arc<Document>, source: Source) -> impl IntoView {
                 Some(positions.filter_map(|at| axis::from_end(&marked, prompt, *at)).collect())
             }
             _ => None,
-        })
+        });
+        found.unwrap_or_default()
     });
     let is_table = Memo::new(move |_| viewer.address.with(|a| a.view.table));
     let table = move || picture.get().ok().map(|picture| view! { <Table picture /> });
@@ -180,7 +181,7 @@ pub fn Experiment(document: Arc<Document>, source: Source) -> impl IntoView {
             </div>
             <Strips
                 prompts=Prompts::of(&document)
-                active=Signal::derive(move || marked.get().unwrap_or_default())
+                active=marked
             />
             <section class="card">
                 <button

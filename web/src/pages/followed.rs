@@ -9,12 +9,13 @@ use shared::wire::address::Source;
 use shared::wire::event::Event;
 use shared::wire::job::{Job, JobPair, State};
 
-use crate::app::Problem;
+use crate::data::api;
+use crate::data::server::Server;
+use crate::data::source;
+use crate::navigation::viewer::Viewer;
 use crate::pages::experiment::Experiment;
 use crate::pages::live::{Again, Ended, Pending};
-use crate::server::Server;
-use crate::viewer::Viewer;
-use crate::{api, source};
+use crate::widgets::problem::Problem;
 
 /// What is known of a server's experiment.
 #[derive(Clone, PartialEq)]
@@ -36,8 +37,8 @@ async fn find(viewer: Viewer, id: String) -> Result<(Known, Made), shared::wire:
     let made = standing.job.zip(standing.pair).map(Box::new);
     if standing.stored {
         // The server may have another by now; where it has not, the browser has kept it.
-        viewer.forget_stored();
-        let loaded = source::load(viewer, Source::Id(id)).await;
+        viewer.library.forget_stored();
+        let loaded = source::load(viewer.library, Source::Id(id)).await;
         return Ok((loaded.map_or_else(Known::Problem, Known::Document), made));
     }
     let known = match made.clone() {
@@ -55,7 +56,7 @@ async fn find(viewer: Viewer, id: String) -> Result<(Known, Made), shared::wire:
 #[component]
 pub fn Followed(server: Server, id: String) -> impl IntoView {
     let viewer = Viewer::get();
-    let known = RwSignal::new(viewer.opened(&id).map(Known::Document));
+    let known = RwSignal::new(viewer.library.opened(&id).map(Known::Document));
     let made = RwSignal::new(None::<Box<(Job, JobPair)>>);
     let wanted = id.clone();
     // Of answers that come out of order only the last one counts.

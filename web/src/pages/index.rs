@@ -9,12 +9,16 @@ use shared::wire::address::{Filter, Page};
 use shared::wire::gallery::{Entry, Gallery};
 use shared::wire::listing::Facets;
 
-use crate::app::Problem;
-use crate::card::Card;
+use crate::data::api;
+use crate::data::listed::Listed;
+use crate::data::server::Server;
+use crate::data::source;
+use crate::data::words;
+use crate::navigation::viewer::Viewer;
+use crate::pages::card::Card;
 use crate::pages::listing::Listing;
-use crate::server::Server;
-use crate::viewer::Viewer;
-use crate::{api, dom, source};
+use crate::platform::dom;
+use crate::widgets::problem::Problem;
 
 /// How many experiments are put on the page at a time.
 const BATCH: usize = 60;
@@ -24,18 +28,6 @@ const N_PAGE: usize = 200;
 const TYPING: Duration = Duration::from_millis(150);
 /// How often a list is asked for again while experiments come.
 const AGAIN: Duration = Duration::from_millis(500);
-
-/// The list as it was left: whoever comes back to it finds it so, and at the same place.
-#[derive(Debug, Clone, Default)]
-pub struct Listed {
-    filter: Filter,
-    n_shown: usize,
-    /// What a server has told, and how many pass the filter, of how many.
-    entries: Vec<Entry>,
-    n_chosen: usize,
-    total: Option<usize>,
-    facets: Option<Facets>,
-}
 
 /// What decides which experiments are listed.
 fn without_picked(filter: Filter) -> Filter {
@@ -65,17 +57,17 @@ fn Local() -> impl IntoView {
     let viewer = Viewer::get();
     let failed = RwSignal::new(None::<String>);
     spawn_local(async move {
-        let gallery = if viewer.is_complete() { Ok(None) } else { source::gallery().await };
+        let gallery = if viewer.library.is_complete() { Ok(None) } else { source::gallery().await };
         let gallery = gallery.map(|found| found.unwrap_or_else(|| Gallery::of([])));
         match gallery {
             Ok(gallery) => viewer.gallery.set(Some(gallery)),
             // What was there before is still shown.
-            Err(error) => drop(failed.try_set(Some(source::sentence(&error)))),
+            Err(error) => drop(failed.try_set(Some(words::sentence(&error)))),
         }
     });
     let gallery = Memo::new(move |_| {
         let mut gallery = viewer.gallery.get()?;
-        viewer.documents.with(|documents| {
+        viewer.library.documents.with(|documents| {
             let mut listed = BTreeSet::new();
             listed.extend(gallery.experiments.iter().map(|entry| entry.id.clone()));
             let others = documents.values().filter(|document| !listed.contains(&document.id));
@@ -247,8 +239,8 @@ fn Remote(server: Server) -> impl IntoView {
         ask(n);
     };
     let opened = Memo::new(move |_| {
-        let ids = viewer.files.get();
-        let of = |id: &String| viewer.documents.with(|d| d.get(id).map(|d| Entry::of(d)));
+        let ids = viewer.library.files.get();
+        let of = |id: &String| viewer.library.documents.with(|d| d.get(id).map(|d| Entry::of(d)));
         ids.iter().filter_map(of).collect::<Vec<_>>()
     });
     let picked = Memo::new(move |_| filter.get().picked);

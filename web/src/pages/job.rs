@@ -6,12 +6,13 @@ use shared::wire::address::{Address, Page, Source};
 use shared::wire::event::Event;
 use shared::wire::job::{Job, JobDetail, JobPair, State};
 
-use crate::app::Problem;
-use crate::heading::heading;
+use crate::data::api;
+use crate::data::server::Server;
+use crate::data::words;
+use crate::navigation::viewer::Viewer;
 use crate::pages::live::{CancelButton, LiveGrid};
-use crate::server::Server;
-use crate::viewer::Viewer;
-use crate::{api, source, words};
+use crate::widgets::heading::heading;
+use crate::widgets::problem::Problem;
 
 /// How many pairs are put on the page at a time.
 const BATCH: usize = 100;
@@ -123,7 +124,7 @@ fn Pairs(
                 </div>
                 <div class="actions"><CancelButton server job /></div>
             </div>
-            <p class="note" role="status">{move || source::sentence(&words::progress(&job.get()))}</p>
+            <p class="note" role="status">{move || words::sentence(&words::progress(&job.get()))}</p>
             <LiveGrid server experiment />
             <section class="card" aria-label="Pairs">
                 <div class="scroll">
@@ -166,7 +167,7 @@ fn Row(pair: Memo<Option<JobPair>>) -> impl IntoView {
     let source = read(|pair| pair.source.clone());
     let state = read(|pair| pair.state.to_string());
     let class = move || format!("state {}", state());
-    let why = read(|pair| pair.error.as_deref().map(source::sentence).unwrap_or_default());
+    let why = read(|pair| pair.error.as_deref().map(words::sentence).unwrap_or_default());
     view! {
         <tr>
             <th scope="row">{line}</th>

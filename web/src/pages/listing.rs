@@ -7,11 +7,11 @@ use shared::wire::address::{Address, Filter, Page, Sort, Source};
 use shared::wire::gallery::Entry;
 use shared::wire::listing::{Facet, Facets};
 
-use crate::app::OpenButton;
-use crate::card::{Card, pick};
-use crate::heading::heading;
-use crate::inputs::{choice, select};
-use crate::viewer::Viewer;
+use crate::navigation::viewer::Viewer;
+use crate::pages::card::{Card, pick};
+use crate::widgets::heading::heading;
+use crate::widgets::inputs::{choice, select};
+use crate::widgets::open::OpenButton;
 
 /// A list of experiments and what it can be filtered by.
 #[component]

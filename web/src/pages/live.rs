@@ -13,14 +13,15 @@ use shared::wire::event::Live;
 use shared::wire::job::{Job, JobPair, State};
 use shared::wire::numbers;
 
-use crate::cursor::Cursor;
-use crate::heading::heading;
-use crate::heatmap::Heatmap;
-use crate::picture::{Picture, Pictured};
-use crate::readout::Readout;
-use crate::server::Server;
-use crate::viewer::Viewer;
-use crate::{api, source, words};
+use crate::data::api;
+use crate::data::server::Server;
+use crate::data::words;
+use crate::map::cursor::Cursor;
+use crate::map::heatmap::Heatmap;
+use crate::map::picture::{Picture, Pictured};
+use crate::map::readout::Readout;
+use crate::navigation::viewer::Viewer;
+use crate::widgets::heading::heading;
 
 /// The page of an experiment that waits or is being swept.
 #[component]
@@ -76,7 +77,7 @@ pub fn Again(server: Server, job: Job, pair: JobPair) -> impl IntoView {
             live.filter(|live| live.experiment == experiment).map(|live| live.share)
         })
     });
-    let failed = pair.error.map(|why| source::sentence(&why));
+    let failed = pair.error.map(|why| words::sentence(&why));
     let state = move || match share.get() {
         _ if failed.is_some() => format!(
             "It was to be computed again, which failed; this is the earlier result. {}",
@@ -102,18 +103,21 @@ pub fn LiveGrid(server: Server, #[prop(into)] experiment: Signal<String>) -> imp
         })
     };
     let is_here = Memo::new(move |_| live(&|_| Some(0.0)).is_some());
-    let picture = Memo::new(move |before: Option<&Pictured>| {
-        let now = server.board.with(|board| {
-            let live = board.live.as_ref();
-            live.filter(|live| experiment.with(|id| live.experiment == *id)).map(Live::field)
-        });
-        match (now, before) {
-            (Some(now), _) => Ok(Arc::new(Picture::whole(now))),
-            // Just before it goes away.
-            (None, Some(before)) => before.clone(),
-            (None, None) => Err(String::new()),
-        }
-    });
+    let picture = Memo::new_with_compare(
+        move |before: Option<&Pictured>| {
+            let now = server.board.with(|board| {
+                let live = board.live.as_ref();
+                live.filter(|live| experiment.with(|id| live.experiment == *id)).map(Live::field)
+            });
+            match (now, before) {
+                (Some(now), _) => Ok(Arc::new(Picture::whole(now))),
+                // Just before it goes away.
+                (None, Some(before)) => before.clone(),
+                (None, None) => Err(String::new()),
+            }
+        },
+        |_, _| true,
+    );
     // Only this is known while a sweep runs.
     let options = Memo::new(move |_| FigureOptions {
         grid: Choice::default(),
@@ -197,7 +201,7 @@ pub fn Ended(job: Job, pair: JobPair) -> impl IntoView {
     let why = match (pair.state, &pair.error) {
         (State::Cancelled, _) => "It was cancelled before it was finished.".to_string(),
         (State::Done, _) => "Its result has been deleted.".to_string(),
-        (_, Some(error)) => source::sentence(error),
+        (_, Some(error)) => words::sentence(error),
         (_, None) => "It failed.".to_string(),
     };
     let draft = Draft::of(&job, &pair);

@@ -8,51 +8,22 @@ use std::time::Duration;
 use leptos::ev;
 use leptos::prelude::*;
 use leptos::task::spawn_local;
-use shared::specification::pairs::{TableColumns, TableFormat};
 use shared::wire::address::{Address, Page, Source};
 use shared::wire::draft::Draft;
-use shared::wire::job::{Preview, Submission, TableInput};
+use shared::wire::job::{Preview, Submission};
 use shared::wire::problem::Problem;
 
 use self::fields::Fields;
 use self::preview::Outcome;
-use crate::heading::heading;
-use crate::server::Server;
-use crate::viewer::Viewer;
-use crate::{api, words};
+use crate::data::api;
+use crate::data::pasted::Table;
+use crate::data::server::Server;
+use crate::data::words;
+use crate::navigation::viewer::Viewer;
+use crate::widgets::heading::heading;
 
 /// How long to wait for the next letter before a preview is asked for.
 const TYPING: Duration = Duration::from_millis(350);
-
-/// A table that was pasted or dropped.
-#[derive(Debug, Clone, PartialEq, Default)]
-pub struct Table {
-    /// Its text.
-    pub text: String,
-    /// How it is written.
-    pub format: TableFormat,
-    /// Its file's name.
-    pub name: String,
-    /// Which columns mean what.
-    pub columns: TableColumns,
-}
-
-impl Table {
-    /// The table in a file.
-    ///
-    /// # Errors
-    /// It is not text.
-    pub fn of_file(name: String, format: TableFormat, bytes: &[u8]) -> Result<Self, String> {
-        let text = std::str::from_utf8(bytes).map_err(|_| "the file is not UTF-8: save it so")?;
-        let text = text.trim_start_matches('\u{feff}').to_string();
-        Ok(Self { text, format, name, columns: TableColumns::default() })
-    }
-
-    fn input(&self) -> (TableInput, String) {
-        let Self { text, format, name, columns } = self.clone();
-        (TableInput { text, format, columns }, name)
-    }
-}
 
 /// What the form's state would come to; `None` while there is too little of it.
 type Seen = RwSignal<Option<Result<Preview, Problem>>>;
@@ -135,7 +106,7 @@ pub fn NewPage(server: Server) -> impl IntoView {
     };
     let give_token = move |()| {
         spawn_local(async move {
-            if server.ask_token(crate::dom::token().is_some()).await {
+            if server.ask_token(crate::platform::dom::token().is_some()).await {
                 again.try_set(());
             }
         });

@@ -5,11 +5,12 @@ use leptos::task::spawn_local;
 use shared::wire::address::{Address, Page};
 use shared::wire::job::{Job, State};
 
-use crate::heading::heading;
+use crate::data::api;
+use crate::data::server::Server;
+use crate::data::words;
+use crate::navigation::viewer::Viewer;
 use crate::pages::live::CancelButton;
-use crate::server::Server;
-use crate::viewer::Viewer;
-use crate::{api, source, words};
+use crate::widgets::heading::heading;
 
 /// The page of all jobs.
 #[component]
@@ -100,7 +101,7 @@ fn JobRow(server: Server, job: Signal<Job>) -> impl IntoView {
                 </div>
             })}
             {move || job.get().error.map(|why| view! {
-                <p class="job-error">{source::sentence(&why)}</p>
+                <p class="job-error">{words::sentence(&why)}</p>
             })}
             <div class="actions">
                 <CancelButton server job />

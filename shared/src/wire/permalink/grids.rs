@@ -89,38 +89,37 @@ impl More {
             }
         };
         let default = Chosen::of(document, Choice::default()).ok().and_then(|chosen| chosen.name);
-        let first = shown.or(default);
-        let rank = |at: &usize| (Some(names[*at]) != first, Some(names[*at]) != default, *at);
-        let mut order: Vec<_> = (0..names.len()).collect();
-        order.sort_by_key(rank);
-        let (mut n_all, mut held) = (0, Vec::new());
-        for at in order {
+        let place = |name: Option<GridName>| names.iter().position(|own| Some(*own) == name);
+        let default = place(default);
+        let first = place(shown).or(default);
+        let mut is_held = vec![false; names.len()];
+        let mut n_all = 0;
+        for at in first.into_iter().chain(default).chain(0..names.len()) {
             let n = n_all + n_values(at);
-            let is_first = Some(names[at]) == first && n <= MOST;
-            if is_first || n <= ROOM {
-                n_all = n;
-                held.push(at);
+            let most = if Some(at) == first { MOST } else { ROOM };
+            if !is_held[at] && n <= most {
+                (n_all, is_held[at]) = (n, true);
             }
         }
-        held.sort_unstable();
-        let left_out: Vec<_> =
-            (0..names.len()).filter(|at| !held.contains(at)).map(|at| names[at]).collect();
-        let grids = held.iter().filter_map(|at| document.grids.get(*at));
-        let lens = held.iter().filter_map(|at| document.lens.get(at.checked_sub(n_grids)?));
-        let (grids, lens): (Vec<_>, Vec<_>) = (grids.collect(), lens.collect());
+        let (mut grids, mut lens, mut left_out) = (Vec::new(), Vec::new(), Vec::new());
+        for (at, name) in names.iter().enumerate() {
+            match (is_held[at], at.checked_sub(n_grids)) {
+                (false, _) => left_out.push(*name),
+                (true, None) => grids.push(&document.grids[at]),
+                (true, Some(at)) => lens.push(&document.lens[at]),
+            }
+        }
         let tops = grids.iter().filter_map(|grid| grid.top.as_ref());
         let tops = tops.chain(lens.iter().map(|lens| &lens.top));
-        let mut ids: Vec<_> = tops.flatten().flatten().flatten().map(|top| top.id).collect();
-        ids.sort_unstable();
-        ids.dedup();
-        let text = |id: u32| (id, document.token_text(id).unwrap_or_default().to_string());
-        let texts: Vec<_> = ids.into_iter().map(text).collect();
+        let text =
+            |top: &TopToken| (top.id, document.token_text(top.id).unwrap_or_default().to_string());
+        let texts: TokenTexts = tops.flatten().flatten().flatten().map(text).collect();
         let mut more = Self {
             grids: Vec::new(),
             lens: Vec::new(),
             n_top: Vec::new(),
             left_out: left_out.iter().map(ToString::to_string).collect(),
-            texts,
+            texts: texts.into_iter().collect(),
         };
         for grid in grids {
             more.grid(grid, numbers);

@@ -13,8 +13,8 @@ use shared::wire::address::Page;
 use shared::wire::draft::Draft;
 use shared::wire::listing::ServerInfo;
 
-use crate::inputs::{self, choice, select};
-use crate::viewer::Viewer;
+use crate::navigation::viewer::Viewer;
+use crate::widgets::inputs::{self, choice, select};
 
 /// The word of the select that stands for a template of the reader's own.
 const OWN: &str = "own";

@@ -8,10 +8,11 @@ use shared::wire::job::{PairPreview, Preview, Said};
 use shared::wire::problem::{Problem, RowProblem};
 
 use super::Seen;
-use crate::panels::{Baselines, Warnings};
-use crate::source::sentence;
-use crate::strips::{Prompts, Strips};
-use crate::{api, words};
+use crate::data::api;
+use crate::data::words;
+use crate::data::words::sentence;
+use crate::map::strips::{Prompts, Strips};
+use crate::pages::panels::{Baselines, Warnings};
 
 /// What the form's state would come to.
 #[component]

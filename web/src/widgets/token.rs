@@ -4,8 +4,8 @@ use leptos::ev;
 use leptos::html;
 use leptos::prelude::*;
 
-use crate::dom;
-use crate::server::Server;
+use crate::data::server::Server;
+use crate::platform::dom;
 
 /// The dialog; hidden until the token is needed.
 #[component]

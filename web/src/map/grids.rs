@@ -10,8 +10,8 @@ use shared::field::metric::Metric;
 use shared::figure::colour::Range;
 use shared::figure::{FigureOptions, text};
 
-use crate::inputs::select;
-use crate::viewer::Viewer;
+use crate::navigation::viewer::Viewer;
+use crate::widgets::inputs::select;
 
 /// The choice; nothing where there is none.
 #[component]
@@ -41,16 +41,16 @@ pub fn GridChoice(
     let first = documents.first().and_then(|document| {
         Chosen::of(document, Choice::default()).ok().and_then(|chosen| chosen.name)
     });
-    let now = Memo::new(move |_| {
+    let now = move || {
         let chosen = options.with(|options| options.grid.grid);
         let shown = || grids.with(|grids| grids.iter().flatten().find_map(|grid| grid.name));
         chosen.or_else(shown)
-    });
+    };
     let all = names.clone();
     let listed = Signal::derive(move || {
         let mut listed: Vec<_> =
             all.iter().map(|name| (name.to_string(), name.title(&all))).collect();
-        if let Some(name) = now.get().filter(|name| !all.contains(name)) {
+        if let Some(name) = now().filter(|name| !all.contains(name)) {
             listed.push((name.to_string(), format!("{name} (not there)")));
         }
         listed
@@ -69,11 +69,10 @@ pub fn GridChoice(
     });
     let is_asked =
         Memo::new(move |_| names.len() > 1 || options.with(|options| options.grid.grid.is_some()));
-    let now_text =
-        Signal::derive(move || now.get().map(|name| name.to_string()).unwrap_or_default());
-    let slices = Memo::new(move |_| {
+    let now_text = Signal::derive(move || now().map(|name| name.to_string()).unwrap_or_default());
+    let slices = move || {
         grids.with(|grids| grids.iter().flatten().find(|grid| grid.fixed().is_some()).cloned())
-    });
+    };
     let base = documents.first().cloned();
     let at = move |key: Coordinate| {
         let key = base.as_ref().map_or(key, |base| key.from_start(axis::n_base(base)));
@@ -83,7 +82,7 @@ pub fn GridChoice(
     let at = Callback::new(at);
     view! {
         {move || is_asked.get().then(|| select("Grid", "field", listed, now_text, choose))}
-        {move || slices.get().map(|grid| slice(grid, at))}
+        {move || slices().map(|grid| slice(grid, at))}
     }
 }
 

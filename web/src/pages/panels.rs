@@ -10,9 +10,9 @@ use shared::figure::text;
 use shared::specification::vocabulary::{Align, Direction, Site, UNKNOWN};
 use shared::wire::numbers;
 
-use crate::readout::measured;
-use crate::source::sentence;
-use crate::words;
+use crate::data::words;
+use crate::data::words::sentence;
+use crate::map::readout::measured;
 
 /// The unpatched runs.
 #[component]

@@ -3,8 +3,8 @@
 use leptos::html;
 use leptos::prelude::*;
 
-use crate::dom;
-use crate::viewer::Viewer;
+use crate::navigation::viewer::Viewer;
+use crate::platform::dom;
 
 /// The heading. A plain function, of which the page has one, and not one for each place.
 pub fn heading(text: impl Into<Signal<String>>) -> AnyView {

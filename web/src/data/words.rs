@@ -1,6 +1,18 @@
-//! What the page says of jobs and times.
+//! What the page says of jobs and times, and messages as sentences.
 
 use shared::wire::job::{Job, State};
+
+/// A message as a sentence.
+pub fn sentence(message: &str) -> String {
+    let mut text = message.to_string();
+    if let Some(first) = text.get_mut(..1) {
+        first.make_ascii_uppercase();
+    }
+    if !text.ends_with(['.', '!', '?']) {
+        text.push('.');
+    }
+    text
+}
 
 /// A time in seconds, as people say it.
 pub fn duration(secs: f64) -> String {

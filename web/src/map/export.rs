@@ -7,7 +7,8 @@ use shared::field::cells::csv_of;
 use shared::figure::{Figure, FigureOptions, TextUnit};
 use wasm_bindgen::prelude::*;
 
-use crate::{dom, plot};
+use crate::map::plot;
+use crate::platform::dom;
 
 /// Device pixels per pixel of a PNG, enough for print.
 const PNG_SCALE: f64 = 2.0;

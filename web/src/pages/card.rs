@@ -10,8 +10,8 @@ use shared::wire::numbers;
 use wasm_bindgen::{Clamped, JsCast};
 use web_sys::{CanvasRenderingContext2d, ImageData};
 
-use crate::server::Server;
-use crate::viewer::Viewer;
+use crate::data::server::Server;
+use crate::navigation::viewer::Viewer;
 
 /// Changes what is picked.
 pub fn pick(viewer: Viewer, change: impl FnOnce(&mut Vec<Source>)) {
@@ -56,7 +56,7 @@ pub fn Card(
     let delete = move |server: Server| {
         let label = format!("Delete {called}");
         let (id, called) = (id.clone(), called.clone());
-        let delete = move |_| server.delete(viewer, id.clone(), called.clone(), || {});
+        let delete = move |_| viewer.delete(server, id.clone(), called.clone(), || {});
         view! {
             <button
                 class="quiet"

@@ -10,15 +10,15 @@ use shared::figure::FigureOptions;
 use wasm_bindgen::JsCast;
 use web_sys::{HtmlElement, Node};
 
-use crate::cursor::Cursor;
-use crate::dom;
-use crate::picture::{Picture, Pictured};
-use crate::plot::{self, Plot};
-use crate::readout::Readout;
-use crate::source::sentence;
-use crate::steps::{self, Step};
-use crate::tooltip::{HIDDEN, Place, style, tooltip};
-use crate::viewer::Viewer;
+use crate::data::words::sentence;
+use crate::map::cursor::Cursor;
+use crate::map::picture::{Picture, Pictured};
+use crate::map::plot::{self, Plot};
+use crate::map::readout::Readout;
+use crate::map::steps::{self, Step};
+use crate::map::tooltip::{HIDDEN, Place, style, tooltip};
+use crate::navigation::viewer::Viewer;
+use crate::platform::dom;
 
 /// Left, top, width and height in pixels of the page.
 type Rect = [f64; 4];

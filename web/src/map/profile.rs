@@ -7,8 +7,8 @@ use shared::field::key::Cell;
 use shared::figure::text;
 use shared::statistics;
 
-use crate::chart::Profile;
-use crate::picture::Picture;
+use crate::map::chart::Profile;
+use crate::map::picture::Picture;
 
 /// The values that profiles are cut from.
 pub struct Lines {

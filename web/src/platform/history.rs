@@ -119,7 +119,7 @@ impl History {
                 return;
             }
             let height = document().document_element().map_or(0, |html| html.scroll_height());
-            let (_, shown) = crate::dom::window_size();
+            let (_, shown) = crate::platform::dom::window_size();
             if f64::from(height) >= y + shown || n_left == 0 {
                 window().scroll_to_with_x_and_y(0.0, y);
             } else {

@@ -1,6 +1,5 @@
 //! What all parts of the page share: where it is, what it has read, and how it moves.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,12 +13,16 @@ use shared::wire::draft::Draft;
 use shared::wire::gallery::Gallery;
 use web_sys::FileList;
 
-use crate::history::History;
-use crate::notices::Notice;
-use crate::pages::index::Listed;
-use crate::pages::new::Table;
-use crate::server::Server;
-use crate::{dom, source};
+use crate::data::api;
+use crate::data::library::Library;
+use crate::data::listed::Listed;
+use crate::data::pasted::Table;
+use crate::data::server::Server;
+use crate::data::source;
+use crate::data::words;
+use crate::navigation::notice::Notice;
+use crate::platform::dom;
+use crate::platform::history::History;
 
 /// How long the address bar may lag behind a pin that moves: browsers refuse to be written to at
 /// the rate of a key held down.
@@ -30,10 +33,8 @@ const LAG: Duration = Duration::from_millis(200);
 pub struct Viewer {
     /// Where the page is.
     pub address: RwSignal<Address>,
-    /// Documents read so far, by id.
-    pub documents: RwSignal<BTreeMap<String, Arc<Document>>>,
-    /// The ids of those that the reader has opened from files.
-    pub files: RwSignal<Vec<String>>,
+    /// The documents that were read so far.
+    pub library: Library,
     /// The table that the reader has pasted or dropped.
     pub table: RwSignal<Table>,
     /// The server behind the page.
@@ -50,8 +51,6 @@ pub struct Viewer {
     pub has_arrived: StoredValue<bool>,
     /// The browser's history.
     pub history: History,
-    /// Whether all there is came with the page.
-    complete: StoredValue<bool>,
     pending: StoredValue<Option<TimeoutHandle>>,
 }
 
@@ -60,8 +59,7 @@ impl Viewer {
     pub fn new() -> Self {
         let viewer = Self {
             address: RwSignal::new(Address::parse(&dom::fragment())),
-            documents: RwSignal::default(),
-            files: RwSignal::default(),
+            library: Library::new(),
             table: RwSignal::default(),
             server: Server::find(),
             notices: RwSignal::default(),
@@ -70,21 +68,20 @@ impl Viewer {
             listed: StoredValue::default(),
             has_arrived: StoredValue::new(false),
             history: History::new(),
-            complete: StoredValue::new(false),
             pending: StoredValue::new(None),
         };
         match source::embedded() {
             None => {}
             Some(Err(error)) => viewer.tell(error),
             Some(Ok(documents)) => {
-                viewer.complete.set_value(true);
+                viewer.library.complete();
                 if let [document] = &*documents
                     && dom::fragment().len() < 3
                 {
                     let page = Page::Experiment(Source::Id(document.id.clone()));
                     viewer.address.set(Address::of(page));
                 }
-                documents.into_iter().for_each(|document| viewer.keep(Arc::new(document)));
+                documents.into_iter().for_each(|document| viewer.library.keep(Arc::new(document)));
             }
         }
         viewer
@@ -95,23 +92,6 @@ impl Viewer {
         expect_context()
     }
 
-    /// A document read before.
-    pub fn opened(self, id: &str) -> Option<Arc<Document>> {
-        self.documents.with_untracked(|documents| documents.get(id).cloned())
-    }
-
-    /// Keeps a document for later.
-    pub fn keep(self, document: Arc<Document>) {
-        self.documents.update(|documents| {
-            documents.insert(document.id.clone(), document);
-        });
-    }
-
-    /// Whether the page came with its documents and has nowhere to fetch others.
-    pub fn is_complete(self) -> bool {
-        self.complete.get_value()
-    }
-
     /// Tells the reader something.
     pub fn tell(self, message: String) {
         self.notices.update(|notices| Notice::add(notices, message, None));
@@ -120,13 +100,6 @@ impl Viewer {
     /// Tells the reader what was done, and offers to undo it.
     pub fn offer(self, text: String, undo: impl Fn() + Send + Sync + 'static) {
         self.notices.update(|notices| Notice::add(notices, text, Some(Arc::new(undo))));
-    }
-
-    /// Forgets the documents that the reader has not opened from files: the server may have others
-    /// by now.
-    pub fn forget_stored(self) {
-        let files = self.files.get_untracked();
-        self.documents.update(|documents| documents.retain(|id, _| files.contains(id)));
     }
 
     /// Goes to an address, one step on in the history.
@@ -170,7 +143,7 @@ impl Viewer {
             for file in files {
                 let name = file.name();
                 let failed =
-                    |error: String| self.tell(format!("{name}: {}", source::sentence(&error)));
+                    |error: String| self.tell(format!("{name}: {}", words::sentence(&error)));
                 let bytes = match dom::read(&file).await {
                     Ok(bytes) => bytes,
                     Err(error) => {
@@ -221,17 +194,35 @@ impl Viewer {
         });
     }
 
-    /// Keeps a document from a file. Opened again it is the same one.
+    /// Keeps a document from a file.
     fn keep_file(self, document: Document) {
-        let id = document.id.clone();
-        if !self.files.with_untracked(|files| files.contains(&id)) {
-            self.files.update(|files| files.push(id));
-        } else if self.opened(&id).is_some_and(|before| *before != document) {
+        let name = title(&document.entity).to_string();
+        if !self.library.keep_file(document) {
             self.tell(format!(
-                "“{}” has the same id as a result that was opened before, and takes its place.",
-                title(&document.entity)
+                "“{name}” has the same id as a result that was opened before, and takes its place.",
             ));
         }
-        self.keep(Arc::new(document));
+    }
+
+    /// Deletes an experiment and offers to bring it back.
+    pub fn delete(self, server: Server, id: String, name: String, then: impl FnOnce() + 'static) {
+        spawn_local(async move {
+            if let Err(problem) = api::delete(server, &id).await {
+                return self.tell(api::told(&problem));
+            }
+            self.library.forget_stored();
+            server.changes.update(|n| *n += 1);
+            then();
+            let undo = move || {
+                let id = id.clone();
+                spawn_local(async move {
+                    match api::restore(server, &id).await {
+                        Ok(()) => server.changes.update(|n| *n += 1),
+                        Err(problem) => self.tell(api::told(&problem)),
+                    }
+                });
+            };
+            self.offer(format!("Deleted “{name}”."), undo);
+        });
     }
 }

@@ -12,8 +12,9 @@ use shared::wire::live::Board;
 use wasm_bindgen::JsValue;
 use wasm_bindgen_futures::JsFuture;
 
-use crate::viewer::Viewer;
-use crate::{api, dom, feed};
+use crate::data::api;
+use crate::data::feed;
+use crate::platform::dom;
 
 /// One who wants to hear of events.
 type Listener = Arc<dyn Fn(&Event) + Send + Sync>;
@@ -140,27 +141,5 @@ impl Server {
         for resolve in waiting {
             resolve.call1(&JsValue::NULL, &is_given.into()).ok();
         }
-    }
-
-    /// Deletes an experiment and offers to bring it back.
-    pub fn delete(self, viewer: Viewer, id: String, name: String, then: impl FnOnce() + 'static) {
-        spawn_local(async move {
-            if let Err(problem) = api::delete(self, &id).await {
-                return viewer.tell(api::told(&problem));
-            }
-            viewer.forget_stored();
-            self.changes.update(|n| *n += 1);
-            then();
-            let undo = move || {
-                let id = id.clone();
-                spawn_local(async move {
-                    match api::restore(self, &id).await {
-                        Ok(()) => self.changes.update(|n| *n += 1),
-                        Err(problem) => viewer.tell(api::told(&problem)),
-                    }
-                });
-            };
-            viewer.offer(format!("Deleted “{name}”."), undo);
-        });
     }
 }

@@ -10,9 +10,9 @@ use shared::wire::job::{JobDetail, JobList, Preview, Standing, Submission};
 use shared::wire::listing::{ExperimentPage, Facets, ServerInfo};
 use shared::wire::problem::Problem;
 
-use crate::dom;
-use crate::server::Server;
-use crate::source::sentence;
+use crate::data::server::Server;
+use crate::data::words::sentence;
+use crate::platform::dom;
 
 /// Where events come from.
 pub const EVENTS: &str = "api/events";

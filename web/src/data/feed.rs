@@ -12,8 +12,8 @@ use wasm_bindgen::JsCast;
 use wasm_bindgen::prelude::Closure;
 use web_sys::{EventSource, MessageEvent};
 
-use crate::api;
-use crate::server::Server;
+use crate::data::api;
+use crate::data::server::Server;
 
 /// How long to wait where the browser has given up, as it does when something else than the
 /// server answers.

@@ -2,7 +2,7 @@
 
 use leptos::prelude::*;
 
-use crate::readout::Readout;
+use crate::map::readout::Readout;
 
 /// The width that a tooltip takes at most, in pixels.
 const WIDTH: f64 = 250.0;

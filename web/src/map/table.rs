@@ -7,7 +7,7 @@ use shared::field::axis::AxisKind;
 use shared::figure::text;
 use shared::wire::numbers;
 
-use crate::picture::Picture;
+use crate::map::picture::Picture;
 
 /// The values of the columns that are shown, as spreadsheets and programs read them.
 #[component]

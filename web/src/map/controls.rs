@@ -12,10 +12,10 @@ use shared::figure::{FigureOptions, LabelStyle, Origin};
 use shared::wire::numbers;
 use web_sys::HtmlInputElement;
 
-use crate::columns::ColumnMenu;
-use crate::grids::GridChoice;
-use crate::inputs::{check, choice};
-use crate::viewer::Viewer;
+use crate::map::columns::ColumnMenu;
+use crate::map::grids::GridChoice;
+use crate::navigation::viewer::Viewer;
+use crate::widgets::inputs::{check, choice};
 
 /// What every result is asked for, whether it holds it or not.
 const USUAL: [Metric; 5] =
@@ -37,11 +37,14 @@ pub fn Controls(
     };
     let choice_of = Memo::new(move |_| options.with(|options| options.grid));
     let own = documents.clone();
-    let grids = Memo::new(move |_| {
-        let choice = choice_of.get();
-        let grids = own.iter().map(|document| Chosen::of(document, choice).ok().map(Arc::new));
-        grids.collect::<Vec<_>>()
-    });
+    let grids = Memo::new_with_compare(
+        move |_| {
+            let choice = choice_of.get();
+            let grids = own.iter().map(|document| Chosen::of(document, choice).ok().map(Arc::new));
+            grids.collect::<Vec<_>>()
+        },
+        |_, _| true,
+    );
     let measured = documents.clone();
     let metrics = move || {
         let grids = grids.get();

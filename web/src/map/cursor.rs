@@ -3,7 +3,7 @@
 use leptos::prelude::*;
 use shared::field::key::Key;
 
-use crate::viewer::Viewer;
+use crate::navigation::viewer::Viewer;
 
 /// A cell that is pointed at and one that is held. Both are keys: every map looks them up in its own
 /// field, which may have no such cell, or be another one by now.

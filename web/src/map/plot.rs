@@ -7,7 +7,7 @@ use shared::figure::{Figure, FigureOptions, Heading, PixelRect, TextUnit};
 use wasm_bindgen::JsCast;
 use web_sys::HtmlCanvasElement;
 
-use crate::picture::Picture;
+use crate::map::picture::Picture;
 
 /// A figure fit for a screen. What its heading would say the page says already.
 #[derive(Debug)]

@@ -10,7 +10,8 @@ use shared::wire::address::Source;
 use shared::wire::gallery::{self, Gallery};
 use shared::wire::permalink;
 
-use crate::viewer::Viewer;
+use crate::data::library::Library;
+use crate::data::words::sentence;
 
 /// The element that holds documents within the page.
 const EMBEDDED: &str = "patchboard-data";
@@ -31,17 +32,17 @@ type Loading = Pin<Box<dyn Future<Output = Result<Arc<Document>, String>>>>;
 ///
 /// # Errors
 /// What was found instead, for the reader.
-pub fn load(viewer: Viewer, source: Source) -> Loading {
-    Box::pin(async move { load_now(viewer, &source).await })
+pub fn load(library: Library, source: Source) -> Loading {
+    Box::pin(async move { load_now(library, &source).await })
 }
 
-async fn load_now(viewer: Viewer, source: &Source) -> Result<Arc<Document>, String> {
+async fn load_now(library: Library, source: &Source) -> Result<Arc<Document>, String> {
     match source {
         Source::Id(id) => {
-            if let Some(document) = viewer.opened(id) {
+            if let Some(document) = library.opened(id) {
                 return Ok(document);
             }
-            if viewer.is_complete() {
+            if library.is_complete() {
                 return Err(format!("The page holds no result with the id {id}."));
             }
             let document = Arc::new(fetch(&format!("data/{id}.json")).await.map_err(|error| {
@@ -50,7 +51,7 @@ async fn load_now(viewer: Viewer, source: &Source) -> Result<Arc<Document>, Stri
                      to send a result to others, use its self-contained link."
                 )
             })?);
-            viewer.keep(document.clone());
+            library.keep(document.clone());
             Ok(document)
         }
         Source::File(path) => Ok(Arc::new(fetch(path).await?)),
@@ -101,16 +102,4 @@ async fn fetch(path: &str) -> Result<Document, String> {
     let bytes = response.binary().await.map_err(|error| failed(error.to_string()))?;
     let documents = Document::read(&bytes).map_err(|error| format!("{path}: {error}."))?;
     documents.into_iter().next().ok_or_else(|| failed("it is empty".into()))
-}
-
-/// A message as a sentence.
-pub fn sentence(message: &str) -> String {
-    let mut text = message.to_string();
-    if let Some(first) = text.get_mut(..1) {
-        first.make_ascii_uppercase();
-    }
-    if !text.ends_with(['.', '!', '?']) {
-        text.push('.');
-    }
-    text
 }

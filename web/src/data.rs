@@ -1,0 +1,10 @@
+//! Where results and news come from: the page, files, links, a server.
+
+pub mod api;
+pub mod feed;
+pub mod library;
+pub mod listed;
+pub mod pasted;
+pub mod server;
+pub mod source;
+pub mod words;

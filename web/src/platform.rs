@@ -1,0 +1,4 @@
+//! The browser: nothing here knows a type of ours.
+
+pub mod dom;
+pub mod history;
