@@ -218,7 +218,7 @@ fn unpack(body: &[u8]) -> Result<Opened, PermalinkError> {
             p_true: Grid::of_cells(&p_true, n_columns),
             p_false: Grid::of_cells(&p_false, n_columns),
             top_token: Grid::of_cells(&top_token.collect::<Result<Vec<_>, _>>()?, n_columns),
-            top_token_labels: labels.into_iter().collect(),
+            top_token_labels: by_id(labels.into_iter()),
         });
     }
     document.patching_results = Grid::of_cells(&logit_diff, n_columns);
@@ -228,6 +228,13 @@ fn unpack(body: &[u8]) -> Result<Opened, PermalinkError> {
     }
     document.check().map_err(damaged)?;
     Ok(Opened { document, left_out })
+}
+
+/// Texts by their tokens. `collect` sorts them first, with a sort that the viewer has for nothing else.
+fn by_id(texts: impl Iterator<Item = (u32, String)>) -> TokenTexts {
+    let mut by_id = TokenTexts::new();
+    texts.for_each(|(id, text)| drop(by_id.insert(id, text)));
+    by_id
 }
 
 /// Lists of numbers, each as four planes of bytes, the highest first.

@@ -3,10 +3,10 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Planes, SCALE, above_added, above_subtracted, pack_probabilities, rounded,
+    Planes, SCALE, above_added, above_subtracted, by_id, pack_probabilities, rounded,
     unpack_probabilities, unrounded,
 };
-use crate::document::{AxisKeys, CellGrid, Document, LensGrid, TokenTexts, TopToken};
+use crate::document::{AxisKeys, CellGrid, Document, LensGrid, TopToken};
 use crate::field::chosen::{Choice, Chosen, GridName};
 
 /// How many values a link holds beside those of the grid that is shown: about 60 KB of text.
@@ -113,7 +113,7 @@ impl More {
         let tops = tops.chain(lens.iter().map(|lens| &lens.top));
         let text =
             |top: &TopToken| (top.id, document.token_text(top.id).unwrap_or_default().to_string());
-        let texts: TokenTexts = tops.flatten().flatten().flatten().map(text).collect();
+        let texts = by_id(tops.flatten().flatten().flatten().map(text));
         let mut more = Self {
             grids: Vec::new(),
             lens: Vec::new(),
@@ -253,7 +253,7 @@ impl More {
             lens.top = top(n_top.next()?, n, planes)?;
             document.lens.push(lens);
         }
-        document.token_texts = texts.into_iter().collect::<TokenTexts>();
+        document.token_texts = by_id(texts.into_iter());
         Some(left_out)
     }
 }
