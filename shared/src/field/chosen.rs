@@ -45,6 +45,9 @@ pub enum ChoiceError {
     Axes(usize),
 }
 
+/// How many axes a map can show: two, and one place on a third.
+const MAX_AXES: usize = 3;
+
 /// Where a result keeps the cells of a grid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Place {
@@ -167,13 +170,11 @@ impl Chosen {
     pub fn of(document: &Document, choice: Choice) -> Result<Self, ChoiceError> {
         let names = GridName::all(document);
         let (name, place) = match choice.grid {
-            // A file without grids of its own has the one of the notebook's fields.
-            None if document.grids.is_empty() => (flat_name(document), Place::Flat),
-            None => {
-                let first = document.grids.iter().position(CellGrid::is_layer_by_position);
-                let first = first.unwrap_or(0);
-                (names.get(first).copied(), Place::Grid(first))
-            }
+            // A file without a grid that can be shown has the one of the notebook's fields.
+            None => match first_shown(document) {
+                None => (flat_name(document), Place::Flat),
+                Some(first) => (names.get(first).copied(), Place::Grid(first)),
+            },
             Some(name) if document.grids.is_empty() && flat_name(document) == Some(name) => {
                 (Some(name), Place::Flat)
             }
@@ -200,7 +201,7 @@ impl Chosen {
         if axes.len() == 1 {
             axes.push(Axis::whole());
         }
-        if axes.len() > 3 {
+        if axes.len() > MAX_AXES {
             return Err(ChoiceError::Axes(axes.len()));
         }
         let fixed = match (axes.len(), choice.at) {
@@ -390,6 +391,14 @@ fn slice(at: Coordinate) -> String {
         Coordinate::Span(span) => format!("set of positions `{span}`"),
         Coordinate::Whole => "single column".into(),
     }
+}
+
+/// Which grid is shown unless another is chosen: what the notebook's fields hold too, and otherwise the
+/// first that a map can show.
+fn first_shown(document: &Document) -> Option<usize> {
+    let grids = || document.grids.iter();
+    let first = grids().position(CellGrid::is_layer_by_position);
+    first.or_else(|| grids().position(|grid| grid.axes.len() <= MAX_AXES))
 }
 
 /// The name of the notebook's grid, where the file says what it is.

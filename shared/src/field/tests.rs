@@ -165,6 +165,10 @@ fn what_a_result_does_not_have_is_told() {
     );
     let error = of(&many, "z.denoising", None);
     assert_eq!(error, "the grid has 4 axes, and a map shows a grid of up to three");
+    // Of grids that cannot be shown none is the first, and whatever draws a result still can.
+    many.grids.truncate(1);
+    let field = Field::of(&many, Choice::default(), Metric::LogitDiff).unwrap();
+    assert_eq!(field.values, many.patching_results);
     // A file of the notebook has one grid, whose name it may not know.
     let mut old = ramp(2, 2);
     let error = of(&old, "z.denoising", None);
