@@ -9,7 +9,7 @@ use std::path::Path;
 use compute::model::{Loader, Model};
 use compute::study::{self, Experiment};
 use compute::sweep::{Division, Program};
-use shared::document::{AxisKeys, Document, Role};
+use shared::document::{AxisKeys, Document};
 use shared::specification::pairs::Pair;
 use shared::specification::settings::{Checked, Settings};
 use shared::specification::vocabulary::{Direction, Site, Span};
@@ -253,10 +253,7 @@ fn patching_everything_back_is_the_other_run() {
     }
     // The last layer and position of the lens is the model's own reading.
     for grid in &document.lens {
-        let run = match grid.run {
-            Role::Base => &baselines.base,
-            Role::Source => &baselines.source,
-        };
+        let run = baselines.of(grid.run);
         let last = grid.logit_diff.last().unwrap().unwrap();
         assert!((last - run.logit_diff.unwrap()).abs() < 1e-4);
         let top = grid.top.last().unwrap().as_ref().unwrap()[0];

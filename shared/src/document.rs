@@ -16,9 +16,10 @@ use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
 pub use self::grids::{
-    AxisKeys, CellGrid, DocumentSpan, LensGrid, Place, Role, TokenTexts, TopToken,
+    AxisKeys, CellGrid, DocumentSpan, LensGrid, Place, Prompt, TokenTexts, TopToken,
 };
 pub use self::read::DocumentError;
+use crate::specification::roles::Role;
 use crate::specification::settings::Settings;
 use crate::specification::vocabulary::{Align, Direction, Site};
 
@@ -107,6 +108,17 @@ pub struct Document {
     /// The named sets of positions that the grids have.
     #[serde(default)]
     pub spans: Vec<DocumentSpan>,
+    /// What each token of both prompts is in its prompt; `null` where unknown.
+    #[serde(default)]
+    pub roles: Option<Roles>,
+    /// The pair's row of its table, by column; empty where there was none.
+    #[serde(default)]
+    pub row: BTreeMap<String, String>,
+    /// For each column the source position that corresponds to it, an index into
+    /// [`Self::source_tokens`]; `null` where none does, and then nothing is copied there. Empty in
+    /// files of earlier versions, where positions correspond by their distance from the end.
+    #[serde(default)]
+    pub source_positions: Vec<Option<usize>>,
     /// The texts of all tokens that [`Self::grids`] name.
     #[serde(default)]
     pub token_texts: TokenTexts,
@@ -124,6 +136,28 @@ pub struct Document {
     #[serde(skip)]
     #[cfg_attr(feature = "openapi", schema(ignore))]
     pub extra: Map<String, Value>,
+}
+
+/// What each token of a pair's prompts is, padding included.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Roles {
+    /// One for each of [`Document::base_tokens`].
+    #[cfg_attr(feature = "openapi", schema(value_type = Vec<String>))]
+    pub base: Vec<Role>,
+    /// One for each of [`Document::source_tokens`].
+    #[cfg_attr(feature = "openapi", schema(value_type = Vec<String>))]
+    pub source: Vec<Role>,
+}
+
+impl Roles {
+    /// Those of one prompt.
+    pub fn of(&self, prompt: Prompt) -> &[Role] {
+        match prompt {
+            Prompt::Base => &self.base,
+            Prompt::Source => &self.source,
+        }
+    }
 }
 
 /// A token as the model's vocabulary has it.
@@ -172,6 +206,16 @@ pub struct Baselines {
     pub source: Baseline,
     /// The base run.
     pub base: Baseline,
+}
+
+impl Baselines {
+    /// That of one prompt.
+    pub fn of(&self, prompt: Prompt) -> &Baseline {
+        match prompt {
+            Prompt::Base => &self.base,
+            Prompt::Source => &self.source,
+        }
+    }
 }
 
 /// The last position of one unpatched run. What is no finite number is `null`.
@@ -288,11 +332,19 @@ impl Document {
         text
     }
 
-    /// The source token whose activation goes into column `column`; `None` where tokens are
-    /// unknown.
-    pub fn source_token(&self, column: usize) -> Option<&Token> {
-        let from_end = self.token_labels.len().checked_sub(column)?;
-        self.source_tokens.get(self.source_tokens.len().checked_sub(from_end)?)
+    /// The position of the one prompt that corresponds to `position` of `prompt`; `None` where none
+    /// does or tokens are unknown.
+    pub fn counterpart(&self, prompt: Prompt, position: usize) -> Option<usize> {
+        let (own, other) = (prompt.tokens(self).len(), prompt.other().tokens(self).len());
+        let at = match (&self.source_positions[..], prompt) {
+            ([], _) => other.checked_add(position)?.checked_sub(own),
+            (known, Prompt::Base) => *known.get(position.checked_sub(self.sentence_start)?)?,
+            (known, Prompt::Source) => {
+                let column = known.iter().position(|at| *at == Some(position))?;
+                Some(self.sentence_start + column)
+            }
+        };
+        at.filter(|at| *at < other)
     }
 }
 

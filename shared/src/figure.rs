@@ -13,7 +13,6 @@ mod theme;
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::str::FromStr;
 
 use plotters::backend::DrawingBackend;
 use plotters::coord::Shift;
@@ -21,7 +20,6 @@ use plotters::drawing::DrawingArea;
 use plotters::element::{PathElement, Rectangle};
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 use plotters::style::{Color, FontDesc, FontFamily, FontStyle, FontTransform, RGBColor};
-use serde::{Deserialize, Serialize};
 
 use self::layout::{Anchor, Text};
 pub use self::layout::{Layout, PixelRect};
@@ -36,7 +34,7 @@ use crate::figure::colour::{
     BadRange, ColourScale, MISSING, MISSING_HATCH, Preset, Range, Rgb, colour_at,
 };
 use crate::specification::positions::Positions;
-use crate::specification::vocabulary::{UnknownWord, named};
+use crate::specification::vocabulary::named;
 
 named! {
     /// Where the first row is: layer 0, or the first token where the figure is transposed.

@@ -5,6 +5,7 @@
 //! - [`specification`]: pairs, templates, settings, and the experiment that they ask for;
 //! - [`document`]: what an experiment found;
 //! - [`field`]: values over axes, and which cells of two results correspond;
+//! - [`study`]: what the pairs of a table have in common;
 //! - [`figure`]: colours and the drawing;
 //! - [`wire`]: addresses, links, lists, and what a server and its clients say to each other.
 //!
@@ -17,6 +18,7 @@ pub mod figure;
 pub mod grid;
 pub mod specification;
 pub mod statistics;
+pub mod study;
 pub mod wire;
 
 #[cfg(test)]

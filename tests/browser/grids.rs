@@ -6,7 +6,7 @@ use anyhow::{Result, ensure};
 use browser_tests::{Browser, Site, example, folder};
 use serde_json::json;
 use shared::document::{
-    AxisKeys, CellGrid, Document, DocumentSpan, LensGrid, Role, TopToken, Verification,
+    AxisKeys, CellGrid, Document, DocumentSpan, LensGrid, Prompt, TopToken, Verification,
 };
 use shared::field::Field;
 use shared::field::axis::Coordinate;
@@ -62,7 +62,7 @@ fn of_all_kinds() -> Result<Document> {
     let every = || vec![layers(), AxisKeys::Position((0..n_base).collect())];
     let lens = grid(Place::ResidPost, Direction::Denoising, every());
     document.lens = vec![LensGrid {
-        run: Role::Base,
+        run: Prompt::Base,
         axes: every(),
         p_true: vec![Some(0.5); lens.logit_diff.len()],
         p_false: vec![Some(0.5); lens.logit_diff.len()],

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use compute::model::Config;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use shared::specification::alignment::Alignment;
+use shared::specification::alignment::{Alignment, Correspondence, Side};
 use shared::specification::settings::Settings;
 use shared::specification::vocabulary::{Align, Direction, Site, Span};
 use shared::specification::{
@@ -139,7 +139,7 @@ impl Fixture {
             self.mean_over.iter().map(|rows| (rows.tokens.clone(), rows.start..rows.end));
         let subject = Subject {
             // Of each case its own.
-            alignment: Alignment::new(&[0], &[0], (0, 0), Align::Pad, 0),
+            alignment: align((&[0], 0), (&[0], 0), Align::Pad, 0),
             spans: Vec::new(),
             noised: Vec::new(),
             answers: AnswerIds::Single { true_ids: self.true_ids, false_ids: self.false_ids },
@@ -150,16 +150,16 @@ impl Fixture {
                 n_kv_heads: config.n_kv_heads,
             },
         };
-        let starts = (self.source_start, self.base_start);
-        let align = |source: &[u32], base: &[u32], align, start| {
-            let alignment = Alignment::new(source, base, starts, align, self.pad);
+        let aligned = |source: &[u32], base: &[u32], how, start| {
+            let (source, base) = ((source, self.source_start), (base, self.base_start));
+            let alignment = align(source, base, how, self.pad);
             assert_eq!(alignment.start, start, "{}", self.model);
             alignment
         };
         let sweeps = self.sweeps.into_iter().map(|sweep| {
             let settings =
                 Settings { sites: sweep.site.into(), align: sweep.align, ..Settings::default() };
-            let alignment = align(&sweep.source, &sweep.base, sweep.align, sweep.start);
+            let alignment = aligned(&sweep.source, &sweep.base, sweep.align, sweep.start);
             let grid = Grid {
                 site: sweep.site,
                 direction: Direction::Denoising,
@@ -177,7 +177,8 @@ impl Fixture {
         });
         let experiments = self.experiments.into_iter().map(|recorded| {
             let Recorded { settings, grids, .. } = recorded;
-            let alignment = align(&recorded.source, &recorded.base, settings.align, recorded.start);
+            let (source, base) = (&recorded.source, &recorded.base);
+            let alignment = aligned(source, base, settings.align, recorded.start);
             let span =
                 |s: RecordedSpan| SpanPositions { span: s.span, base: s.base, source: s.source };
             let spans = recorded.spans.into_iter().map(span).collect();
@@ -187,6 +188,12 @@ impl Fixture {
         });
         sweeps.chain(experiments).collect()
     }
+}
+
+/// Two prompts, each with its sentence's first token.
+fn align(source: (&[u32], usize), base: (&[u32], usize), how: Align, pad: u32) -> Alignment {
+    let [source, base] = [source, base].map(|(ids, start)| Side { ids, start, roles: &[] });
+    Alignment::new(source, base, how, pad, &Correspondence::default())
 }
 
 impl Case {

@@ -139,10 +139,10 @@ impl<'a> Announcer<'a> {
             }
             Progress::Pair { .. } => {}
             Progress::Runs { readings, .. } => {
-                let roles = study::roles(self.specification, readings);
+                let both = study::base_and_source(self.specification, readings);
                 let value =
                     |reading: &Reading| Some(reading.logit_diff).filter(|value| value.is_finite());
-                if let Some([base, source]) = roles {
+                if let Some([base, source]) = both {
                     let baselines = LiveBaselines { source: value(&source), base: value(&base) };
                     self.queue.events.send(Event::Baselines { job, index, baselines });
                 }

@@ -6,9 +6,9 @@ use std::time::SystemTime;
 use serde_json::Map;
 use shared::document::{
     AxisKeys, Baseline, Baselines, CellGrid, Document, DocumentSpan, Grid, LensGrid, Provenance,
-    Readout, Role, SCHEMA, Token, TopToken, Verification,
+    Readout, Prompt, SCHEMA, Token, TopToken, Verification,
 };
-use shared::specification::vocabulary::Span;
+use shared::specification::vocabulary::{Align, Span};
 use shared::specification::{self, Axis, Key, Specification, Trial};
 
 use super::Experiment;
@@ -97,6 +97,12 @@ impl Experiment {
             readout: flat.and_then(|flat| readout(model, &cells[flat], n_columns)),
             token_texts: said.into_iter().map(|id| (id, model.tokenizer.token(id).text)).collect(),
             spans: self.spans.iter().map(span).collect(),
+            roles: Some(self.roles.clone()),
+            row: self.row.clone(),
+            source_positions: match self.settings.align {
+                Align::Pad | Align::Right => Vec::new(),
+                Align::Diff | Align::Role | Align::Hand => self.alignment.source_positions.clone(),
+            },
             grids,
             lens,
             settings: Some(self.settings.clone()),
@@ -120,7 +126,7 @@ impl Experiment {
     /// The unpatched runs by their readings, in the order of the specification's runs; `None` if
     /// the whole vocabulary was not read.
     pub(super) fn baselines_of(&self, model: &Model, runs: &[Reading]) -> Option<Baselines> {
-        let [base, source] = roles(&self.specification, runs)?;
+        let [base, source] = base_and_source(&self.specification, runs)?;
         Some(Baselines { source: baseline(model, &source)?, base: baseline(model, &base)? })
     }
 
@@ -161,14 +167,14 @@ impl Experiment {
 
     /// What the logit lens shows, of the base and then of the source.
     fn lens(&self, readings: &Readings) -> Vec<LensGrid> {
-        let role = |(role, layers): (Role, &Vec<Vec<Reading>>)| {
+        let lens = |(run, layers): (Prompt, &Vec<Vec<Reading>>)| {
             let n_positions = layers.first().map_or(0, Vec::len);
             let cells: Vec<_> = layers.iter().flatten().collect();
             let vocabulary = |value: &dyn Fn(&crate::sweep::VocabularyReading) -> Option<f32>| {
                 cells.iter().map(|r| value(r.vocabulary.as_ref()?).and_then(finite)).collect()
             };
             LensGrid {
-                run: role,
+                run,
                 axes: vec![
                     AxisKeys::Layer((0..layers.len()).collect()),
                     AxisKeys::Position((0..n_positions).collect()),
@@ -182,13 +188,13 @@ impl Experiment {
                     .collect(),
             }
         };
-        [Role::Base, Role::Source].into_iter().zip(&readings.lens).map(role).collect()
+        [Prompt::Base, Prompt::Source].into_iter().zip(&readings.lens).map(lens).collect()
     }
 }
 
 /// What the base and the source say: each the mean over its runs, of which there are several where
 /// noise has seeds or answers have several tokens.
-pub fn roles(specification: &Specification, runs: &[Reading]) -> Option<[Reading; 2]> {
+pub fn base_and_source(specification: &Specification, runs: &[Reading]) -> Option<[Reading; 2]> {
     // As if each run were a trial that changes nothing.
     let is_source = |run| specification.counterpart(run) == Some(Specification::BASE);
     let trials = (0..specification.runs.len()).map(|base| Trial {
@@ -196,7 +202,7 @@ pub fn roles(specification: &Specification, runs: &[Reading]) -> Option<[Reading
         edits: Vec::new(),
         key: Key { grid: 0, cell: usize::from(is_source(base)) },
     });
-    let roles = Specification {
+    let both = Specification {
         trials: trials.collect(),
         grids: vec![specification::Grid {
             axes: vec![Axis::Layer(2)],
@@ -205,7 +211,7 @@ pub fn roles(specification: &Specification, runs: &[Reading]) -> Option<[Reading
         ..specification.clone()
     };
     let readings = Readings { trials: runs.to_vec(), ..Readings::default() };
-    let mut cells = cell_readings(&roles, &readings).into_iter().flatten();
+    let mut cells = cell_readings(&both, &readings).into_iter().flatten();
     Some([cells.next()??, cells.next()??])
 }
 

@@ -1,7 +1,9 @@
 //! Why a pair cannot be run.
 
+use shared::specification::alignment::{COLUMN, CorrespondenceError};
+use shared::specification::marks::MarkError;
 use shared::specification::template::TemplateError;
-use shared::specification::vocabulary::Span;
+use shared::specification::vocabulary::{Align, Span};
 
 use crate::sweep::SweepError;
 
@@ -11,6 +13,9 @@ pub enum PrepareError {
     /// The template does not fit the table.
     #[error(transparent)]
     Template(#[from] TemplateError),
+    /// A mark in a sentence or a column of marks.
+    #[error(transparent)]
+    Mark(#[from] MarkError),
     /// The tokenizer failed.
     #[error("the tokenizer failed: {0}")]
     Tokenizer(#[from] tokenizers::Error),
@@ -74,6 +79,21 @@ pub enum PrepareError {
          end-of-text token to pad with: use `--align right`"
     )]
     NoPadToken(usize, usize),
+    /// An alignment by hand without one.
+    #[error(
+        "the pair has no cell `{COLUMN}`, which says what corresponds: expected the base's positions \
+         and the source's, as in `5-7:6-8,10:12`, or another alignment than `hand`"
+    )]
+    NoCorrespondence,
+    /// An alignment by hand that is none.
+    #[error("column `{COLUMN}`: {0}")]
+    Correspondence(#[from] CorrespondenceError),
+    /// Nothing of the source corresponds to any swept position of the base.
+    #[error(
+        "under the alignment `{0}` nothing of the source corresponds to any swept position of the \
+         base: choose another alignment"
+    )]
+    NothingCorresponds(Align),
     /// A named set of positions that the pair does not have.
     #[error("the {prompt} prompt has no positions of `{span}`: {why}")]
     NoSpan {

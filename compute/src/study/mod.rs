@@ -10,13 +10,15 @@ mod preview;
 mod run;
 mod spans;
 
-use shared::document::Answers;
+use std::collections::BTreeMap;
+
+use shared::document::{Answers, Roles};
 use shared::specification::alignment::Alignment;
 use shared::specification::settings::Settings;
 use shared::specification::vocabulary::Direction;
 use shared::specification::{SpanPositions, Specification};
 
-pub use document::{Cost, roles};
+pub use document::{Cost, base_and_source};
 pub use error::PrepareError;
 pub use prepare::mean_over;
 pub use preview::N_SAID;
@@ -48,5 +50,9 @@ pub struct Experiment {
     template: Option<String>,
     /// Which of the pair's prompts is the source; of both directions, the first.
     direction: Direction,
+    /// What each token of both runs is.
+    pub roles: Roles,
+    /// The pair's row of the table.
+    row: BTreeMap<String, String>,
     spans: Vec<SpanPositions>,
 }

@@ -3,9 +3,13 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use shared::document::{Answers, content_id};
-use shared::specification::alignment::{Alignment, notebook_sentence_start};
+use shared::document::{Answers, Roles, content_id};
+use shared::specification::alignment::{
+    Alignment, COLUMN, Correspondence, Side, notebook_sentence_start,
+};
+use shared::specification::marks::Marked;
 use shared::specification::pairs::Pair;
+use shared::specification::roles::{Name, PromptTokens, Role, roles};
 use shared::specification::settings::Checked;
 use shared::specification::template::{Prompt, Template};
 use shared::specification::vocabulary::{Align, Direction, Span, Written};
@@ -21,18 +25,22 @@ use crate::model::{Config, Encoded, Model, ModelError};
 use crate::sweep::SweepError;
 
 /// One side of a pair.
-pub(super) struct Side {
+pub(super) struct PairPrompt {
     pub(super) name: &'static str,
+    /// Without the user's marks.
     pub(super) sentence: String,
+    /// The bytes of the sentence that are marked.
+    pub(super) marks: Vec<(Name, Range<usize>)>,
     pub(super) prompt: Prompt,
     pub(super) encoded: Encoded,
 }
 
 /// What a pair comes to before the table's means are known.
 struct Draft {
-    source: Side,
-    base: Side,
+    source: PairPrompt,
+    base: PairPrompt,
     alignment: Alignment,
+    roles: Roles,
     spans: Vec<SpanPositions>,
     noised: Vec<usize>,
     answers: Answers,
@@ -40,7 +48,7 @@ struct Draft {
     direction: Direction,
 }
 
-impl Side {
+impl PairPrompt {
     fn new(
         model: &Model,
         pair: &Pair,
@@ -48,10 +56,11 @@ impl Side {
         template: Option<&Template>,
         name: &'static str,
     ) -> Result<Self, PrepareError> {
+        let Marked { text: sentence, marks } = Marked::read(sentence, &pair.cells, name)?;
         let prompt = match template {
-            None => Prompt { text: sentence.to_string(), sentence: None },
+            None => Prompt { text: sentence.clone(), sentence: None },
             Some(template) => template.fill(|column| match column {
-                "sentence" => Ok(sentence),
+                "sentence" => Ok(&sentence),
                 column => cell(pair, column),
             })?,
         };
@@ -59,7 +68,26 @@ impl Side {
         if encoded.ids.is_empty() {
             return Err(PrepareError::EmptyPrompt(name));
         }
-        Ok(Self { name, sentence: sentence.to_string(), prompt, encoded })
+        Ok(Self { name, sentence, marks, prompt, encoded })
+    }
+
+    /// What is known of its tokens.
+    fn tokens(&self, entity: &str) -> PromptTokens<'_> {
+        let tokens = |bytes: Range<usize>| {
+            let mut tokens = self.encoded.tokens_in(bytes);
+            let first = tokens.next()?;
+            Some(first..tokens.last().unwrap_or(first) + 1)
+        };
+        let begin = self.prompt.sentence.as_ref().map_or(0, |sentence| sentence.start);
+        let marked = self.marks.iter().filter_map(|(name, bytes)| {
+            Some((*name, tokens(begin + bytes.start..begin + bytes.end)?))
+        });
+        PromptTokens {
+            ids: &self.encoded.ids,
+            sentence: self.prompt.sentence.clone().and_then(tokens),
+            entity: self.entity_tokens(entity),
+            marked: marked.collect(),
+        }
     }
 
     /// The sentence's first token: where the template says, or else where the notebook finds it.
@@ -96,13 +124,13 @@ impl Draft {
             return Err(PrepareError::Site(SweepError::NoSite { site, architecture }));
         }
         let direction = settings.direction.each()[0];
-        let (source, base) = match direction {
+        let (source_text, base_text) = match direction {
             Direction::Denoising => (&pair.source, &pair.base),
             Direction::Noising => (&pair.base, &pair.source),
         };
         let template = asked.template.as_ref();
-        let source = Side::new(model, pair, source, template, "source")?;
-        let mut base = Side::new(model, pair, base, template, "base")?;
+        let source = PairPrompt::new(model, pair, source_text, template, "source")?;
+        let mut base = PairPrompt::new(model, pair, base_text, template, "base")?;
         let (source_ids, base_ids) = (&source.encoded.ids, &base.encoded.ids);
         let n_same = source_ids.iter().zip(base_ids).take_while(|(s, b)| s == b).count();
         let needs_two = settings.noise.is_none_or(|span| span == Span::Differing);
@@ -121,7 +149,22 @@ impl Draft {
             }
             None => 0,
         };
-        let mut alignment = Alignment::new(source_ids, base_ids, starts, settings.align, pad);
+        let (source_tokens, base_tokens) = (source.tokens(&pair.entity), base.tokens(&pair.entity));
+        let source_roles = roles(&source_tokens, &base_tokens);
+        let base_roles = roles(&base_tokens, &source_tokens);
+        let source_side = Side { ids: source_ids, start: starts.0, roles: &source_roles };
+        let base_side = Side { ids: base_ids, start: starts.1, roles: &base_roles };
+        let by_hand = by_hand(pair, settings.align, direction)?;
+        by_hand.check(source_ids.len(), base_ids.len())?;
+        let mut alignment = Alignment::new(source_side, base_side, settings.align, pad, &by_hand);
+        let writes_source = settings.write == Written::Source;
+        if writes_source && alignment.source_positions.iter().all(Option::is_none) {
+            return Err(PrepareError::NothingCorresponds(settings.align));
+        }
+        let mut roles = Roles {
+            base: with_padding(alignment.base_padding, &base_roles),
+            source: with_padding(alignment.source_padding, &source_roles),
+        };
         let mut noised = Vec::new();
         if let Some(span) = settings.noise {
             let sides =
@@ -129,9 +172,11 @@ impl Draft {
             noised = sides.in_source(span)?;
             // The base is the source prompt with noise, swept from where the noise begins.
             let start = starts.0.min(noised[0]);
-            alignment = Alignment::new(source_ids, source_ids, (start, start), Align::Right, 0);
+            let side = Side { start, ..source_side };
+            alignment = Alignment::new(side, side, Align::Right, 0, &Correspondence::default());
             alignment.first_difference = noised[0];
-            base = Side::new(model, pair, &source.sentence, template, "base")?;
+            roles = Roles { base: source_roles.clone(), source: source_roles };
+            base = PairPrompt::new(model, pair, source_text, template, "base")?;
         }
         let sides =
             Sides { alignment: &alignment, source: &source, base: &base, entity: &pair.entity };
@@ -139,8 +184,30 @@ impl Draft {
         let spans = spans.map(|&span| sides.swept(span)).collect::<Result<_, _>>()?;
         let (answers, ids) = answers(model, pair, asked)?;
         check_tokens(model, &alignment, &ids)?;
-        Ok(Self { source, base, alignment, spans, noised, answers, ids, direction })
+        Ok(Self { source, base, alignment, roles, spans, noised, answers, ids, direction })
     }
+}
+
+/// What the pair's row says of an alignment by hand, for the prompts in their places.
+fn by_hand(
+    pair: &Pair,
+    align: Align,
+    direction: Direction,
+) -> Result<Correspondence, PrepareError> {
+    if align != Align::Hand {
+        return Ok(Correspondence::default());
+    }
+    let cell = pair.cells.get(COLUMN).filter(|cell| !cell.is_empty());
+    let of_table: Correspondence = cell.ok_or(PrepareError::NoCorrespondence)?.parse()?;
+    Ok(match direction {
+        Direction::Denoising => of_table,
+        Direction::Noising => of_table.swapped(),
+    })
+}
+
+/// The roles of a run's tokens; padding is before everything.
+fn with_padding(n_padding: usize, roles: &[Role]) -> Vec<Role> {
+    std::iter::repeat_n(Role::Before, n_padding).chain(roles.iter().copied()).collect()
 }
 
 /// Every token must have an embedding and every run fit into the model's context.
@@ -187,9 +254,8 @@ fn check_tokens(
 
 /// The swept positions of both runs, base and source.
 fn swept(alignment: &Alignment) -> [(&Vec<u32>, Range<usize>); 2] {
-    let Alignment { source, base, start, .. } = alignment;
-    let n = base.len() - start;
-    [(base, *start..base.len()), (source, source.len() - n..source.len())]
+    let Alignment { source, base, .. } = alignment;
+    [(base, alignment.swept_in_base()), (source, alignment.swept_in_source())]
 }
 
 /// What the mean of an ablation is taken over: the swept positions of all prompts of the table.
@@ -225,7 +291,7 @@ impl Experiment {
         asked: &Checked,
         mean: Option<&Arc<MeanOver>>,
     ) -> Result<Self, PrepareError> {
-        let Draft { source, base, alignment, spans, noised, answers, ids, direction } =
+        let Draft { source, base, alignment, roles, spans, noised, answers, ids, direction } =
             Draft::new(model, pair, asked)?;
         let config = &model.network.config;
         let mean = match asked.settings.write {
@@ -260,6 +326,8 @@ impl Experiment {
             base_sentence: base.sentence,
             template: asked.template.as_ref().map(|template| template.text().to_string()),
             direction,
+            roles,
+            row: pair.cells.clone(),
             spans: subject.spans,
         })
     }
@@ -275,6 +343,8 @@ impl Experiment {
             "model": model.fingerprint.get()?,
             "dtype": model.network.placement.dtype.as_str(),
             "experiment": self.specification.digest(),
+            // They decide nothing here, and what the cells are pooled by in a study.
+            "roles": self.roles,
         });
         Ok(content_id(&determinants.to_string()))
     }

@@ -7,13 +7,13 @@ use shared::specification::alignment::Alignment;
 use shared::specification::vocabulary::Span;
 
 use super::error::PrepareError;
-use super::prepare::Side;
+use super::prepare::PairPrompt;
 
 /// Two prompts, aligned.
 pub(super) struct Sides<'a> {
     pub(super) alignment: &'a Alignment,
-    pub(super) source: &'a Side,
-    pub(super) base: &'a Side,
+    pub(super) source: &'a PairPrompt,
+    pub(super) base: &'a PairPrompt,
     pub(super) entity: &'a str,
 }
 
@@ -21,16 +21,11 @@ impl Sides<'_> {
     /// The swept positions of `span` in both runs.
     pub(super) fn swept(&self, span: Span) -> Result<SpanPositions, PrepareError> {
         let a = self.alignment;
-        let differing = || differing(a);
-        let shift = a.source.len() as isize - a.base.len() as isize;
-        let source_start = a.start.saturating_add_signed(shift);
-        let of = |side: &Side, padding: usize, swept: Range<usize>, to_own: isize| {
-            let own = side.positions(span, self.entity, &swept, padding);
+        let [base_differing, source_differing] = differing(a);
+        let of = |side: &PairPrompt, padding: usize, swept: Range<usize>, differing: Vec<usize>| {
             let positions = match span {
-                Span::Differing => {
-                    Ok(differing().into_iter().map(|p| p.saturating_add_signed(to_own)).collect())
-                }
-                _ => own,
+                Span::Differing => Ok(differing),
+                _ => side.positions(span, self.entity, &swept, padding),
             };
             let positions = positions.map(|positions: Vec<usize>| {
                 positions.into_iter().filter(|position| swept.contains(position)).collect()
@@ -40,24 +35,21 @@ impl Sides<'_> {
                 Err(why) => Err(PrepareError::NoSpan { span, prompt: side.name, why }),
             }
         };
-        Ok(SpanPositions {
-            span,
-            base: of(self.base, a.base_padding, a.start..a.base.len(), 0)?,
-            source: of(self.source, a.source_padding, source_start..a.source.len(), shift)?,
-        })
+        let base = of(self.base, a.base_padding, a.swept_in_base(), base_differing)?;
+        let source = of(self.source, a.source_padding, a.swept_in_source(), source_differing)?;
+        Ok(SpanPositions { span, base, source })
     }
 
     /// The positions of `span` in the whole source prompt without padding, for noise.
     pub(super) fn in_source(&self, span: Span) -> Result<Vec<usize>, PrepareError> {
         let a = self.alignment;
-        let shift = a.source.len() as isize - a.base.len() as isize;
-        let start = a.start.saturating_add_signed(shift).saturating_sub(a.source_padding);
+        let start = a.source_start.saturating_sub(a.source_padding);
         let n = a.source.len() - a.source_padding;
         let prompt = self.source.name;
         let positions = match span {
             Span::Differing => {
-                let of_source = differing(a).into_iter().map(|p| p.saturating_add_signed(shift));
-                let unpadded = of_source.filter_map(|p| p.checked_sub(a.source_padding));
+                let [_, of_source] = differing(a);
+                let unpadded = of_source.iter().filter_map(|p| p.checked_sub(a.source_padding));
                 unpadded.filter(|&p| p >= start).collect()
             }
             _ => self
@@ -69,14 +61,18 @@ impl Sides<'_> {
     }
 }
 
-/// The positions of the base run at which the two runs have different tokens.
-fn differing(alignment: &Alignment) -> Vec<usize> {
-    let Alignment { source, base, start, .. } = alignment;
-    let is_other = |&p: &usize| {
+/// The swept positions of base and source at which the other run has another token or none.
+fn differing(alignment: &Alignment) -> [Vec<usize>; 2] {
+    let Alignment { source, base, .. } = alignment;
+    let in_base = alignment.swept_in_base().filter(|&p| {
         let at = alignment.source_position(p);
-        source.get(at) != base.get(p)
-    };
-    (*start..base.len()).filter(is_other).collect()
+        at.and_then(|at| source.get(at)) != base.get(p)
+    });
+    let in_source = alignment.swept_in_source().filter(|&p| {
+        let at = alignment.base_position(p);
+        at.and_then(|at| base.get(at)) != source.get(p)
+    });
+    [in_base.collect(), in_source.collect()]
 }
 
 fn some(
@@ -91,7 +87,19 @@ fn some(
     }
 }
 
-impl Side {
+impl PairPrompt {
+    /// Its tokens that name `entity`; none where there is no such name.
+    pub(super) fn entity_tokens(&self, entity: &str) -> Vec<usize> {
+        let mentions = match entity.trim() {
+            "" => Vec::new(),
+            name => mentions(&self.prompt.text, name),
+        };
+        let tokens = mentions.into_iter().flat_map(|bytes| self.encoded.tokens_in(bytes));
+        let mut tokens: Vec<_> = tokens.collect();
+        tokens.dedup();
+        tokens
+    }
+
     /// The positions of `span` in this prompt with `padding` before it, of which `swept` are swept.
     fn positions(
         &self,
@@ -104,14 +112,10 @@ impl Side {
         match span {
             Span::Entity if entity.trim().is_empty() => Err("the pair has no entity"),
             Span::Entity => {
-                let mut positions: Vec<_> = mentions(&self.prompt.text, entity.trim())
-                    .into_iter()
-                    .flat_map(tokens)
-                    .collect();
-                positions.dedup();
-                match positions.is_empty() {
-                    true => Err("it does not name the entity"),
-                    false => Ok(positions),
+                let positions = self.entity_tokens(entity).into_iter().map(|p| p + padding);
+                match positions.len() {
+                    0 => Err("it does not name the entity"),
+                    _ => Ok(positions.collect()),
                 }
             }
             Span::Sentence => {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Baseline, Document};
+use super::{Baseline, Document, Token};
 use crate::specification::vocabulary::{Direction, Site, Span, Written};
 use crate::statistics;
 
@@ -57,8 +57,8 @@ pub struct CellGrid {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct LensGrid {
-    /// Which run.
-    pub run: Role,
+    /// Whose unpatched run.
+    pub run: Prompt,
     /// Layers, then positions of that run, padding included.
     pub axes: Vec<AxisKeys>,
     /// `log P(TRUE) - log P(FALSE)` in nats.
@@ -71,15 +71,41 @@ pub struct LensGrid {
     pub top: Vec<Option<Vec<TopToken>>>,
 }
 
-/// Which of a pair's two unpatched runs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+/// Which of a pair's two prompts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
-pub enum Role {
-    /// The one that receives.
+pub enum Prompt {
+    /// The base's, which receives.
     Base,
-    /// The one that supplies.
+    /// The source's, which supplies.
     Source,
+}
+
+impl Prompt {
+    /// The other one.
+    pub fn other(self) -> Self {
+        match self {
+            Self::Base => Self::Source,
+            Self::Source => Self::Base,
+        }
+    }
+
+    /// In a sentence.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Base => "base",
+            Self::Source => "source",
+        }
+    }
+
+    /// Its tokens; none where they are unknown.
+    pub fn tokens(self, document: &Document) -> &[Token] {
+        match self {
+            Self::Base => &document.base_tokens,
+            Self::Source => &document.source_tokens,
+        }
+    }
 }
 
 /// A token and its probability.
@@ -182,15 +208,16 @@ impl CellGrid {
     /// The unpatched runs of this direction: the one that receives, then the one that supplies.
     pub fn ends<'a>(&self, document: &'a Document) -> Option<[&'a Baseline; 2]> {
         let baselines = document.baselines.as_ref()?;
-        match self.patches_base(document) {
-            true => Some([&baselines.base, &baselines.source]),
-            false => Some([&baselines.source, &baselines.base]),
-        }
+        let receiver = self.receiver(document);
+        Some([receiver, receiver.other()].map(|prompt| baselines.of(prompt)))
     }
 
-    /// Whether the document's base is what receives; in the other direction its source does.
-    pub fn patches_base(&self, document: &Document) -> bool {
-        document.direction.is_none_or(|direction| direction == self.direction)
+    /// Which of the document's prompts receives: its base, or, in the other direction, its source.
+    pub fn receiver(&self, document: &Document) -> Prompt {
+        match document.direction.is_none_or(|direction| direction == self.direction) {
+            true => Prompt::Base,
+            false => Prompt::Source,
+        }
     }
 
     /// The share of the gap between the unpatched runs that each cell restores.

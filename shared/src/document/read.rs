@@ -1,9 +1,11 @@
 //! Reads and checks files.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 
-use super::{CellGrid, Document, Grid, LensGrid, SCHEMA, TokenTexts, content_id, is_id};
+use super::{CellGrid, Document, Grid, LensGrid, Prompt, SCHEMA, TokenTexts, content_id, is_id};
 use crate::specification::settings::Settings;
 
 /// A file that holds no result, or one that this version cannot read.
@@ -123,6 +125,9 @@ impl Document {
             },
             lens: Vec::new(),
             token_texts: TokenTexts::default(),
+            // Of the same tokens another table may say other things.
+            roles: None,
+            row: BTreeMap::new(),
             settings: None,
             verification: None,
             provenance: None,
@@ -174,6 +179,24 @@ impl Document {
         }
         for (i, grid) in self.lens.iter().enumerate() {
             grid.check(self.num_layers).map_err(|why| format!("`lens[{i}]`: {why}"))?;
+        }
+        if let Some(roles) = &self.roles {
+            for prompt in [Prompt::Base, Prompt::Source] {
+                let (name, n) = (prompt.name(), prompt.tokens(self).len());
+                if roles.of(prompt).len() != n {
+                    let found = roles.of(prompt).len();
+                    return Err(format!("`roles.{name}` has {found} roles for {n} tokens"));
+                }
+            }
+        }
+        let positions = &self.source_positions;
+        if !positions.is_empty() && positions.len() != shape.1 {
+            let found = positions.len();
+            return Err(format!("`source_positions` has {found} for {} columns", shape.1));
+        }
+        let n_source = self.source_tokens.len();
+        if let Some(at) = positions.iter().flatten().find(|at| **at >= n_source) {
+            return Err(format!("`source_positions` has {at}, and the source {n_source} tokens"));
         }
         let n_base = self.base_tokens.len();
         if n_base > 0 && self.sentence_start.checked_add(shape.1) != Some(n_base) {

@@ -48,6 +48,12 @@ impl Document {
                  the notebook (alignment `right` does without)"
             }
             Some(Align::Right) => "positions correspond by their distance from the end",
+            Some(Align::Diff) => {
+                "the tokens that both have correspond, and of what one has in place of the other, as \
+                 many from the right as both have"
+            }
+            Some(Align::Role) => "the tokens of each role correspond, from the right",
+            Some(Align::Hand) => "what corresponds was said by hand",
             None => "the file does not say how they were aligned",
         };
         (n_source != n_base).then(|| {

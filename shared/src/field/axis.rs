@@ -3,7 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crate::document::{AxisKeys, Document, Token};
+use crate::document::{AxisKeys, Document, Prompt, Token};
+use crate::specification::roles::Role;
 use crate::specification::vocabulary::{Site, Span};
 
 /// What a row or a column is, in whichever result it is looked up.
@@ -20,6 +21,8 @@ pub enum Coordinate {
     Position(usize),
     /// A named set of positions.
     Span(Span),
+    /// A role of tokens.
+    Role(Role),
     /// Everything: the column of a grid that has no second axis.
     Whole,
 }
@@ -53,6 +56,7 @@ impl fmt::Display for Coordinate {
             Self::FromEnd(n) => write!(f, "e{n}"),
             Self::Position(n) => write!(f, "{n}"),
             Self::Span(span) => f.write_str(span.name()),
+            Self::Role(role) => write!(f, "role:{role}"),
             Self::Whole => f.write_str("whole"),
         }
     }
@@ -72,6 +76,9 @@ impl FromStr for Coordinate {
         let bad = || NoCoordinate(text.chars().take(32).collect());
         if let Ok(span) = text.parse::<Span>() {
             return Ok(Self::Span(span));
+        }
+        if let Some(role) = text.strip_prefix("role:") {
+            return role.parse().map(Self::Role).map_err(|_| bad());
         }
         if text == "whole" {
             return Ok(Self::Whole);
@@ -101,6 +108,8 @@ pub enum AxisKind {
     Token,
     /// Named sets of positions.
     Span,
+    /// Roles of tokens.
+    Role,
     /// One column for everything.
     Whole,
 }
@@ -114,6 +123,7 @@ impl AxisKind {
             Self::KeyHead => "Key head",
             Self::Token => "Token",
             Self::Span => "Positions",
+            Self::Role => "Role",
             Self::Whole => "All positions",
         }
     }
@@ -126,6 +136,7 @@ impl AxisKind {
             Self::KeyHead => "key head",
             Self::Token => "token",
             Self::Span => "set of positions",
+            Self::Role => "role",
             Self::Whole => "column",
         }
     }
@@ -138,6 +149,7 @@ impl AxisKind {
             Self::KeyHead => "key heads",
             Self::Token => "tokens",
             Self::Span => "sets of positions",
+            Self::Role => "roles",
             Self::Whole => "column",
         }
     }
@@ -172,46 +184,22 @@ pub struct Axis {
     pub marks: Vec<Mark>,
 }
 
-/// Which of a result's two prompts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Prompt {
-    /// The base's.
-    Base,
-    /// The source's.
-    Source,
-}
-
-impl Prompt {
-    /// The other one.
-    pub fn other(self) -> Self {
-        match self {
-            Self::Base => Self::Source,
-            Self::Source => Self::Base,
-        }
-    }
-
-    /// In a sentence.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Base => "base",
-            Self::Source => "source",
-        }
-    }
-
-    /// Its tokens; none where they are unknown.
-    pub fn tokens(self, document: &Document) -> &[Token] {
-        match self {
-            Self::Base => &document.base_tokens,
-            Self::Source => &document.source_tokens,
-        }
-    }
-}
-
 impl Axis {
     /// Numbered keys.
     pub fn numbered(kind: AxisKind, keys: impl IntoIterator<Item = usize>) -> Self {
         let key = if kind == AxisKind::Layer { Coordinate::Layer } else { Coordinate::Head };
         let marks = keys.into_iter().map(|n| Mark::plain(key(n), n.to_string())).collect();
+        Self { kind, marks }
+    }
+
+    /// Keys that are called by their names.
+    pub fn named(kind: AxisKind, keys: impl IntoIterator<Item = Coordinate>) -> Self {
+        let name = |key: Coordinate| match key {
+            Coordinate::Span(span) => span.to_string(),
+            Coordinate::Role(role) => role.to_string(),
+            key => key.to_string(),
+        };
+        let marks = keys.into_iter().map(|key| Mark::plain(key, name(key))).collect();
         Self { kind, marks }
     }
 
@@ -225,8 +213,7 @@ impl Axis {
     pub fn swept(document: &Document) -> Self {
         let mut axis = Self::labelled(document.sentence_start, &document.token_labels);
         for mark in &mut axis.marks {
-            let Coordinate::FromEnd(from_end) = mark.key else { continue };
-            mark.beside(document, Prompt::Base, from_end);
+            mark.beside(document, Prompt::Base);
         }
         axis
     }
@@ -250,9 +237,7 @@ impl Axis {
             let text = own.or_else(label).cloned().unwrap_or_default();
             let key = from_end.map_or(Coordinate::Position(at), Coordinate::FromEnd);
             let mut mark = Mark { position: Some(at), ..Mark::plain(key, text) };
-            if let Some(from_end) = from_end {
-                mark.beside(document, prompt, from_end);
-            }
+            mark.beside(document, prompt);
             mark
         });
         Self { kind: AxisKind::Token, marks: marks.collect() }
@@ -269,8 +254,7 @@ impl Axis {
             AxisKeys::Head(keys) => Self::numbered(heads, keys.iter().copied()),
             AxisKeys::Position(keys) => Self::positions(document, prompt, keys),
             AxisKeys::Span(spans) => {
-                let mark = |span: &Span| Mark::plain(Coordinate::Span(*span), span.to_string());
-                Self { kind: AxisKind::Span, marks: spans.iter().map(mark).collect() }
+                Self::named(AxisKind::Span, spans.iter().map(|span| Coordinate::Span(*span)))
             }
         }
     }
@@ -307,12 +291,12 @@ impl Mark {
         Self { key, text, position: None, other: None, is_same: false }
     }
 
-    /// Puts the token of the other prompt beside that of this one.
-    fn beside(&mut self, document: &Document, prompt: Prompt, from_end: usize) {
-        let [own, other] = [prompt, prompt.other()].map(|prompt| {
-            let tokens = prompt.tokens(document);
-            tokens.get(tokens.len().checked_sub(from_end)?)
-        });
+    /// Puts the token of the other prompt that corresponds to it beside that of this one.
+    fn beside(&mut self, document: &Document, prompt: Prompt) {
+        let Some(position) = self.position else { return };
+        let own = prompt.tokens(document).get(position);
+        let other = document.counterpart(prompt, position);
+        let other = other.and_then(|at| prompt.other().tokens(document).get(at));
         self.is_same = own.zip(other).is_some_and(|(own, other)| own.id == other.id);
         self.other = other.cloned();
     }
@@ -347,12 +331,15 @@ mod tests {
             (Coordinate::Position(135), "135"),
             (Coordinate::Span(Span::Entity), "entity"),
             (Coordinate::Span(Span::All), "all"),
+            (Coordinate::Role(Role::LastDiffering), "role:last differing"),
+            (Coordinate::Role("#x".parse().unwrap()), "role:#x"),
             (Coordinate::Whole, "whole"),
         ];
         for (key, text) in all {
             assert_eq!((key.to_string(), text.parse().ok()), (text.to_string(), Some(key)));
         }
-        for text in ["", "l", "h-1", "+3", "x3", "3.5", "é", "l99999999999999999999999", "Entity"]
+        for text in
+            ["", "l", "h-1", "+3", "x3", "3.5", "é", "l99999999999999999999999", "Entity", "role:x"]
         {
             assert!(text.parse::<Coordinate>().is_err(), "{text}");
         }

@@ -2,8 +2,7 @@
 
 use std::borrow::Cow;
 
-use crate::document::{CellGrid, Document, LensGrid, Place, TopToken};
-use crate::field::axis::Prompt;
+use crate::document::{CellGrid, Document, LensGrid, Place, Prompt, TopToken};
 use crate::field::chosen::{Choice, ChoiceError, Chosen, GridName, Lists};
 use crate::field::metric::Metric;
 
@@ -156,7 +155,7 @@ impl<'a> Table<'a> {
     /// The rows of one grid.
     fn grid(&mut self, grid: &CellGrid) {
         let recovery = grid.recovery(self.document);
-        let prompt = if grid.patches_base(self.document) { Prompt::Base } else { Prompt::Source };
+        let prompt = grid.receiver(self.document);
         let names = [grid.site.name(), grid.direction.name()];
         for (cell, place) in grid.places().into_iter().enumerate() {
             let of = |list: &Option<Vec<Option<f32>>>| list.as_ref().and_then(|list| list[cell]);

@@ -3,9 +3,9 @@
 use std::fmt;
 use std::str::FromStr;
 
-use super::axis::{Axis, AxisKind, Coordinate, Prompt, n_base};
+use super::axis::{Axis, AxisKind, Coordinate, n_base};
 use super::key::{Cell, Key};
-use crate::document::{Baseline, CellGrid, Document, LensGrid, Role, TopToken};
+use crate::document::{Baseline, CellGrid, Document, LensGrid, Prompt, TopToken};
 use crate::specification::vocabulary::{Direction, Site, Span, Written};
 
 /// One of a result's grids by what it is.
@@ -128,7 +128,7 @@ impl GridName {
             let n = names.iter().filter(is_like).count();
             names.push(Self::Patched(grid.site, grid.direction, n));
         }
-        names.extend(document.lens.iter().map(|lens| Self::Lens(prompt_of(lens.run))));
+        names.extend(document.lens.iter().map(|lens| Self::Lens(lens.run)));
         names
     }
 
@@ -152,13 +152,6 @@ impl GridName {
                 title
             }
         }
-    }
-}
-
-fn prompt_of(role: Role) -> Prompt {
-    match role {
-        Role::Base => Prompt::Base,
-        Role::Source => Prompt::Source,
     }
 }
 
@@ -362,7 +355,7 @@ impl Chosen {
                 }
             }
             Lists::Lens(lens) => {
-                what.push(format!("logit lens of the unpatched {}", prompt_of(lens.run).name()));
+                what.push(format!("logit lens of the unpatched {}", lens.run.name()));
             }
         }
         let noise = document.settings.as_ref().and_then(|settings| settings.noise);
@@ -389,6 +382,7 @@ fn slice(at: Coordinate) -> String {
         Coordinate::Position(n) => format!("position {n}"),
         Coordinate::FromEnd(n) => format!("position {n} from the end"),
         Coordinate::Span(span) => format!("set of positions `{span}`"),
+        Coordinate::Role(role) => format!("role `{role}`"),
         Coordinate::Whole => "single column".into(),
     }
 }
@@ -410,10 +404,10 @@ fn prompt(document: &Document, place: Place) -> Prompt {
     match place {
         Place::Flat => Prompt::Base,
         Place::Grid(at) => match document.grids.get(at) {
-            Some(grid) if !grid.patches_base(document) => Prompt::Source,
-            _ => Prompt::Base,
+            Some(grid) => grid.receiver(document),
+            None => Prompt::Base,
         },
-        Place::Lens(at) => document.lens.get(at).map_or(Prompt::Base, |lens| prompt_of(lens.run)),
+        Place::Lens(at) => document.lens.get(at).map_or(Prompt::Base, |lens| lens.run),
     }
 }
 

@@ -1,17 +1,11 @@
 //! What a heatmap shows of a result: what was measured, or a number derived from it.
 
-use std::fmt;
-use std::str::FromStr;
-
-use serde::{Deserialize, Serialize};
-
-use super::axis::Prompt;
 use super::chosen::{Chosen, Lists};
 use super::{Quantity, Reference};
-use crate::document::{Answers, Baseline, Document};
+use crate::document::{Answers, Baseline, Document, Prompt};
 use crate::field::key::Cell;
 use crate::grid::Grid;
-use crate::specification::vocabulary::{UnknownWord, named};
+use crate::specification::vocabulary::named;
 use crate::statistics::{self, MIN_CONTRAST_FOR_RECOVERY};
 
 named! {
@@ -236,10 +230,7 @@ impl Chosen {
         };
         let ends = self.ends(document);
         let lens_run =
-            document.baselines.as_ref().filter(|_| self.is_lens()).map(|b| match patched {
-                Prompt::Base => &b.base,
-                Prompt::Source => &b.source,
-            });
+            document.baselines.as_ref().filter(|_| self.is_lens()).map(|b| b.of(patched));
         let runs = match (ends, lens_run) {
             (Some([base, source]), _) => {
                 vec![(patched.other(), of(source, Some(base))), (patched, of(base, Some(base)))]

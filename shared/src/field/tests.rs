@@ -1,11 +1,11 @@
 //! Grids of every shape as fields, and what corresponds between them.
 
-use super::axis::{Coordinate, Prompt};
+use super::axis::Coordinate;
 use super::chosen::{Choice, ChoiceError, Chosen, GridName};
 use super::key::{Cell, Key};
 use super::metric::{Metric, MetricError};
 use super::*;
-use crate::document::{AxisKeys, CellGrid, Grid, LensGrid, Role, TopToken};
+use crate::document::{AxisKeys, CellGrid, Grid, LensGrid, Prompt, TopToken};
 use crate::fixture::{answers, baselines, document, ramp, with_tokens};
 use crate::specification::vocabulary::{Direction, Site, Span, Written};
 
@@ -57,7 +57,7 @@ fn of_all_kinds() -> Document {
     ];
     let n = 2 * 6;
     document.lens = vec![LensGrid {
-        run: Role::Base,
+        run: Prompt::Base,
         axes: vec![layers(2), AxisKeys::Position((0..6).collect())],
         logit_diff: (0..n).map(|i| Some(i as f32)).collect(),
         p_true: vec![Some(0.5); n],

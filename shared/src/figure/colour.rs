@@ -1,11 +1,8 @@
 //! Colours of a heatmap: presets, the range a value is placed in, and what is readable on top.
 
 use std::fmt;
-use std::str::FromStr;
 
-use serde::{Deserialize, Serialize};
-
-use crate::specification::vocabulary::{UnknownWord, named};
+use crate::specification::vocabulary::named;
 use crate::statistics;
 
 /// A colour in sRGB. Shown as `#rrggbb`, which HTML, SVG and a canvas read.

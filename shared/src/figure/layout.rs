@@ -127,7 +127,8 @@ impl Layout {
         let cell_width = cell_extent(n_cols, 18.0, 56.0, 320.0, MAX_PLOT_WIDTH);
         rows.step = label_step(rows.em * 1.1, cell_height, rows.are_numbers);
         // Names of few columns need not be turned; tokens always are.
-        let is_named = field.columns.kind == AxisKind::Span && !options.transpose;
+        let is_named =
+            matches!(field.columns.kind, AxisKind::Span | AxisKind::Role) && !options.transpose;
         cols.are_level |= is_named && cols.widest() + 2.0 * PAD <= cell_width;
         // Upright labels take their height along the axis, level ones their width.
         let needed = if cols.are_level { cols.widest() + 5.0 } else { cols.em * 1.1 };

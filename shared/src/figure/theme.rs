@@ -1,11 +1,7 @@
 //! The colours around the data.
 
-use serde::{Deserialize, Serialize};
-use std::fmt;
-use std::str::FromStr;
-
 use crate::figure::colour::Rgb;
-use crate::specification::vocabulary::{UnknownWord, named};
+use crate::specification::vocabulary::named;
 
 named! {
     /// The ground of a figure and what is written on it. The colours of values are the same in

@@ -1,6 +1,12 @@
-//! Lays two token sequences against each other at their right ends, and decides which positions
-//! are swept.
+//! Lays two token sequences against each other, and decides which positions are swept.
 
+use std::collections::BTreeSet;
+use std::ops::Range;
+use std::str::FromStr;
+
+use similar::{Algorithm, DiffOp, capture_diff_slices};
+
+use super::roles::Role;
 use crate::specification::vocabulary::Align;
 
 /// Two runs, ready for the model.
@@ -12,6 +18,11 @@ pub struct Alignment {
     pub base: Vec<u32>,
     /// The first swept position of the base run; the last is the run's end.
     pub start: usize,
+    /// The first swept position of the source run, likewise.
+    pub source_start: usize,
+    /// For each swept position of the base run the position of the source run that corresponds;
+    /// `None` where none does. No position of the source corresponds to two.
+    pub source_positions: Vec<Option<usize>>,
     /// The first base position at which a patch can change anything: all before it see the same
     /// tokens in both runs. At most `base.len()`.
     pub first_difference: usize,
@@ -21,53 +32,77 @@ pub struct Alignment {
     pub base_padding: usize,
 }
 
+/// One prompt to align.
+#[derive(Debug, Clone, Copy)]
+pub struct Side<'a> {
+    /// Its tokens, at least one.
+    pub ids: &'a [u32],
+    /// The sentence's first token.
+    pub start: usize,
+    /// What its tokens are, for [`Align::Role`].
+    pub roles: &'a [Role],
+}
+
 impl Alignment {
-    /// Aligns a source and a base prompt. `source_start` and `base_start` are the sentences' first
-    /// tokens, `pad` the token to pad with.
+    /// Aligns two prompts. `pad` is the token to pad with, `by_hand` what corresponds under
+    /// [`Align::Hand`].
     ///
-    /// Swept are the positions from the earlier of the two sentences' first tokens, counted from
-    /// the right, so that no part of either sentence is left out; where it lies before the
-    /// beginning of an unpadded prompt, from that beginning.
-    pub fn new(
-        source: &[u32],
-        base: &[u32],
-        (source_start, base_start): (usize, usize),
-        align: Align,
-        pad: u32,
-    ) -> Self {
-        let n_longer = source.len().max(base.len());
-        let from_end = (source.len() - source_start).max(base.len() - base_start);
-        match align {
+    /// Where prompts are aligned at their right ends, swept are the positions from the earlier of the
+    /// two sentences' first tokens, counted from the right, so that no part of either sentence is
+    /// left out; where it lies before the beginning of an unpadded prompt, from that beginning. In
+    /// the other alignments each sentence is swept from its own first token.
+    pub fn new(source: Side, base: Side, align: Align, pad: u32, by_hand: &Correspondence) -> Self {
+        let n_longer = source.ids.len().max(base.ids.len());
+        let from_end = (source.ids.len() - source.start).max(base.ids.len() - base.start);
+        let pairs = match align {
             Align::Pad => {
                 let padded = |tokens: &[u32]| {
                     let padding = std::iter::repeat_n(pad, n_longer - tokens.len());
                     padding.chain(tokens.iter().copied()).collect::<Vec<_>>()
                 };
-                let (padded_source, padded_base) = (padded(source), padded(base));
-                let pairs = padded_source.iter().zip(&padded_base);
-                Self {
-                    first_difference: pairs.take_while(|(s, b)| s == b).count(),
-                    start: n_longer - from_end,
-                    source_padding: n_longer - source.len(),
-                    base_padding: n_longer - base.len(),
-                    source: padded_source,
-                    base: padded_base,
-                }
+                let start = n_longer - from_end;
+                return Self {
+                    source_padding: n_longer - source.ids.len(),
+                    base_padding: n_longer - base.ids.len(),
+                    ..Self::of(padded(source.ids), padded(base.ids), [start; 2], |at| Some(at))
+                };
             }
-            Align::Right => Self {
-                source: source.to_vec(),
-                base: base.to_vec(),
-                start: base.len() - from_end.min(base.len()).min(source.len()),
-                // With unequal lengths the same token stands at another distance from the
-                // beginning, so no column is known beforehand.
-                first_difference: if source.len() == base.len() {
-                    source.iter().zip(base).take_while(|(s, b)| s == b).count()
-                } else {
-                    0
-                },
-                source_padding: 0,
-                base_padding: 0,
-            },
+            Align::Right => {
+                let n_swept = from_end.min(base.ids.len()).min(source.ids.len());
+                let starts = [source, base].map(|side| side.ids.len() - n_swept);
+                let (n_source, n_base) = (source.ids.len(), base.ids.len());
+                let at = |position: usize| (position + n_source).checked_sub(n_base);
+                return Self::of(source.ids.to_vec(), base.ids.to_vec(), starts, at);
+            }
+            Align::Diff => by_difference(source.ids, base.ids),
+            Align::Role => by_role(source.roles, base.roles),
+            Align::Hand => by_hand.0.clone(),
+        };
+        let starts = [source.start, base.start];
+        let at = |position| Some(pairs.iter().find(|(base, _)| *base == position)?.1);
+        Self::of(source.ids.to_vec(), base.ids.to_vec(), starts, at)
+    }
+
+    /// Runs without padding. `starts` are the first swept positions of source and base, `at` gives
+    /// the source's position for one of the base.
+    fn of(
+        source: Vec<u32>,
+        base: Vec<u32>,
+        [source_start, start]: [usize; 2],
+        at: impl Fn(usize) -> Option<usize>,
+    ) -> Self {
+        let n_same = source.iter().zip(&base).take_while(|(s, b)| s == b).count();
+        // A token that is written over another one than itself can change something.
+        let moved = (start..n_same).find(|&position| at(position) != Some(position));
+        Self {
+            source_positions: (start..base.len()).map(&at).collect(),
+            start,
+            source_start,
+            first_difference: moved.unwrap_or(n_same),
+            source_padding: 0,
+            base_padding: 0,
+            source,
+            base,
         }
     }
 
@@ -76,11 +111,146 @@ impl Alignment {
         (self.source.len() - self.source_padding, self.base.len() - self.base_padding)
     }
 
-    /// The source position that goes into base position `position`, which must be one of those
-    /// swept.
-    pub fn source_position(&self, position: usize) -> usize {
-        position + self.source.len() - self.base.len()
+    /// The source position that corresponds to `position` of the base, if that is swept.
+    pub fn source_position(&self, position: usize) -> Option<usize> {
+        *self.source_positions.get(position.checked_sub(self.start)?)?
     }
+
+    /// The base position that corresponds to `position` of the source, if that is swept.
+    pub fn base_position(&self, position: usize) -> Option<usize> {
+        let column = self.source_positions.iter().position(|at| *at == Some(position))?;
+        Some(self.start + column)
+    }
+
+    /// The swept positions of the source run.
+    pub fn swept_in_source(&self) -> Range<usize> {
+        self.source_start..self.source.len()
+    }
+
+    /// The swept positions of the base run.
+    pub fn swept_in_base(&self) -> Range<usize> {
+        self.start..self.base.len()
+    }
+}
+
+/// The column of a table whose cells are [`Correspondence`]s.
+pub const COLUMN: &str = "align";
+
+/// Positions of the base and of the source, padding not counted, that correspond. As a table's cell
+/// has it: `5-7:6-8,10:12` says that the base's tokens 5, 6, 7 and 10 correspond to the source's 6,
+/// 7, 8 and 12.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Correspondence(Vec<(usize, usize)>);
+
+/// What is wrong with a correspondence.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CorrespondenceError {
+    /// A text that is none.
+    #[error(
+        "`{0}` says of no positions that they correspond: expected the base's, a colon and as many \
+         of the source's, as in `5-7:6-8,10:12`"
+    )]
+    Text(String),
+    /// A position twice.
+    #[error("the {prompt}'s position {position} corresponds to two: name it once")]
+    Twice {
+        /// Whose.
+        prompt: &'static str,
+        /// Which.
+        position: usize,
+    },
+    /// A position that the prompt has not.
+    #[error("the {prompt} has {n} tokens, and so no position {position}: they count from 0")]
+    Beyond {
+        /// Whose.
+        prompt: &'static str,
+        /// Which.
+        position: usize,
+        /// The prompt's tokens.
+        n: usize,
+    },
+}
+
+/// One past the largest position that can be named, well beyond any prompt.
+const LIMIT: usize = 1 << 17;
+
+impl FromStr for Correspondence {
+    type Err = CorrespondenceError;
+
+    fn from_str(text: &str) -> Result<Self, CorrespondenceError> {
+        let bad = |part: &str| CorrespondenceError::Text(part.chars().take(60).collect());
+        let number = |text: &str| text.trim().parse::<usize>().ok().filter(|n| *n < LIMIT);
+        let range = |text: &str| {
+            let (first, last) = text.split_once('-').unwrap_or((text, text));
+            let (first, last) = (number(first)?, number(last)?);
+            (first <= last).then_some(first..last + 1)
+        };
+        let mut pairs: Vec<(usize, usize)> = Vec::new();
+        for part in text.split(',').filter(|part| !part.trim().is_empty()) {
+            let (base, source) = part.split_once(':').ok_or_else(|| bad(part))?;
+            match (range(base), range(source)) {
+                (Some(base), Some(source))
+                    if base.len() == source.len() && pairs.len() + base.len() < LIMIT =>
+                {
+                    pairs.extend(base.zip(source));
+                }
+                _ => return Err(bad(part)),
+            }
+        }
+        let (mut bases, mut sources) = (BTreeSet::new(), BTreeSet::new());
+        for &(base, source) in &pairs {
+            for (prompt, seen, position) in
+                [("base", &mut bases, base), ("source", &mut sources, source)]
+            {
+                if !seen.insert(position) {
+                    return Err(CorrespondenceError::Twice { prompt, position });
+                }
+            }
+        }
+        Ok(Self(pairs))
+    }
+}
+
+impl Correspondence {
+    /// The same with base and source in each other's place.
+    pub fn swapped(&self) -> Self {
+        Self(self.0.iter().map(|&(base, source)| (source, base)).collect())
+    }
+
+    /// Whether prompts of these lengths have all positions.
+    ///
+    /// # Errors
+    /// The first that one has not.
+    pub fn check(&self, n_source: usize, n_base: usize) -> Result<(), CorrespondenceError> {
+        for &(base, source) in &self.0 {
+            for (prompt, position, n) in [("base", base, n_base), ("source", source, n_source)] {
+                if position >= n {
+                    return Err(CorrespondenceError::Beyond { prompt, position, n });
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The tokens that both have in a row, and of what one has in place of the other, as many from the
+/// right as both have (Myers 1986).
+fn by_difference(source: &[u32], base: &[u32]) -> Vec<(usize, usize)> {
+    let pairs = |op: &DiffOp| {
+        let (base, source) = (op.old_range(), op.new_range());
+        base.rev().zip(source.rev()).collect::<Vec<_>>()
+    };
+    capture_diff_slices(Algorithm::Myers, base, source).iter().flat_map(pairs).collect()
+}
+
+/// The tokens of each role, from the right.
+fn by_role(source: &[Role], base: &[Role]) -> Vec<(usize, usize)> {
+    let of = |roles: &[Role], role: Role| {
+        let places = roles.iter().enumerate().rev().filter(move |(_, found)| **found == role);
+        places.map(|(at, _)| at).collect::<Vec<_>>()
+    };
+    let all: BTreeSet<_> = base.iter().copied().collect();
+    all.into_iter().flat_map(|role| of(base, role).into_iter().zip(of(source, role))).collect()
 }
 
 /// The sentence's first token as the notebook finds it: the one after the last `Sentence` `:`.
@@ -137,16 +307,18 @@ mod tests {
             ),
             (
                 (&[1, 2, 3, 4], &[1, 2, 4], (2, 2), Align::Right),
-                (&[1, 2, 3, 4], &[1, 2, 4], 1, 0, 0),
+                (&[1, 2, 3, 4], &[1, 2, 4], 1, 1, 0),
             ),
             (
                 (&[1, 2, 4], &[1, 2, 3, 3, 4], (0, 0), Align::Right),
-                (&[1, 2, 4], &[1, 2, 3, 3, 4], 2, 0, 0),
+                (&[1, 2, 4], &[1, 2, 3, 3, 4], 2, 2, 0),
             ),
             ((&[1, 2], &[1, 2], (0, 0), Align::Pad), (&[1, 2], &[1, 2], 0, 2, 0)),
         ];
         for ((source, base, starts, align), expected) in cases {
-            let a = Alignment::new(source, base, starts, align, 0);
+            let side = |ids, start| Side { ids, start, roles: &[] };
+            let (source_side, base_side) = (side(source, starts.0), side(base, starts.1));
+            let a = Alignment::new(source_side, base_side, align, 0, &Correspondence::default());
             let got = (
                 &*a.source,
                 &*a.base,
@@ -155,8 +327,64 @@ mod tests {
                 a.source_padding.max(a.base_padding),
             );
             assert_eq!(got, expected, "{source:?} {base:?} {align}");
-            assert_eq!(a.source_position(a.base.len() - 1), a.source.len() - 1);
+            assert_eq!(a.source_position(a.base.len() - 1), Some(a.source.len() - 1));
+            assert_eq!(a.source_start + a.base.len() - a.start, a.source.len());
         }
+    }
+
+    #[test]
+    fn positions_correspond_as_asked() {
+        use Role::{Before as B, Cue as C, Entity as E, Last as L, LastDiffering as D};
+        let source = Side { ids: &[1, 5, 6, 7, 3, 4], start: 1, roles: &[B, E, E, D, C, L] };
+        let base = Side { ids: &[1, 8, 9, 3, 4], start: 1, roles: &[B, E, C, C, L] };
+        let cases = [
+            (Align::Pad, "", "1-5", "1,2,3,4,5"),
+            (Align::Right, "", "0-4", "1,2,3,4,5"),
+            // Of the three that differ in the source and the two in the base, the last two.
+            (Align::Diff, "", "1-4", "2,3,4,5"),
+            // The base's two cue tokens find one; its entity is the source's last entity token.
+            (Align::Role, "", "1-4", "2,-,4,5"),
+            (Align::Hand, "4:5, 2-3:1-2", "1-4", "-,1,2,5"),
+        ];
+        for (align, by_hand, swept, expected) in cases {
+            let a = Alignment::new(source, base, align, 0, &by_hand.parse().unwrap());
+            let positions = a.source_positions.iter().map(|at| match at {
+                Some(at) => at.to_string(),
+                None => "-".into(),
+            });
+            assert_eq!(positions.collect::<Vec<_>>().join(","), expected, "{align}");
+            assert_eq!(a.source_position(a.base.len() - 1), Some(a.source.len() - 1));
+            let base = a.swept_in_base();
+            let swept_in_base = format!("{}-{}", base.start, base.end - 1);
+            let expected = if align == Align::Right { "0-4" } else { swept };
+            assert_eq!(swept_in_base, expected, "{align}");
+            for position in a.swept_in_base() {
+                if let Some(at) = a.source_position(position) {
+                    assert_eq!(a.base_position(at), Some(position));
+                }
+            }
+            assert_eq!(a.source_position(a.base.len()), None);
+        }
+    }
+
+    #[test]
+    fn odd_correspondences_are_refused() {
+        for (text, expected) in [
+            ("5", "`5` says of no positions"),
+            ("5:", "`5:` says"),
+            ("5-6:7", "`5-6:7` says"),
+            ("6-5:7-6", "says of no positions"),
+            ("0-131072:0-131072", "says of no positions"),
+            ("1:2,1:3", "the base's position 1 corresponds to two"),
+            ("1:2,3:2", "the source's position 2 corresponds to two"),
+        ] {
+            let error = text.parse::<Correspondence>().unwrap_err().to_string();
+            assert!(error.contains(expected), "{error}");
+        }
+        let both: Correspondence = "0-1:3-4".parse().unwrap();
+        assert!(both.check(5, 2).is_ok());
+        assert!(both.check(4, 2).unwrap_err().to_string().contains("source has 4 tokens"));
+        assert!(both.check(5, 1).unwrap_err().to_string().contains("base has 1 tokens"));
     }
 
     #[test]

@@ -96,10 +96,35 @@ struct Way<'a> {
     receivers: &'a [usize],
     /// The run that supplies activations.
     supplier: usize,
-    /// From a position of the receiver to the supplier's.
-    shift: isize,
     /// The receiver's swept positions.
     swept: Range<usize>,
+    alignment: &'a Alignment,
+}
+
+impl Way<'_> {
+    /// The supplier's position that corresponds to one of the receiver's.
+    fn supplier_position(&self, position: usize) -> Option<usize> {
+        match self.into_base {
+            true => self.alignment.source_position(position),
+            false => self.alignment.base_position(position),
+        }
+    }
+
+    /// What writes the supplier's activations at those of `positions` to which one of it corresponds:
+    /// positions of one distance together. None where there are none.
+    fn copies(&self, positions: &[usize]) -> Vec<(Vec<usize>, Write)> {
+        let mut copies: Vec<(Vec<usize>, isize)> = Vec::new();
+        for &position in positions {
+            let Some(at) = self.supplier_position(position) else { continue };
+            let shift = at as isize - position as isize;
+            match copies.last_mut() {
+                Some((together, of)) if *of == shift => together.push(position),
+                _ => copies.push((vec![position], shift)),
+            }
+        }
+        let write = |shift| Write::From { run: self.supplier, shift };
+        copies.into_iter().map(|(positions, shift)| (positions, write(shift))).collect()
+    }
 }
 
 impl Specification {
@@ -128,8 +153,6 @@ impl Specification {
         let runs = bases.into_iter().chain(sources).chain(rest).chain(more_sources).collect();
 
         let mut made = Self { runs, trials: Vec::new(), grids: Vec::new(), metrics };
-        let shift = source.len() as isize - base.len() as isize;
-        let swept = subject.alignment.start..base.len();
         for &direction in settings.direction.each() {
             // Of both directions, denoising says which prompt is the base; a single one has what it
             // patches as its base.
@@ -141,8 +164,8 @@ impl Specification {
                     into_base,
                     receivers: &base_runs,
                     supplier: Self::SOURCE,
-                    shift,
-                    swept: swept.clone(),
+                    swept: subject.alignment.swept_in_base(),
+                    alignment: &subject.alignment,
                 }
             } else {
                 Way {
@@ -150,8 +173,8 @@ impl Specification {
                     into_base,
                     receivers: &source_runs,
                     supplier: Self::BASE,
-                    shift: -shift,
-                    swept: swept.start.saturating_add_signed(shift)..source.len(),
+                    swept: subject.alignment.swept_in_source(),
+                    alignment: &subject.alignment,
                 }
             };
             for &site in settings.sites.items() {
@@ -177,21 +200,26 @@ impl Specification {
         let cells = (0..n_layers).flat_map(|layer| heads.iter().map(move |&head| (layer, head)));
         let cells = cells.flat_map(|(layer, head)| columns.iter().map(move |c| (layer, head, c)));
         for (cell, (layer, head, positions)) in cells.enumerate() {
-            for &receiver in way.receivers {
-                let edit = Edit {
-                    site,
-                    head,
-                    layers: window(layer, settings.window, n_layers),
-                    positions: positions.clone(),
-                    write: match (settings.write, &subject.mean) {
-                        (Written::Zero, _) => Write::Zero,
-                        (Written::Mean, Some(mean)) => Write::Mean(mean.clone()),
-                        _ => Write::From { run: way.supplier, shift: way.shift },
-                    },
-                };
-                let key = Key { grid, cell };
-                self.trials.push(Trial { base: receiver, edits: vec![edit], key });
+            let writes = match (settings.write, &subject.mean) {
+                (Written::Zero, _) => vec![(positions.clone(), Write::Zero)],
+                (Written::Mean, Some(mean)) => vec![(positions.clone(), Write::Mean(mean.clone()))],
+                _ => way.copies(positions),
+            };
+            let edit = |(positions, write): (Vec<usize>, Write)| Edit {
+                site,
+                head,
+                layers: window(layer, settings.window, n_layers),
+                positions,
+                write,
+            };
+            let edits: Vec<_> = writes.into_iter().map(edit).collect();
+            // A cell to which nothing of the other prompt corresponds is not tried.
+            if edits.is_empty() {
+                continue;
             }
+            let key = Key { grid, cell };
+            let trial = |&base: &usize| Trial { base, edits: edits.clone(), key };
+            self.trials.extend(way.receivers.iter().map(trial));
         }
     }
 }

@@ -8,8 +8,10 @@
 pub mod alignment;
 mod construct;
 mod digest;
+pub mod marks;
 pub mod pairs;
 pub mod positions;
+pub mod roles;
 pub mod settings;
 pub mod template;
 pub mod vocabulary;

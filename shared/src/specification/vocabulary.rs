@@ -1,11 +1,6 @@
 //! The words of an experiment: where a patch goes in, how two prompts are aligned, and which
 //! way the activations travel. Names are those of the field (TransformerLens, pyvene).
 
-use std::fmt;
-use std::str::FromStr;
-
-use serde::{Deserialize, Serialize};
-
 /// What stands where a file does not say.
 pub const UNKNOWN: &str = "unknown";
 
@@ -24,7 +19,8 @@ macro_rules! named {
     ($(#[$meta:meta])* $type:ident, $setting:literal { $($(#[$doc:meta])* $variant:ident = $name:literal,)+ }) => {
         $(#[$meta])*
         #[derive(
-            Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
+            Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, serde::Serialize,
+            serde::Deserialize,
         )]
         #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
         pub enum $type {
@@ -41,17 +37,17 @@ macro_rules! named {
             }
         }
 
-        impl fmt::Display for $type {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        impl std::fmt::Display for $type {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
                 f.write_str(self.name())
             }
         }
 
-        impl FromStr for $type {
-            type Err = UnknownWord;
+        impl std::str::FromStr for $type {
+            type Err = $crate::specification::vocabulary::UnknownWord;
 
-            fn from_str(word: &str) -> Result<Self, UnknownWord> {
-                Self::ALL.iter().copied().find(|v| v.name() == word).ok_or_else(|| UnknownWord {
+            fn from_str(word: &str) -> Result<Self, $crate::specification::vocabulary::UnknownWord> {
+                Self::ALL.iter().copied().find(|v| v.name() == word).ok_or_else(|| $crate::specification::vocabulary::UnknownWord {
                     setting: $setting,
                     found: word.to_string(),
                     expected: Self::ALL.iter().map(|v| v.name()).collect::<Vec<_>>().join(", "),
@@ -92,7 +88,7 @@ named! {
 }
 
 named! {
-    /// How two prompts of unequal length are laid against each other, always at their right ends.
+    /// How two prompts of unequal length are laid against each other.
     Align, "alignment" {
         /// The shorter prompt is padded on the left with the pad token (the end-of-text token if
         /// there is none), and the padding is attended to: what the notebook does.
@@ -100,6 +96,13 @@ named! {
         Pad = "pad",
         /// Each prompt runs unpadded; positions correspond by their distance from the end.
         Right = "right",
+        /// Each prompt runs unpadded; the tokens that both have correspond, and of what one has in
+        /// place of the other, as many from the right as both have.
+        Diff = "diff",
+        /// Each prompt runs unpadded; the tokens of each role correspond, from the right.
+        Role = "role",
+        /// Each prompt runs unpadded; the column `align` of the table says what corresponds.
+        Hand = "hand",
     }
 }
 

@@ -6,7 +6,7 @@ use super::{Method, Samples};
 
 /// A group: values, and what they are relative to.
 #[derive(Debug, Clone, Copy)]
-pub struct Side<'a> {
+pub struct Group<'a> {
     /// The values of its pairs.
     pub samples: &'a Samples,
     /// Divides the means, see [`ratio_of_means`](super::ratio_of_means); `None` for plain means.
@@ -38,7 +38,7 @@ pub struct Difference {
 ///
 /// # Panics
 /// They have not the same cells or, where they are paired, not as many pairs.
-pub fn difference(sides: [Side; 2], pairing: Pairing, method: &Method) -> Vec<Difference> {
+pub fn difference(sides: [Group; 2], pairing: Pairing, method: &Method) -> Vec<Difference> {
     let [first, second] = sides;
     assert_eq!(first.samples.n_cells(), second.samples.n_cells(), "the same cells");
     let n_pairs = sides.map(|side| side.samples.n_pairs());
@@ -47,7 +47,7 @@ pub fn difference(sides: [Side; 2], pairing: Pairing, method: &Method) -> Vec<Di
             assert_eq!(n_pairs[0], n_pairs[1], "the same pairs");
             let common = [common(first, second), common(second, first)];
             let sides =
-                [Side { samples: &common[0], ..first }, Side { samples: &common[1], ..second }];
+                [Group { samples: &common[0], ..first }, Group { samples: &common[1], ..second }];
             let draws = Draws::new(n_pairs[0], method.n_resamples, method.seed);
             differences(sides, [&draws, &draws], pairing)
         }
@@ -62,11 +62,11 @@ pub fn difference(sides: [Side; 2], pairing: Pairing, method: &Method) -> Vec<Di
 }
 
 /// The samples of `side` without what `other` lacks.
-fn common(side: Side, other: Side) -> Samples {
+fn common(side: Group, other: Group) -> Samples {
     let mut common = Samples::new(side.samples.n_cells());
     for pair in 0..side.samples.n_pairs() {
         let contrast =
-            |of: Side| of.contrast.is_none_or(|c| c.get(pair).copied().flatten().is_some());
+            |of: Group| of.contrast.is_none_or(|c| c.get(pair).copied().flatten().is_some());
         let has_both = contrast(side) && contrast(other);
         common.push((0..side.samples.n_cells()).map(|cell| {
             other.samples.get(pair, cell).filter(|_| has_both)?;
@@ -77,7 +77,7 @@ fn common(side: Side, other: Side) -> Samples {
 }
 
 pub(super) fn differences(
-    sides: [Side; 2],
+    sides: [Group; 2],
     draws: [&Draws; 2],
     pairing: Pairing,
 ) -> Vec<Difference> {

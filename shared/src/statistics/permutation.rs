@@ -13,7 +13,9 @@ pub struct Tests {
     /// Of each cell by itself, two-sided.
     pub p: Vec<Option<f64>>,
     /// Of each cell as one of the whole family: with probability 0.95, none is below 0.05 where no
-    /// cell has an effect (Westfall & Young's max-T, single step).
+    /// cell has an effect (Westfall & Young's max-T, single step). Cells of fewer than
+    /// [`Method::min_family_pairs`] are not in the family: of two pairs the statistic is often huge by
+    /// chance, and would hide the effects of all others.
     pub p_family: Vec<Option<f64>>,
     /// How many ways of flipping signs were taken.
     pub n_flips: usize,
@@ -55,6 +57,7 @@ pub fn sign_flips(samples: &Samples, method: &Method) -> Tests {
             }
         };
         let seen: Row = std::array::from_fn(|k| statistic(sums[k], k) * (1.0 - TOLERANCE));
+        let is_in_family = |n: f64| n >= method.min_family_pairs as f64;
         let mut n_as_large = [0usize; TILE];
         for (kept, largest) in flips.kept.iter().zip(&mut largest) {
             let mut of_kept = [0.0; TILE];
@@ -68,18 +71,23 @@ pub fn sign_flips(samples: &Samples, method: &Method) -> Tests {
                 // Those that keep their sign, less the others.
                 let flipped = statistic(2.0 * of_kept[k] - sums[k], k);
                 n_as_large[k] += usize::from(flipped >= seen[k]);
-                *largest = largest.max(flipped);
+                if is_in_family(n[k]) {
+                    *largest = largest.max(flipped);
+                }
             }
         }
         let is_tested = |k: usize| n[k] >= 2.0;
-        found.extend((0..TILE).map(|k| is_tested(k).then_some((seen[k], n_as_large[k]))));
+        let test = |k: usize| (seen[k], n_as_large[k], is_in_family(n[k]));
+        found.extend((0..TILE).map(|k| is_tested(k).then(|| test(k))));
     }
     found.truncate(samples.n_cells());
     largest.sort_unstable_by(f64::total_cmp);
     let n_at_least = |seen: f64| largest.len() - largest.partition_point(|l| *l < seen);
-    let p = found.iter().map(|cell| cell.map(|(_, n)| flips.p(n))).collect();
-    let p_family = found.iter().map(|cell| cell.map(|(seen, _)| flips.p(n_at_least(seen))));
-    let p_family = p_family.collect();
+    let p = found.iter().map(|cell| cell.map(|(_, n, _)| flips.p(n))).collect();
+    let of_family = |(seen, _, is_in_family): (f64, usize, bool)| {
+        is_in_family.then(|| flips.p(n_at_least(seen)))
+    };
+    let p_family = found.iter().map(|cell| cell.and_then(of_family)).collect();
     Tests { p, p_family, n_flips: flips.kept.len(), is_exact: flips.is_exact }
 }
 

@@ -16,12 +16,10 @@
 //! a self-contained link ([`crate::wire::permalink`]). How it is shown follows after a `?`; what is not
 //! said is the default, and what is not understood is left out.
 
-use std::fmt;
 use std::str::FromStr;
 
 use form_urlencoded::Serializer;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
-use serde::{Deserialize, Serialize};
 
 use crate::document::is_id;
 use crate::field::axis::Coordinate;

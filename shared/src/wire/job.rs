@@ -5,15 +5,13 @@
 //! that are finished.
 
 use std::collections::BTreeMap;
-use std::fmt;
-use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
 use crate::document::{Answers, Baselines, Token};
 use crate::specification::pairs::{TableColumns, TableFormat};
 use crate::specification::settings::Settings;
-use crate::specification::vocabulary::{UnknownWord, named};
+use crate::specification::vocabulary::named;
 
 /// What to sweep: `pairs` or a `table`, not both.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]

@@ -1,12 +1,10 @@
 //! What a server says of itself and of what it has: models, limits, pages of experiments.
 
 use std::collections::BTreeMap;
-use std::fmt;
-use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::specification::vocabulary::{Site, UnknownWord, named};
+use crate::specification::vocabulary::{Site, named};
 use crate::wire::gallery::Entry;
 
 named! {

@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 
 use serde_json::Map;
 
-use crate::document::{Document, Grid, SCHEMA};
-use crate::field::axis::{Axis, AxisKind, Prompt};
+use crate::document::{Document, Grid, Prompt, SCHEMA};
+use crate::field::axis::{Axis, AxisKind};
 use crate::field::metric::Metric;
 use crate::field::{Field, Quantity, Reference};
 use crate::wire::event::{Event, Live};
@@ -117,6 +117,9 @@ impl Document {
             grids: Vec::new(),
             lens: Vec::new(),
             spans: Vec::new(),
+            roles: None,
+            row: Default::default(),
+            source_positions: Vec::new(),
             token_texts: Default::default(),
             settings: None,
             verification: None,

@@ -18,6 +18,8 @@
 
 mod grids;
 
+use std::collections::BTreeMap;
+
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use miniz_oxide::deflate::compress_to_vec_zlib;
@@ -266,6 +268,9 @@ fn stripped(document: &Document) -> Map<String, Value> {
         grids: vec![],
         lens: vec![],
         token_texts: TokenTexts::new(),
+        // What studies need of a result, which are not made of links.
+        roles: None,
+        row: BTreeMap::new(),
         token_labels: if labels_are_known { vec![] } else { document.token_labels.clone() },
         ..document.clone()
     };

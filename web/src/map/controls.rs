@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use leptos::prelude::*;
-use shared::document::Document;
-use shared::field::axis::{AxisKind, Prompt};
+use shared::document::{Document, Prompt};
+use shared::field::axis::AxisKind;
 use shared::field::chosen::Chosen;
 use shared::field::metric::Metric;
 use shared::figure::colour::{Preset, Range};

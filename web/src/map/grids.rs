@@ -117,7 +117,7 @@ fn slice(grid: Arc<Chosen>, at: Callback<Coordinate>) -> Option<AnyView> {
         AxisKind::Layer => "Layer",
         AxisKind::Head | AxisKind::KeyHead => "Head",
         AxisKind::Token => "Position",
-        AxisKind::Span | AxisKind::Whole => "Positions",
+        AxisKind::Span | AxisKind::Role | AxisKind::Whole => "Positions",
     };
     Some(
         view! {

@@ -3,8 +3,7 @@
 use std::sync::Arc;
 
 use leptos::prelude::*;
-use shared::document::{Answers, Baseline, Document, Verification};
-use shared::field::axis::Prompt;
+use shared::document::{Answers, Baseline, Document, Prompt, Verification};
 use shared::field::metric::Metric;
 use shared::figure::text;
 use shared::specification::vocabulary::{Align, Direction, Site, UNKNOWN};

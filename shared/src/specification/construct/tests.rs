@@ -1,13 +1,20 @@
 use super::*;
+use crate::specification::alignment::{Correspondence, Side};
 use crate::specification::vocabulary::Align;
 
 const DIMENSIONS: Dimensions = Dimensions { n_layers: 3, n_heads: 4, n_kv_heads: 2 };
 
 /// Six tokens into seven, swept from the base's third on.
 fn subject() -> Subject {
-    let (source, base) = ([1, 2, 3, 4, 9, 6], [1, 2, 3, 3, 4, 5, 6]);
+    aligned(Align::Right, "")
+}
+
+fn aligned(align: Align, by_hand: &str) -> Subject {
+    let side = |ids| Side { ids, start: 2, roles: &[] };
+    let (source, base) = (side(&[1, 2, 3, 4, 9, 6]), side(&[1, 2, 3, 3, 4, 5, 6]));
+    let by_hand: Correspondence = by_hand.parse().unwrap();
     Subject {
-        alignment: Alignment::new(&source, &base, (2, 2), Align::Right, 0),
+        alignment: Alignment::new(source, base, align, 0, &by_hand),
         spans: vec![
             SpanPositions { span: Span::Entity, base: vec![3, 5], source: vec![2] },
             SpanPositions {

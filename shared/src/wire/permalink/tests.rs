@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::document::{AxisKeys, CellGrid, DocumentSpan, LensGrid, Role, TopToken};
+use crate::document::{AxisKeys, CellGrid, DocumentSpan, LensGrid, Prompt, TopToken};
 use crate::field::Field;
 use crate::field::chosen::Choice;
 use crate::field::metric::Metric;
@@ -107,7 +107,7 @@ fn of_many() -> Document {
         grid(Site::Key, vec![layers(), AxisKeys::Span(vec![Span::All])]),
     ];
     document.lens = vec![LensGrid {
-        run: Role::Source,
+        run: Prompt::Source,
         axes: lens.axes,
         p_true: lens.p_true.clone().unwrap(),
         p_false: lens.p_true.unwrap(),

@@ -1,0 +1,161 @@
+//! Words of a sentence that the user marks, so that their tokens are a role of their own: `[the
+//! queen](#subject) rules`, or a column `span:subject` whose cell has the words.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use super::roles::{BadName, Name};
+
+/// What a column's name begins with whose cells say which words of both sentences are marked.
+pub const COLUMN: &str = "span:";
+
+/// A sentence and what is marked in it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Marked {
+    /// The sentence without the marks.
+    pub text: String,
+    /// Names and bytes of [`Self::text`], none empty, in order of their beginnings.
+    pub marks: Vec<(Name, Range<usize>)>,
+}
+
+/// What is wrong with a mark.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum MarkError {
+    /// Its name.
+    #[error("a mark's name: {0}")]
+    Name(#[from] BadName),
+    /// Words that the sentence has not.
+    #[error(
+        "the column `{column}` marks {words:?}, which the {prompt} has not: {sentence:?}. Where the \
+         two sentences have other words, mark them in the text: `[the queen](#subject) rules`"
+    )]
+    NotThere {
+        /// The column.
+        column: String,
+        /// The words.
+        words: String,
+        /// Which prompt.
+        prompt: &'static str,
+        /// Its sentence.
+        sentence: String,
+    },
+}
+
+impl Marked {
+    /// Reads the marks of `sentence`, of the prompt called `prompt`, and those of the row's columns.
+    ///
+    /// # Errors
+    /// A name that is none, or words that the sentence has not.
+    pub fn read(
+        sentence: &str,
+        cells: &BTreeMap<String, String>,
+        prompt: &'static str,
+    ) -> Result<Self, MarkError> {
+        let mut marked = Self::in_text(sentence)?;
+        for (column, words) in cells {
+            let Some(name) = column.strip_prefix(COLUMN) else { continue };
+            let name = name.parse()?;
+            if words.is_empty() {
+                continue;
+            }
+            let Some(start) = marked.text.find(words) else {
+                return Err(MarkError::NotThere {
+                    column: column.clone(),
+                    words: words.clone(),
+                    prompt,
+                    sentence: marked.text,
+                });
+            };
+            marked.marks.push((name, start..start + words.len()));
+        }
+        marked.marks.sort_by_key(|(_, bytes)| bytes.start);
+        Ok(marked)
+    }
+
+    /// The marks in the text alone. What looks like none, `[x](y)`, stays as it is.
+    fn in_text(sentence: &str) -> Result<Self, MarkError> {
+        let (mut text, mut marks, mut rest) = (String::new(), Vec::new(), sentence);
+        while let Some((before, words, name, after)) = next(rest) {
+            text.push_str(before);
+            let start = text.len();
+            text.push_str(words);
+            marks.push((name.parse()?, start..text.len()));
+            rest = after;
+        }
+        text.push_str(rest);
+        Ok(Self { text, marks })
+    }
+}
+
+/// The first mark of `text`: what stands before it, the words, the name, and what follows.
+fn next(text: &str) -> Option<(&str, &str, &str, &str)> {
+    let (head, tail) = text.split_once("](#")?;
+    match (head.rsplit_once('['), tail.split_once(')')) {
+        (Some((before, words)), Some((name, after)))
+            if !words.is_empty() && !words.contains(']') =>
+        {
+            Some((before, words, name, after))
+        }
+        // No mark here, but maybe further on.
+        _ => {
+            let (before, words, name, after) = next(tail)?;
+            let n = text.len() - tail.len() + before.len();
+            Some((&text[..n], words, name, after))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(sentence: &str, cells: &[(&str, &str)]) -> Result<String, String> {
+        let cells = cells.iter().map(|(name, cell)| (name.to_string(), cell.to_string()));
+        let marked = Marked::read(sentence, &cells.collect(), "source");
+        let marked = marked.map_err(|error| error.to_string())?;
+        let marks =
+            marked.marks.iter().map(|(name, at)| format!("{name}={}", &marked.text[at.clone()]));
+        Ok(format!("{}|{}", marked.text, marks.collect::<Vec<_>>().join(",")))
+    }
+
+    #[test]
+    fn marks_are_taken_out_of_the_text() {
+        let cases: [(&str, &[(&str, &str)], &str); 8] = [
+            ("[The queen](#subject) rules.", &[], "The queen rules.|subject=The queen"),
+            ("é[a](#x)[b](#y)", &[], "éab|x=a,y=b"),
+            ("a [b](c) [](#x) d](#e) [f](#g)", &[], "a [b](c) [](#x) d](#e) f|g=f"),
+            ("[[a]](#x)", &[], "[[a]](#x)|"),
+            ("[a](#x", &[], "[a](#x|"),
+            ("a b a", &[("span:x", "a"), ("name", "b"), ("span:y", "")], "a b a|x=a"),
+            ("[b](#x) a", &[("span:y", "a")], "b a|x=b,y=a"),
+            ("", &[], "|"),
+        ];
+        for (sentence, cells, expected) in cases {
+            assert_eq!(read(sentence, cells).as_deref(), Ok(expected), "{sentence}");
+        }
+    }
+
+    #[test]
+    fn bad_marks_say_why() {
+        for (sentence, cells, expected) in [
+            ("[a](#b c)", &[][..], "`b c` is no name"),
+            ("a", &[("span:", "a")][..], "`` is no name"),
+            ("a", &[("span:x", "b")][..], "`span:x` marks \"b\", which the source has not: \"a\""),
+        ] {
+            let error = read(sentence, cells).unwrap_err();
+            assert!(error.contains(expected), "{error}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_text_is_read_or_refused(text in "[\\[\\]()#ab é]{0,40}") {
+            if let Ok(marked) = Marked::read(&text, &BTreeMap::new(), "base") {
+                proptest::prop_assert!(marked.text.len() <= text.len());
+                for (_, bytes) in marked.marks {
+                    proptest::prop_assert!(!marked.text[bytes].is_empty());
+                }
+            }
+        }
+    }
+}
