@@ -10,7 +10,7 @@ use std::time::Instant;
 use anyhow::{Context, Result};
 use compute::model::Loader;
 use compute::sweep::{Division, Program, run};
-use shared::specification::alignment::Alignment;
+use shared::specification::alignment::{Alignment, Correspondence, Side};
 use shared::specification::settings::{List, Settings};
 use shared::specification::vocabulary::{Directions, Site};
 use shared::specification::{AnswerIds, Dimensions, Specification, Subject};
@@ -38,8 +38,10 @@ fn main() -> Result<()> {
             };
             let start = n_tokens - n_columns;
             let (source, base) = (prompt(2 * seed), prompt(2 * seed + 1));
+            let [source, base] = [&source, &base].map(|ids| Side { ids, start, roles: &[] });
+            let by_hand = Correspondence::default();
             let subject = Subject {
-                alignment: Alignment::new(&source, &base, (start, start), settings.align, 0),
+                alignment: Alignment::new(source, base, settings.align, 0, &by_hand),
                 spans: Vec::new(),
                 noised: Vec::new(),
                 answers: AnswerIds::Single { true_ids: vec![100, 101], false_ids: vec![200, 201] },

@@ -1,6 +1,7 @@
 //! A result as a file: the document itself, its cells as CSV, or its figure.
 
 mod bitmap;
+pub mod study;
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -82,6 +83,17 @@ pub fn render(
             let options = FigureOptions { scale, ..options.clone() };
             png(&Figure::new(document, &options)?, options.scale())
         }
+    }
+}
+
+/// A figure as a file of vectors or pixels, at its own scale.
+///
+/// # Errors
+/// What the encoder says.
+fn draw(figure: &Figure, format: Format, scale: f64) -> Result<Vec<u8>, ExportError> {
+    match format {
+        Format::Png => png(figure, scale),
+        _ => svg(figure),
     }
 }
 

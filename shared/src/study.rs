@@ -11,6 +11,7 @@ mod handover;
 mod pool;
 mod read;
 mod summary;
+pub mod table;
 pub mod values;
 
 use std::collections::BTreeMap;

@@ -37,6 +37,11 @@ impl Folder {
         self.0.join(format!("{}-{id}.{PARTIAL}", slug(entity)))
     }
 
+    /// The folder for the study of all results of a table.
+    pub fn study(&self) -> PathBuf {
+        self.0.join(super::study::FOLDER)
+    }
+
     /// Whether there is any result about `entity`, whatever its id.
     pub fn has_any(&self, entity: &str) -> bool {
         self.has_any_with(entity, Format::Json.name())

@@ -1,6 +1,6 @@
 //! What is swept: the table or the pair.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use anyhow::{Context, Result, anyhow, bail};
@@ -73,6 +73,14 @@ pub struct Pairs {
     pub pairs: Vec<Pair>,
     /// The table's file, for messages; `None` for a pair from the command line.
     pub file: Option<String>,
+}
+
+impl Pairs {
+    /// What the table is called: its file's name.
+    pub fn name(&self) -> String {
+        let stem = self.file.as_ref().and_then(|file| Path::new(file).file_stem());
+        stem.map_or("Study".into(), |stem| stem.to_string_lossy().into_owned())
+    }
 }
 
 impl PairArgs {

@@ -13,6 +13,7 @@ mod partial;
 mod publish;
 mod report;
 mod serve;
+mod study;
 mod sweep;
 mod transfer;
 
@@ -31,6 +32,8 @@ pub struct Cli {
 enum Command {
     /// Sweep pairs of sentences: result documents and figures.
     Sweep(Box<sweep::SweepArgs>),
+    /// Make one study of the results of many pairs, with statistics over pairs.
+    Study(study::StudyArgs),
     /// Show what models are at hand, fetch the default one, or describe one.
     Models(models::ModelsArgs),
     /// Read results, the notebook's `patching_results.json` included, as result documents.
@@ -54,6 +57,7 @@ enum Command {
 pub fn run(cli: Cli) -> Result<()> {
     match cli.command {
         Command::Sweep(args) => sweep::run(&args),
+        Command::Study(args) => study::run(&args),
         Command::Models(args) => models::run(args),
         Command::Import(args) => transfer::import(args),
         Command::Export(args) => transfer::export(args),

@@ -1,16 +1,18 @@
 //! `patchboard sweep`: pairs in, documents and figures out.
 
+use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use shared::document::Document;
 use shared::figure::FigureOptions;
 use shared::specification::pairs::Pair;
 use shared::specification::settings::{Checked, Settings};
+use shared::study::{Builder, Options};
 
 use super::files::Folder;
 use super::inputs::{PairArgs, Pairs};
@@ -18,6 +20,7 @@ use super::memory::MemoryArgs;
 use super::opening::{self, OpenArgs};
 use super::partial::Partial;
 use super::report::counted;
+use super::study::PoolArgs;
 use super::{interrupt, output, report};
 use crate::export::Format;
 use crate::model::Model;
@@ -57,6 +60,9 @@ pub struct SweepArgs {
     #[arg(long, value_name = "FORMATS", value_delimiter = ',', default_value = "json,png")]
     format: Vec<Format>,
 
+    #[command(flatten)]
+    pool: PoolArgs,
+
     /// Show tokens, alignment, baselines, plan and memory, and stop there.
     #[arg(long)]
     dry_run: bool,
@@ -84,6 +90,7 @@ pub fn run(args: &SweepArgs) -> Result<()> {
     let settings = args.settings.clone().check()?;
     let pairs = args.pairs.read(settings.template.as_ref())?;
     let folder = if args.dry_run { None } else { Some(Folder::open(&args.out)?) };
+    let pooling = args.pool.options(&pairs.name())?;
     let says = !args.quiet && !args.json;
     // Before the model is fetched, so that an interruption there cleans up behind itself.
     interrupt::listen()?;
@@ -156,6 +163,12 @@ pub fn run(args: &SweepArgs) -> Result<()> {
         ),
         (None, swept) => swept?,
     }
+    if n_pairs > 1 {
+        let study = pool(&folder, &model, &prepared, &pooling)?;
+        if says {
+            output::line(&format!("\n{study}"))?;
+        }
+    }
     if says {
         let skipped = match n_skipped {
             0 => String::new(),
@@ -164,6 +177,33 @@ pub fn run(args: &SweepArgs) -> Result<()> {
         output::line(&format!("\n{n_done} swept{skipped}: {}", args.out.display()))?;
     }
     Ok(())
+}
+
+/// Makes the study of a table whose results are all in `folder`, and says what it found.
+fn pool(
+    folder: &Folder,
+    model: &Model,
+    prepared: &[Experiment],
+    options: &Options,
+) -> Result<String> {
+    let mut builder = Builder::new();
+    let mut seen = BTreeSet::new();
+    for experiment in prepared {
+        let id = experiment.id(model)?;
+        // Two rows may be the same experiment.
+        if !seen.insert(id.clone()) {
+            continue;
+        }
+        let document = folder.find(&experiment.entity, &id).with_context(|| {
+            let path = folder.path(&experiment.entity, &id, Format::Json);
+            format!("{} is gone or damaged: run the same command again", path.display())
+        })?;
+        builder.push(&Document { row: experiment.row.clone(), ..document })?;
+    }
+    let (study, values) = builder.finish(options)?;
+    super::study::write(&folder.study(), &study, &values)?;
+    let manifest = folder.study().join(crate::export::study::MANIFEST);
+    Ok(format!("{}\nstudy    in {}", super::study::report(&study), manifest.display()))
 }
 
 fn is_cancelled(error: &anyhow::Error) -> bool {

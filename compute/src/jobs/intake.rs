@@ -196,6 +196,8 @@ fn pair_preview(
         source_padding: alignment.source_padding,
         base_padding: alignment.base_padding,
         sentence_start: alignment.start,
+        source_positions: alignment.source_positions.clone(),
+        roles: Some(experiment.roles.clone()),
         first_difference: alignment.first_difference,
         warnings,
         n_layers: model.network.config.n_layers,

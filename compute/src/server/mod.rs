@@ -15,6 +15,7 @@ mod openapi;
 mod problem;
 pub mod security;
 mod send;
+mod studies;
 mod viewer;
 
 use std::sync::Arc;
@@ -35,6 +36,7 @@ pub use self::observe::Metrics;
 pub use self::openapi::document as openapi_document;
 pub use self::problem::ApiError;
 use self::security::Guard;
+use self::studies::Studies;
 use self::viewer::Viewer;
 use crate::jobs::Queue;
 use crate::site;
@@ -73,6 +75,7 @@ pub struct App {
     queue: Arc<Queue>,
     guard: Guard,
     viewer: Viewer,
+    studies: Studies,
     metrics: Metrics,
     heavy: Arc<Semaphore>,
     writing: Arc<Semaphore>,
@@ -87,6 +90,7 @@ impl App {
     pub fn new(queue: Arc<Queue>, settings: ServerSettings, stop: watch::Receiver<bool>) -> Self {
         Self {
             metrics: Metrics::default(),
+            studies: Studies::default(),
             queue,
             guard: settings.guard,
             viewer: Viewer::new(site::viewer()),

@@ -13,7 +13,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::send::{Kind, send};
-use super::{App, events, experiments, info, jobs};
+use super::{App, events, experiments, info, jobs, studies};
 use crate::model::VERSION;
 
 #[derive(OpenApi)]
@@ -34,6 +34,8 @@ pub fn router() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(jobs::submit_table))
         .routes(routes!(jobs::get, jobs::remove))
         .routes(routes!(jobs::cancel))
+        .routes(routes!(studies::study))
+        .routes(routes!(studies::study_values))
         .routes(routes!(events::events))
         .routes(routes!(experiments::list))
         .routes(routes!(experiments::facets))

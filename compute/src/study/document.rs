@@ -5,8 +5,8 @@ use std::time::SystemTime;
 
 use serde_json::Map;
 use shared::document::{
-    AxisKeys, Baseline, Baselines, CellGrid, Document, DocumentSpan, Grid, LensGrid, Provenance,
-    Readout, Prompt, SCHEMA, Token, TopToken, Verification,
+    AxisKeys, Baseline, Baselines, CellGrid, Document, DocumentSpan, Grid, LensGrid, Prompt,
+    Provenance, Readout, SCHEMA, Token, TopToken, Verification,
 };
 use shared::specification::vocabulary::{Align, Span};
 use shared::specification::{self, Axis, Key, Specification, Trial};

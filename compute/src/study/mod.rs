@@ -53,6 +53,6 @@ pub struct Experiment {
     /// What each token of both runs is.
     pub roles: Roles,
     /// The pair's row of the table.
-    row: BTreeMap<String, String>,
+    pub row: BTreeMap<String, String>,
     spans: Vec<SpanPositions>,
 }

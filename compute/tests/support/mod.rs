@@ -8,7 +8,7 @@ use compute::model::{Config, ModelError, Network, Placement, Rope, Weight, Weigh
 use compute::sweep::{Division, Program, Readings, SweepError, run};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
-use shared::specification::alignment::Alignment;
+use shared::specification::alignment::{Alignment, Correspondence, Side};
 use shared::specification::settings::Settings;
 use shared::specification::{AnswerIds, Dimensions, Specification, Subject};
 
@@ -27,9 +27,17 @@ pub fn grids(
     [source, base]: [&[u32]; 2],
     start: usize,
 ) -> Specification {
-    let starts = (start.min(source.len() - 1), start.min(base.len() - 1));
+    fn side(ids: &[u32], start: usize) -> Side<'_> {
+        Side { ids, start: start.min(ids.len() - 1), roles: &[] }
+    }
     let subject = Subject {
-        alignment: Alignment::new(source, base, starts, settings.align, 0),
+        alignment: Alignment::new(
+            side(source, start),
+            side(base, start),
+            settings.align,
+            0,
+            &Correspondence::default(),
+        ),
         spans: Vec::new(),
         noised: Vec::new(),
         answers: AnswerIds::Single { true_ids: vec![1, 2], false_ids: vec![3] },

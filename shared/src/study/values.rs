@@ -28,7 +28,7 @@ pub const FILE: &str = "values.safetensors";
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Place {
-    /// The file's name, in the manifest's folder.
+    /// The file, relative to the manifest's address or folder.
     pub file: String,
     /// The file itself in base64, where a study is a single file; `null` where it lies beside.
     #[serde(default)]

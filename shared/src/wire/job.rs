@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::document::{Answers, Baselines, Token};
+use crate::document::{Answers, Baselines, Roles, Token};
 use crate::specification::pairs::{TableColumns, TableFormat};
 use crate::specification::settings::Settings;
 use crate::specification::vocabulary::named;
@@ -112,6 +112,12 @@ pub struct PairPreview {
     pub base_padding: usize,
     /// The base position of the grid's first column; the last is the base's last token.
     pub sentence_start: usize,
+    /// For each column the source position that corresponds; `null` where none does.
+    #[serde(default)]
+    pub source_positions: Vec<Option<usize>>,
+    /// What each token is in its prompt; `null` only in answers of earlier versions.
+    #[serde(default)]
+    pub roles: Option<Roles>,
     /// The first base position at which the runs differ.
     pub first_difference: usize,
     /// The answers and the tokens that count as them.

@@ -1,0 +1,62 @@
+//! A study as files: the manifest, the values, a table of them, and figures.
+
+use std::path::{Path, PathBuf};
+
+use shared::figure::colour::Preset;
+use shared::figure::{Figure, FigureOptions, Heading};
+use shared::specification::vocabulary::Format;
+use shared::study::{Shown, Statistic, Study, StudyGrid};
+
+use super::{ExportError, PNG_SCALE, draw, write_atomically};
+
+/// The manifest's file name.
+pub const MANIFEST: &str = "study.json";
+
+/// The table of the single pairs' values.
+pub const TABLE: &str = "pairs.csv";
+
+/// Writes a study into `folder`, which exists: the values, their table, the map of mean effects of
+/// each grid, and last the manifest, whose presence means that the study is whole.
+///
+/// # Errors
+/// A file that cannot be written.
+pub fn write(folder: &Path, study: &Study, values: &[u8]) -> Result<Vec<PathBuf>, ExportError> {
+    let mut files = Vec::new();
+    let mut write = |name: &str, bytes: &[u8]| {
+        let path = folder.join(name);
+        write_atomically(&path, bytes)?;
+        files.push(path);
+        Ok::<_, ExportError>(())
+    };
+    if let Some(place) = study.values.as_ref().filter(|place| place.inline.is_none()) {
+        write(&place.file, values)?;
+    }
+    write(TABLE, study.csv(values).as_bytes())?;
+    for (grid, name) in study.grids.iter().zip(study.grid_names()) {
+        for format in [Format::Svg, Format::Png] {
+            let bytes = mean_map(study, grid, format)?;
+            write(&format!("mean-{name}.{format}"), &bytes)?;
+        }
+    }
+    write(MANIFEST, study.to_json().as_bytes())?;
+    Ok(files)
+}
+
+/// The map of the mean effects of a grid over all pairs that count.
+///
+/// # Errors
+/// A figure that cannot be drawn.
+pub fn mean_map(study: &Study, grid: &StudyGrid, format: Format) -> Result<Vec<u8>, ExportError> {
+    let scale = if format == Format::Png { PNG_SCALE } else { 1.0 };
+    let options =
+        FigureOptions { scale: Some(scale), preset: Preset::RdBu, ..FigureOptions::default() };
+    let field = grid.field(Shown::Summary(&grid.summaries[0], Statistic::Mean), None);
+    let columns: Vec<_> = (0..field.columns.len()).collect();
+    let heading = Heading {
+        title: study.title.clone(),
+        facts: vec![study.model.clone(), grid.site.to_string(), grid.direction.to_string()],
+        lines: vec![study.counted()],
+    };
+    let figure = Figure::of(&heading, field, &columns, &options)?;
+    draw(&figure, format, scale)
+}

@@ -1,0 +1,107 @@
+//! The single pairs' values as a table in long form, for R, pandas and spreadsheets.
+
+use super::values::{self, METRICS};
+use super::{Study, StudyAxis};
+
+/// The columns of [`Study::csv`], before the columns of the pairs' table.
+pub const COLUMNS: [&str; 16] = [
+    "id",
+    "entity",
+    "counts",
+    "site",
+    "direction",
+    "window",
+    "layer",
+    "head",
+    "from_end",
+    "role",
+    "span",
+    "token",
+    "effect",
+    "logit_diff",
+    "p_true",
+    "p_false",
+];
+
+impl Study {
+    /// One row for each pair and cell as CSV (RFC 4180, UTF-8, lines end in `\n`), of the file of
+    /// values `file`. `counts` says whether the pair counts; `layer` and `head` are from 0; `from_end`
+    /// is the position counted from the end of the prompt that is patched, 1 its last; `effect` and
+    /// `logit_diff` are in nats. What does not exist is empty. The table's own columns follow, with
+    /// `row.` before their names.
+    pub fn csv(&self, file: &[u8]) -> String {
+        let mut table = csv::WriterBuilder::new().from_writer(Vec::new());
+        let names: std::collections::BTreeSet<_> =
+            self.pairs.iter().flat_map(|pair| pair.row.keys()).collect();
+        let own = names.iter().map(|name| format!("row.{name}"));
+        let header: Vec<_> = COLUMNS.iter().map(ToString::to_string).chain(own).collect();
+        let mut write = |row: &[String]| table.write_record(row).expect("memory takes it");
+        write(&header);
+        for (at, grid) in self.grids.iter().enumerate() {
+            let numbers = METRICS.map(|metric| {
+                let place = self.values.as_ref()?;
+                Some(values::numbers(place.of(&values::name(at, metric), file)?))
+            });
+            let n_heads = grid.axes.iter().find_map(|axis| match axis {
+                StudyAxis::Head(heads) => Some(heads.len()),
+                _ => None,
+            });
+            let n_in_column = grid.n_in_column();
+            for (i, pair) in self.pairs.iter().enumerate() {
+                let prompt = pair.of(grid.receiver);
+                let columns = self.columns_of(grid, i);
+                for (column, place) in columns.clone().enumerate() {
+                    let (from_end, role, span, token) = match grid.axes.last() {
+                        Some(StudyAxis::Role(_)) => (
+                            (columns.len() - column).to_string(),
+                            prompt.roles[column].to_string(),
+                            String::new(),
+                            prompt.tokens[column].clone(),
+                        ),
+                        Some(StudyAxis::Span(spans)) => {
+                            (String::new(), String::new(), spans[column].to_string(), String::new())
+                        }
+                        _ => Default::default(),
+                    };
+                    for cell in 0..n_in_column {
+                        let value = |metric: usize| {
+                            let number = numbers[metric].as_ref()?.get(place * n_in_column + cell);
+                            number.copied().filter(|number| number.is_finite())
+                        };
+                        let text =
+                            |number: Option<f32>| number.map_or(String::new(), |n| n.to_string());
+                        let effect = value(0).zip(prompt.logit_diff).map(|(v, base)| v - base);
+                        let (layer, head) = match n_heads {
+                            Some(n) => (cell / n, (cell % n).to_string()),
+                            None => (cell, String::new()),
+                        };
+                        let mut row = vec![
+                            pair.id.clone(),
+                            pair.entity.clone(),
+                            pair.left_out.is_none().to_string(),
+                            grid.site.to_string(),
+                            grid.direction.to_string(),
+                            grid.window.to_string(),
+                            layer.to_string(),
+                            head,
+                            from_end.clone(),
+                            role.clone(),
+                            span.clone(),
+                            token.clone(),
+                            text(effect),
+                            text(value(0)),
+                            text(value(1)),
+                            text(value(2)),
+                        ];
+                        let cell =
+                            |name: &&String| pair.row.get(*name).cloned().unwrap_or_default();
+                        row.extend(names.iter().map(cell));
+                        write(&row);
+                    }
+                }
+            }
+        }
+        let bytes = table.into_inner().expect("memory takes it");
+        String::from_utf8(bytes).expect("texts are UTF-8")
+    }
+}
