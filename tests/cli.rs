@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 use shared::document::Document;
+use shared::study::Study;
 use tempfile::TempDir;
 
 const TABLE: &str = "name\tpower\tno_power\n\
@@ -46,6 +47,11 @@ fn names(folder: &Path) -> Vec<String> {
         .unwrap_or_default();
     names.sort();
     names
+}
+
+/// The files of results in a folder, without their study.
+fn results(folder: &Path) -> Vec<String> {
+    names(folder).into_iter().filter(|name| name != "study").collect()
 }
 
 /// A folder with a table, and a place for results.
@@ -114,7 +120,7 @@ fn sweep_writes_documents_and_figures_and_does_not_run_twice() {
     ] {
         assert!(said.contains(expected), "{expected}\nin\n{said}");
     }
-    let written = names(Path::new(&out));
+    let written = results(Path::new(&out));
     assert_eq!(written.len(), 8, "{written:?}");
     assert!(written[0].starts_with("maria-") && written[0].ends_with(".csv"), "{written:?}");
 
@@ -135,7 +141,7 @@ fn sweep_writes_documents_and_figures_and_does_not_run_twice() {
     fs::remove_file(Path::new(&out).join(&written[3])).unwrap();
     let before = document(jsons[0]);
     assert!(succeed(&args).contains("0 swept, 2 already there"));
-    assert_eq!(names(Path::new(&out)), written);
+    assert_eq!(results(Path::new(&out)), written);
     assert_eq!(document(jsons[0]), before);
 
     let lines = succeed(&["sweep", &table, "--model", &model, "--out", &out, "--json"]);
@@ -158,7 +164,7 @@ fn sweep_writes_documents_and_figures_and_does_not_run_twice() {
     let again = [&args[..], &["--again"]].concat();
     assert!(succeed(&again).contains("2 swept: "));
     assert_eq!(numbers(), right);
-    assert_eq!(names(Path::new(&out)), written);
+    assert_eq!(results(Path::new(&out)), written);
 
     // One weight that was edited is another model, to which the same results do not belong.
     let shard = "model-00002-of-00003.safetensors";
@@ -169,7 +175,7 @@ fn sweep_writes_documents_and_figures_and_does_not_run_twice() {
     });
     let args = ["sweep", &table, "--model", &edited, "--out", &out, "--format", "json"];
     assert!(succeed(&args).contains("2 swept: "));
-    assert_eq!(names(Path::new(&out)).len(), written.len() + 2);
+    assert_eq!(results(Path::new(&out)).len(), written.len() + 2);
 }
 
 #[test]
@@ -210,7 +216,7 @@ fn pairs_come_from_the_command_line_with_answers_of_their_own() {
     ];
     let said = succeed(&[&pair[..], &rest[..]].concat());
     assert!(said.contains("source   \"The king watches the guards\""), "{said}");
-    let name = names(Path::new(&out)).remove(0);
+    let name = results(Path::new(&out)).remove(0);
     let bytes = fs::read(Path::new(&out).join(name)).unwrap();
     let document = Document::read(&bytes).unwrap().remove(0);
     assert_eq!(document.template, None);
@@ -357,7 +363,7 @@ fn bad_input_is_refused_before_any_work() {
     );
     fails(&["import", &table, "--out", &out], 1, "expected a result document in JSON");
     fails(&["export", &place.path("none.json")], 1, "cannot read");
-    assert!(names(Path::new(&out)).is_empty(), "{:?}", names(Path::new(&out)));
+    assert!(results(Path::new(&out)).is_empty(), "{:?}", names(Path::new(&out)));
 }
 
 #[test]
@@ -409,7 +415,7 @@ fn damaged_models_are_refused_by_name() {
     for (model, expected) in &cases {
         fails(&["sweep", &table, "--model", model, "--out", &out], 1, expected);
     }
-    assert!(names(Path::new(&out)).is_empty());
+    assert!(results(Path::new(&out)).is_empty());
 }
 
 #[test]
@@ -428,7 +434,7 @@ fn a_reader_that_has_seen_enough_is_no_error() {
     assert!(output.status.success(), "{}", text(&output.stderr));
     assert_eq!(text(&output.stderr), "");
     // The work is done all the same.
-    assert_eq!(names(Path::new(&out)).len(), 2);
+    assert_eq!(results(Path::new(&out)).len(), 2);
 }
 
 /// A limit on the size of files stands in for a full disk: writing fails midway.
@@ -441,7 +447,7 @@ fn a_failed_write_leaves_nothing_half_done() {
     succeed(&[
         "sweep", &table, "--model", &model, "--out", &out, "--format", "json", "--limit", "1",
     ]);
-    let before = names(Path::new(&out));
+    let before = results(Path::new(&out));
     let binary = env!("CARGO_BIN_EXE_patchboard");
     let script = format!(
         "trap '' XFSZ; ulimit -f 4; exec '{binary}' sweep '{table}' --model '{model}' --out '{out}' --format json"
@@ -449,7 +455,7 @@ fn a_failed_write_leaves_nothing_half_done() {
     let output =
         Command::new("sh").args(["-c", &script]).env_remove("RUST_BACKTRACE").output().unwrap();
     check_failure(&output, "a sweep without room", 1, "the file could not be written");
-    assert_eq!(names(Path::new(&out)), before);
+    assert_eq!(results(Path::new(&out)), before);
     // With room again, what is finished is not run again.
     let said = succeed(&["sweep", &table, "--model", &model, "--out", &out, "--format", "json"]);
     assert!(said.contains("1 swept, 1 already there"), "{said}");
@@ -506,7 +512,7 @@ fn interrupt_a_table(n_pairs: usize) -> bool {
     // Its output is read to the end, so that it is not the pipe that stops it.
     let n_finished = 1 + lines.filter(|line| line.as_ref().unwrap().starts_with("done")).count();
     let output = child.wait_with_output().unwrap();
-    let kept = names(Path::new(&out));
+    let kept = results(Path::new(&out));
     assert_eq!(kept.len(), n_finished);
     if n_finished == n_pairs {
         return false;
@@ -520,7 +526,7 @@ fn interrupt_a_table(n_pairs: usize) -> bool {
         said.contains(&format!("{} swept, {n_finished} already there", n_pairs - n_finished)),
         "{said}"
     );
-    assert_eq!(names(Path::new(&out)).len(), n_pairs);
+    assert_eq!(results(Path::new(&out)).len(), n_pairs);
     true
 }
 
@@ -633,7 +639,7 @@ fn a_model_of_the_hub_is_taken_from_the_cache_and_its_commit_written_down() {
     let elsewhere = tempfile::tempdir().unwrap();
     let output = run("org/name", elsewhere.path().to_str().unwrap());
     assert!(output.status.success(), "{}", text(&output.stderr));
-    let file = names(Path::new(&out)).into_iter().find(|name| name.ends_with(".json")).unwrap();
+    let file = results(Path::new(&out)).into_iter().find(|name| name.ends_with(".json")).unwrap();
     let document =
         Document::read(&fs::read(Path::new(&out).join(file)).unwrap()).unwrap().remove(0);
     assert_eq!(document.model, "org/name");
@@ -646,4 +652,65 @@ fn a_model_of_the_hub_is_taken_from_the_cache_and_its_commit_written_down() {
     fs::create_dir_all(elsewhere.path().join("org/name")).unwrap();
     let output = run("org/name", elsewhere.path().to_str().unwrap());
     assert!(text(&output.stderr).contains("config.json"), "{}", text(&output.stderr));
+}
+
+const GROUPED: &str = "name\tpower\tno_power\tkind\n\
+    The king\tThe king orders the guards to leave.\tThe king watches the guards at rest.\ta\n\
+    Maria\tMaria commands the crew.\tMaria greets the crew and then walks home.\tb\n\
+    Maria\tMaria commands the ship.\tMaria leaves the ship.\tb\n";
+
+#[test]
+fn a_table_becomes_a_study() {
+    let place = Place::new();
+    let table = place.write("grouped.tsv", GROUPED);
+    let (model, out) = (tiny("tiny-llama3").display().to_string(), place.path("out"));
+    let sweep = ["sweep", &table, "--model", &model, "--out", &out];
+    let said = succeed(&[&sweep[..], &["--keep", "all", "--group-by", "kind"]].concat());
+    assert!(said.contains("study    3 of 3 pairs count: all with known baselines"), "{said}");
+    let folder = place.folder.path().join("out/study");
+    let expected = [
+        "mean-resid_post.denoising.png",
+        "mean-resid_post.denoising.svg",
+        "pairs.csv",
+        "study.json",
+        "values.safetensors",
+    ];
+    assert_eq!(names(&folder), expected);
+    let read = |path: &Path| Study::read(&fs::read(path.join("study.json")).unwrap()).unwrap();
+    let study = read(&folder);
+    assert_eq!((&*study.title, study.pairs.len()), ("grouped", 3));
+    assert_eq!(study.grids[0].summaries.len(), 3, "all, a and b");
+    assert_eq!(study.grids[0].differences.len(), 1);
+    let csv = fs::read_to_string(folder.join("pairs.csv")).unwrap();
+    assert!(csv.lines().next().unwrap().ends_with("row.kind,row.name,row.no_power,row.power"));
+    let n_columns: usize = study.pairs.iter().map(|pair| pair.base.tokens.len()).sum();
+    assert_eq!(csv.lines().count(), 1 + n_columns * study.num_layers);
+
+    // The same of the finished documents, in one file, and against itself nothing differs.
+    let again = place.path("again");
+    let of_folder = ["study", &out, "--keep", "all", "--out", &again, "--inline"];
+    succeed(&[&of_folder[..], &["--compare", folder.to_str().unwrap()]].concat());
+    let inline = read(&place.folder.path().join("again"));
+    let file = inline.values.as_ref().unwrap().inline().unwrap();
+    assert_eq!(file.len(), fs::read(folder.join("values.safetensors")).unwrap().len());
+    let difference = &inline.grids[0].differences[0];
+    assert!(difference.effect.value.iter().flatten().all(|value| value.abs() < 1e-6));
+
+    // Rows that change without their numbers are in the next study of the same results.
+    fs::write(&table, GROUPED.replace("\ta\n", "\tb\n")).unwrap();
+    let said = succeed(&sweep);
+    assert!(said.contains("already there"), "{said}");
+    assert!(read(&folder).pairs.iter().all(|pair| pair.row["kind"] == "b"));
+
+    for (args, expected) in [
+        (&["--group-by", "sort"][..], "no pair has a column `sort`"),
+        (&["--min-contrast", "NaN"], "expected a contrast of 0 or more"),
+        (&["--keep", "best"], "is no rule: expected one of contrast, right, all"),
+        (&["--compare", "nowhere"], "cannot read nowhere"),
+    ] {
+        let of_out = ["study", &out, "--out", &again];
+        let output = patchboard(&[&of_out[..], args].concat()).output().unwrap();
+        assert!(!output.status.success());
+        assert!(text(&output.stderr).contains(expected), "{}", text(&output.stderr));
+    }
 }

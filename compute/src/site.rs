@@ -7,10 +7,11 @@ use base64::engine::general_purpose::STANDARD;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 use shared::document::Document;
 use shared::figure::FigureOptions;
+use shared::study::Study;
 use shared::wire::address::{Address, Page, Source};
-use shared::wire::gallery::Gallery;
+use shared::wire::gallery::{Gallery, StudyEntry};
 
-use crate::export::{ExportError, Format, render, write_atomically};
+use crate::export::{self, ExportError, Format, render, write_atomically};
 
 /// The built viewer's files, by name; empty where it was not built in.
 const VIEWER: &[(&str, &[u8])] = include!(concat!(env!("OUT_DIR"), "/viewer.rs"));
@@ -66,7 +67,15 @@ pub fn check_viewer() -> Result<(), SiteError> {
     viewer_file("index.html").map(drop)
 }
 
-/// Writes the viewer, the documents, their list and a page with a link preview for each into
+/// A study and its file of values.
+pub struct StudyFiles {
+    /// The manifest.
+    pub study: Study,
+    /// The bytes of the file.
+    pub values: Vec<u8>,
+}
+
+/// Writes the viewer, the documents, the studies, their list and a page with a link preview for each into
 /// `folder`. All addresses are relative, so that it works from any path of any file host;
 /// `address` is that of the site once it is published, which pictures in previews need.
 ///
@@ -75,6 +84,7 @@ pub fn check_viewer() -> Result<(), SiteError> {
 pub fn write_site(
     folder: &Path,
     documents: &[Document],
+    studies: &[StudyFiles],
     address: Option<&str>,
 ) -> Result<(), SiteError> {
     check_viewer()?;
@@ -97,8 +107,16 @@ pub fn write_site(
             preview(document, address).0.as_bytes(),
         )?;
     }
+    for StudyFiles { study, values } in studies {
+        let path = data.join("studies").join(&study.id);
+        std::fs::create_dir_all(&path)
+            .map_err(|error| SiteError::Folder { path: path.clone(), error })?;
+        export::study::write(&path, study, values)?;
+    }
     // Last, so that whatever is listed is there.
-    let list = serde_json::to_vec(&Gallery::of(documents));
+    let entries = studies.iter().map(|files| StudyEntry::of(&files.study));
+    let list = Gallery { studies: entries.collect(), ..Gallery::of(documents) };
+    let list = serde_json::to_vec(&list);
     let list = list.expect("a list has no map with odd keys");
     Ok(write_atomically(&data.join("index.json"), &list)?)
 }
@@ -153,18 +171,25 @@ fn shortened(text: &str) -> String {
     short
 }
 
-/// One HTML file with the viewer and the documents inside, which opens from disk.
+/// One HTML file with the viewer, the documents and the studies inside, which opens from disk.
 ///
 /// # Errors
 /// [`SiteError::NoViewer`] or [`SiteError::DamagedViewer`].
-pub fn report(documents: &[Document]) -> Result<String, SiteError> {
+pub fn report(documents: &[Document], studies: &[StudyFiles]) -> Result<String, SiteError> {
     let mut page = viewer_text("index.html")?.to_string();
     let script = viewer_text("web.js")?;
     let wasm = STANDARD.encode(viewer_file("web_bg.wasm")?);
-    let data: Vec<_> = documents.iter().map(Document::to_json).collect();
-    let data = format!("[{}]", data.join(","));
     // Within a script HTML knows no escapes, and JSON does.
-    let data = data.replace('<', "\\u003c");
+    let list = |texts: Vec<String>| format!("[{}]", texts.join(",")).replace('<', "\\u003c");
+    let data = list(documents.iter().map(Document::to_json).collect());
+    let inline = |files: &StudyFiles| {
+        let mut study = files.study.clone();
+        if let Some(place) = &mut study.values {
+            place.put_inline(&files.values);
+        }
+        study.to_json()
+    };
+    let studies = list(studies.iter().map(inline).collect());
     let start = format!(
         "{script}\nconst bytes = Uint8Array.from(atob(\"{wasm}\"), (c) => c.charCodeAt(0));\n\
          __wbg_init({{ module_or_path: bytes }}).catch(window.patchboardFailed);\n"
@@ -173,6 +198,7 @@ pub fn report(documents: &[Document]) -> Result<String, SiteError> {
     let boot = html! { script { (PreEscaped(viewer_text("boot.js")?)) } };
     let start = html! {
         script type="application/json" id="patchboard-data" { (PreEscaped(data)) }
+        script type="application/json" id="patchboard-studies" { (PreEscaped(studies)) }
         script type="module" { (PreEscaped(start)) }
     };
     let icon = format!("data:image/svg+xml;base64,{}", STANDARD.encode(viewer_file("icon.svg")?));

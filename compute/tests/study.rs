@@ -9,7 +9,7 @@ use std::path::Path;
 use compute::model::{Loader, Model};
 use compute::study::{self, Experiment};
 use compute::sweep::{Division, Program};
-use shared::document::{AxisKeys, Document};
+use shared::document::{AxisKeys, Document, Prompt};
 use shared::specification::pairs::Pair;
 use shared::specification::settings::{Checked, Settings};
 use shared::specification::vocabulary::{Direction, Site, Span};
@@ -291,4 +291,109 @@ fn a_mean_is_over_the_table() {
     assert_ne!(values(alone), values(together));
     let none = checked(&[]);
     assert!(study::mean_over(&model, &pairs, &none).unwrap().is_none());
+}
+
+/// The tokens of a prompt that have a role, as one text.
+fn with_role(document: &Document, prompt: Prompt, role: &str) -> String {
+    let roles = document.roles.as_ref().unwrap().of(prompt);
+    let tokens = prompt.tokens(document).iter().zip(roles);
+    tokens.filter(|(_, r)| r.to_string() == role).map(|(token, _)| token.text.as_str()).collect()
+}
+
+#[test]
+fn every_token_has_a_role_and_marks_are_roles_of_their_own() {
+    let model = model();
+    let mut marked = pair(
+        "the guard",
+        "Again the guard [rules](#verb) over the town.",
+        "Again the guard [waits](#verb) for the town.",
+    );
+    marked.cells.insert("span:place".into(), "town".into());
+    for (align, direction) in [("pad", "denoising"), ("right", "both"), ("diff", "noising")] {
+        let settings = checked(&[("align", align), ("direction", direction)]);
+        let experiment = Experiment::prepare(&model, &marked, &settings, None).unwrap();
+        let document = sweep(&model, &[experiment]).remove(0);
+        assert_eq!(document.row["span:place"], "town");
+        assert!(!document.source_prompt.contains('#') && !document.base_sentence.contains('['));
+        let (rules, waits) = match direction {
+            "noising" => (Prompt::Base, Prompt::Source),
+            _ => (Prompt::Source, Prompt::Base),
+        };
+        for (prompt, verb) in [(rules, "rules"), (waits, "waits")] {
+            let text = |role: &str| with_role(&document, prompt, role);
+            assert_eq!(text("#verb").trim(), verb, "{align}");
+            assert!(text("#place").trim().ends_with("town"), "{align} {}", text("#place"));
+            assert!(text("entity").contains("the guard"), "{align}");
+            assert_eq!(text("last"), ":", "{align}");
+            assert!(text("cue").contains("Answer"), "{align} {}", text("cue"));
+            assert_eq!(text("sentence end"), ".", "{align}");
+        }
+    }
+    // What is marked is what is pooled: another result.
+    let id = |pair: &Pair| {
+        let settings = checked(&[]);
+        Experiment::prepare(&model, pair, &settings, None).unwrap().id(&model).unwrap()
+    };
+    let mut unmarked = marked.clone();
+    unmarked.cells.clear();
+    assert_ne!(id(&marked), id(&unmarked));
+
+    marked.cells.insert("span:place".into(), "castle".into());
+    let error = Experiment::prepare(&model, &marked, &checked(&[]), None).unwrap_err().to_string();
+    assert!(error.contains("`span:place` marks \"castle\", which the source has not"), "{error}");
+}
+
+#[test]
+fn alignments_are_swept_as_the_oracle_sweeps_them() {
+    let model = model();
+    let mut pair =
+        pair("the guard", "Again the guard rules over the town.", "Now The guard waits in it.");
+    let plain = Experiment::prepare(&model, &pair, &checked(&[("align", "right")]), None).unwrap();
+    let (n_source, n_base) = plain.alignment.lengths();
+    assert_ne!(n_source, n_base);
+    // The base's last three tokens, two of them with another's, and one that has none.
+    let by_hand = format!("{}:{},{}:{}", n_base - 1, n_source - 1, n_base - 3, n_source - 2);
+    pair.cells.insert("align".into(), by_hand);
+    for align in ["diff", "role", "hand"] {
+        let more = [("direction", "both"), ("site", "resid_post,z,k"), ("verify", "20")];
+        let mut texts = vec![("align", align)];
+        texts.extend(more);
+        let experiment = Experiment::prepare(&model, &pair, &checked(&texts), None).unwrap();
+        let document = sweep(&model, &[experiment]).remove(0);
+        let verification = document.verification.as_ref().unwrap();
+        assert!(verification.max_abs_diff.unwrap() < 1e-4, "{align} {verification:?}");
+        assert!(verification.self_patch.unwrap() < 1e-4, "{align} {verification:?}");
+        assert_eq!(verification.unreachable_equal, Some(true), "{align}");
+        let baselines = document.baselines.as_ref().unwrap();
+        for grid in document.grids.iter().filter(|grid| grid.is_layer_by_position()) {
+            let (AxisKeys::Position(keys), receiver) = (&grid.axes[1], grid.receiver(&document))
+            else {
+                panic!("positions")
+            };
+            for (cell, value) in grid.logit_diff.iter().enumerate() {
+                let position = keys[cell % keys.len()];
+                let partner = document.counterpart(receiver, position);
+                assert_eq!(value.is_some(), partner.is_some(), "{align} {position}");
+            }
+            // The last position corresponds to the last, and in the last layer that is everything.
+            let last = grid.logit_diff.last().unwrap().unwrap();
+            let supplier = baselines.of(receiver.other()).logit_diff.unwrap();
+            assert!((last - supplier).abs() < 1e-4, "{align} {last} {supplier}");
+        }
+        let n_none = document.source_positions.iter().filter(|at| at.is_none()).count();
+        assert_eq!(n_none > 0, align == "hand", "{align} {:?}", document.source_positions);
+        let read = Document::read(document.to_json().as_bytes()).unwrap().remove(0);
+        assert_eq!(read, document);
+    }
+    let error = |cell: Option<&str>| {
+        let mut pair = pair.clone();
+        pair.cells.remove("align");
+        pair.cells.extend(cell.map(|cell| ("align".to_string(), cell.to_string())));
+        let error = Experiment::prepare(&model, &pair, &checked(&[("align", "hand")]), None);
+        error.err().map(|error| error.to_string()).unwrap_or_default()
+    };
+    assert!(error(None).contains("the pair has no cell `align`"), "{}", error(None));
+    assert!(error(Some("x")).contains("`x` says of no positions"), "{}", error(Some("x")));
+    assert!(error(Some("99:1")).contains("and so no position 99"), "{}", error(Some("99:1")));
+    assert!(error(Some("0:0")).contains("nothing of the source corresponds"));
 }

@@ -63,7 +63,7 @@ async fn no_script_of_a_document_runs_in_a_site_or_a_report() -> Result<()> {
     let (_folder, path) = folder()?;
     let report = path.join("report.html");
     for document in &documents {
-        fs::write(&report, compute::site::report(std::slice::from_ref(document))?)?;
+        fs::write(&report, compute::site::report(std::slice::from_ref(document), &[])?)?;
         browser.open("about:blank").await?;
         browser.open(&file_url(&report)).await?;
         look(&browser, document).await?;

@@ -259,9 +259,9 @@ async fn a_report_opens_from_disk_alone() -> Result<()> {
     let documents = examples()?;
     let (_folder, path) = folder()?;
     let one = path.join("one.html");
-    fs::write(&one, compute::site::report(&documents[..1])?)?;
+    fs::write(&one, compute::site::report(&documents[..1], &[])?)?;
     let all = path.join("all.html");
-    fs::write(&all, compute::site::report(&documents)?)?;
+    fs::write(&all, compute::site::report(&documents, &[])?)?;
     let browser = Browser::start().await?;
     browser.open(&file_url(&one)).await?;
     browser.expect("main h1", &documents[0].entity).await?;

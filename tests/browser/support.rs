@@ -67,7 +67,7 @@ impl Site {
     /// There is no built viewer.
     pub fn serve(documents: &[Document]) -> Result<Self> {
         let folder = tempfile::tempdir()?;
-        compute::site::write_site(folder.path(), documents, None)?;
+        compute::site::write_site(folder.path(), documents, &[], None)?;
         let server = tiny_http::Server::http("127.0.0.1:0").map_err(anyhow::Error::msg)?;
         let port = server.server_addr().to_ip().context("no port")?.port();
         let files = folder.path().to_path_buf();

@@ -156,7 +156,10 @@ fn result_files(named: &[PathBuf]) -> Result<Vec<PathBuf>> {
 }
 
 /// A study that was written before, by its folder or its manifest, with its values.
-fn read(path: &Path) -> Result<(Study, Vec<u8>)> {
+///
+/// # Errors
+/// Files that cannot be read or are no study.
+pub fn read(path: &Path) -> Result<(Study, Vec<u8>)> {
     let manifest =
         if path.is_dir() { path.join(export::study::MANIFEST) } else { path.to_path_buf() };
     let name = || manifest.display().to_string();

@@ -105,7 +105,11 @@ pub async fn gallery(
         .reading(|queue| {
             let page = Page { offset: 0, limit: N_GALLERY };
             let page = queue.store().experiments(&Filter::default(), page)?;
-            let list = Gallery { schema: SCHEMA.into(), experiments: page.experiments };
+            let list = Gallery {
+                schema: SCHEMA.into(),
+                experiments: page.experiments,
+                studies: Vec::new(),
+            };
             serde_json::to_string(&list).map_err(|error| ApiError::internal(&error))
         })
         .await?;
@@ -284,7 +288,7 @@ pub async fn export(
                 Document::read(&stored.body).map_err(|error| ApiError::internal(&error))?;
             waiting.check()?;
             let Some(format) = format else {
-                return Ok((Kind::Html, site::report(&documents)?.into_bytes()));
+                return Ok((Kind::Html, site::report(&documents, &[])?.into_bytes()));
             };
             let kind = match format {
                 Format::Json => Kind::Json,

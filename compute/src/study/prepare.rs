@@ -132,6 +132,15 @@ impl Draft {
         let source = PairPrompt::new(model, pair, source_text, template, "source")?;
         let mut base = PairPrompt::new(model, pair, base_text, template, "base")?;
         let (source_ids, base_ids) = (&source.encoded.ids, &base.encoded.ids);
+        // Before anything that takes time with the length.
+        let limit = model.network.config.n_context;
+        for (prompt, ids) in [("source", source_ids), ("base", base_ids)] {
+            if ids.len() > limit {
+                let found = ids.len();
+                let (padded, answered) = (false, false);
+                return Err(PrepareError::TooLong { prompt, found, padded, answered, limit });
+            }
+        }
         let n_same = source_ids.iter().zip(base_ids).take_while(|(s, b)| s == b).count();
         let needs_two = settings.noise.is_none_or(|span| span == Span::Differing);
         if needs_two && n_same == source_ids.len() && n_same == base_ids.len() {

@@ -9,6 +9,9 @@ use shared::specification::vocabulary::Span;
 use super::error::PrepareError;
 use super::prepare::PairPrompt;
 
+/// A longer text is no name that prompts are searched for, in bytes.
+const MAX_NAME: usize = 1_000;
+
 /// Two prompts, aligned.
 pub(super) struct Sides<'a> {
     pub(super) alignment: &'a Alignment,
@@ -90,9 +93,10 @@ fn some(
 impl PairPrompt {
     /// Its tokens that name `entity`; none where there is no such name.
     pub(super) fn entity_tokens(&self, entity: &str) -> Vec<usize> {
-        let mentions = match entity.trim() {
-            "" => Vec::new(),
-            name => mentions(&self.prompt.text, name),
+        let name = entity.trim();
+        let mentions = match 0 < name.len() && name.len() <= MAX_NAME {
+            true => mentions(&self.prompt.text, name),
+            false => Vec::new(),
         };
         let tokens = mentions.into_iter().flat_map(|bytes| self.encoded.tokens_in(bytes));
         let mut tokens: Vec<_> = tokens.collect();

@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use similar::{Algorithm, DiffOp, capture_diff_slices};
 
-use super::roles::Role;
+use super::roles::{Role, differing};
 use crate::specification::vocabulary::Align;
 
 /// Two runs, ready for the model.
@@ -79,7 +79,13 @@ impl Alignment {
             Align::Hand => by_hand.0.clone(),
         };
         let starts = [source.start, base.start];
-        let at = |position| Some(pairs.iter().find(|(base, _)| *base == position)?.1);
+        let mut positions = vec![None; base.ids.len()];
+        for (of_base, of_source) in pairs {
+            if let Some(position) = positions.get_mut(of_base) {
+                *position = Some(of_source);
+            }
+        }
+        let at = |position: usize| positions.get(position).copied().flatten();
         Self::of(source.ids.to_vec(), base.ids.to_vec(), starts, at)
     }
 
@@ -234,8 +240,18 @@ impl Correspondence {
 }
 
 /// The tokens that both have in a row, and of what one has in place of the other, as many from the
-/// right as both have (Myers 1986).
+/// right as both have (Myers 1986). Of very long stretches that differ, nothing in between is looked
+/// for, since that takes time with the square of their length.
 fn by_difference(source: &[u32], base: &[u32]) -> Vec<(usize, usize)> {
+    const MAX_DIFFERING: usize = 4_000;
+    let differing = [differing(source, base), differing(base, source)];
+    if differing.iter().any(|tokens| tokens.len() > MAX_DIFFERING) {
+        let [source_middle, base_middle] = differing;
+        let before = (0..base_middle.start).zip(0..source_middle.start);
+        let middle = base_middle.clone().rev().zip(source_middle.clone().rev());
+        let after = (base_middle.end..base.len()).zip(source_middle.end..source.len());
+        return before.chain(middle).chain(after).collect();
+    }
     let pairs = |op: &DiffOp| {
         let (base, source) = (op.old_range(), op.new_range());
         base.rev().zip(source.rev()).collect::<Vec<_>>()
@@ -365,6 +381,17 @@ mod tests {
             }
             assert_eq!(a.source_position(a.base.len()), None);
         }
+    }
+
+    #[test]
+    fn prompts_that_differ_everywhere_are_aligned_in_time() {
+        let source: Vec<u32> = (0..100_000).collect();
+        let base: Vec<u32> = [0].into_iter().chain((0..99_990).rev()).collect();
+        let side = |ids| Side { ids, start: 1, roles: &[] };
+        let by_hand = Correspondence::default();
+        let a = Alignment::new(side(&source), side(&base), Align::Diff, 0, &by_hand);
+        assert_eq!(a.source_position(base.len() - 1), Some(source.len() - 1));
+        assert_eq!(a.source_position(1), Some(10));
     }
 
     #[test]

@@ -9,6 +9,18 @@ use super::roles::{BadName, Name};
 /// What a column's name begins with whose cells say which words of both sentences are marked.
 pub const COLUMN: &str = "span:";
 
+/// Within how many bytes a mark's name ends, so that one that is too long is told.
+const MAX_NAME_BYTES: usize = 100;
+
+/// More words than these are not marked.
+const MAX_WORDS_BYTES: usize = 2_000;
+
+/// How many bytes of a text an error quotes.
+const MAX_SHOWN: usize = 200;
+
+/// More marks than this in a sentence are none that anybody made.
+pub const MAX_MARKS: usize = 100;
+
 /// A sentence and what is marked in it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Marked {
@@ -24,6 +36,9 @@ pub enum MarkError {
     /// Its name.
     #[error("a mark's name: {0}")]
     Name(#[from] BadName),
+    /// More than anybody makes.
+    #[error("the {0} has more than {MAX_MARKS} marks: leave some out")]
+    TooMany(&'static str),
     /// Words that the sentence has not.
     #[error(
         "the column `{column}` marks {words:?}, which the {prompt} has not: {sentence:?}. Where the \
@@ -51,7 +66,7 @@ impl Marked {
         cells: &BTreeMap<String, String>,
         prompt: &'static str,
     ) -> Result<Self, MarkError> {
-        let mut marked = Self::in_text(sentence)?;
+        let mut marked = Self::in_text(sentence, prompt)?;
         for (column, words) in cells {
             let Some(name) = column.strip_prefix(COLUMN) else { continue };
             let name = name.parse()?;
@@ -59,11 +74,12 @@ impl Marked {
                 continue;
             }
             let Some(start) = marked.text.find(words) else {
+                let shown = |text: &str| beginning(text, MAX_SHOWN).to_string();
                 return Err(MarkError::NotThere {
-                    column: column.clone(),
-                    words: words.clone(),
+                    column: shown(column),
+                    words: shown(words),
                     prompt,
-                    sentence: marked.text,
+                    sentence: shown(&marked.text),
                 });
             };
             marked.marks.push((name, start..start + words.len()));
@@ -73,7 +89,7 @@ impl Marked {
     }
 
     /// The marks in the text alone. What looks like none, `[x](y)`, stays as it is.
-    fn in_text(sentence: &str) -> Result<Self, MarkError> {
+    fn in_text(sentence: &str, prompt: &'static str) -> Result<Self, MarkError> {
         let (mut text, mut marks, mut rest) = (String::new(), Vec::new(), sentence);
         while let Some((before, words, name, after)) = next(rest) {
             text.push_str(before);
@@ -81,6 +97,9 @@ impl Marked {
             text.push_str(words);
             marks.push((name.parse()?, start..text.len()));
             rest = after;
+            if marks.len() > MAX_MARKS {
+                return Err(MarkError::TooMany(prompt));
+            }
         }
         text.push_str(rest);
         Ok(Self { text, marks })
@@ -89,20 +108,29 @@ impl Marked {
 
 /// The first mark of `text`: what stands before it, the words, the name, and what follows.
 fn next(text: &str) -> Option<(&str, &str, &str, &str)> {
-    let (head, tail) = text.split_once("](#")?;
-    match (head.rsplit_once('['), tail.split_once(')')) {
-        (Some((before, words)), Some((name, after)))
-            if !words.is_empty() && !words.contains(']') =>
-        {
-            Some((before, words, name, after))
-        }
-        // No mark here, but maybe further on.
-        _ => {
-            let (before, words, name, after) = next(tail)?;
-            let n = text.len() - tail.len() + before.len();
-            Some((&text[..n], words, name, after))
-        }
-    }
+    text.match_indices("](#").find_map(|(at, middle)| {
+        let (head, tail) = (&text[..at], &text[at + middle.len()..]);
+        // A name and its words are short; words are closed by the first bracket behind them.
+        let (name, _) = beginning(tail, MAX_NAME_BYTES).split_once(')')?;
+        let start = head.len() - ending(head, MAX_WORDS_BYTES).len();
+        let start = start + head[start..].rfind('[')?;
+        let (before, words) = (&head[..start], &head[start + 1..]);
+        let is_mark = !words.is_empty() && !words.contains(']');
+        is_mark.then(|| (before, words, name, &tail[name.len() + 1..]))
+    })
+}
+
+/// The end of a text, `n_bytes` or a little less.
+fn ending(text: &str, n_bytes: usize) -> &str {
+    let first = text.len().saturating_sub(n_bytes);
+    let start = (first..=text.len()).find(|start| text.is_char_boundary(*start));
+    &text[start.unwrap_or(text.len())..]
+}
+
+/// The beginning of a text, up to `n_bytes` or a little less.
+fn beginning(text: &str, n_bytes: usize) -> &str {
+    let end = (0..=n_bytes.min(text.len())).rev().find(|end| text.is_char_boundary(*end));
+    &text[..end.unwrap_or(0)]
 }
 
 #[cfg(test)]
@@ -140,10 +168,21 @@ mod tests {
         for (sentence, cells, expected) in [
             ("[a](#b c)", &[][..], "`b c` is no name"),
             ("a", &[("span:", "a")][..], "`` is no name"),
+            (&*"[a](#x)".repeat(101), &[][..], "the source has more than 100 marks"),
+            (&*format!("[a](#{})", "x".repeat(60)), &[][..], "is no name"),
             ("a", &[("span:x", "b")][..], "`span:x` marks \"b\", which the source has not: \"a\""),
         ] {
             let error = read(sentence, cells).unwrap_err();
             assert!(error.contains(expected), "{error}");
+        }
+    }
+
+    #[test]
+    fn long_texts_that_look_like_marks_are_read_in_time() {
+        for part in ["](#", "[", "[a](#", "[](#x)", "a](#x)"] {
+            let text = part.repeat(3_000_000 / part.len());
+            let marked = Marked::read(&text, &BTreeMap::new(), "base").unwrap();
+            assert_eq!(marked.text.len(), text.len(), "{part}");
         }
     }
 

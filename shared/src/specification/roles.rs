@@ -176,7 +176,7 @@ pub struct PromptTokens<'a> {
     pub ids: &'a [u32],
     /// Those of the sentence, where the template tells.
     pub sentence: Option<Range<usize>>,
-    /// Those that name the entity.
+    /// Those that name the entity, in ascending order.
     pub entity: Vec<usize>,
     /// Those that the user marked. Of two marks on one token, the first counts.
     pub marked: Vec<(Name, Range<usize>)>,
@@ -196,7 +196,7 @@ pub fn roles(prompt: &PromptTokens, other: &PromptTokens) -> Vec<Role> {
             // At the first of several that differ, `end` lies further on.
             None if at + 1 == differing.end && !differing.is_empty() => Role::LastDiffering,
             None if at == differing.start && !differing.is_empty() => Role::FirstDiffering,
-            None if prompt.entity.contains(&at) => Role::Entity,
+            None if prompt.entity.binary_search(&at).is_ok() => Role::Entity,
             None if at < differing.start || at < sentence.start => Role::Before,
             None if at < differing.end => Role::Between,
             None if at >= sentence.end => Role::Cue,

@@ -16,13 +16,12 @@ pub struct UnknownWord {
 /// An enum whose variants have one name each, used alike on the command line, in documents and
 /// in links.
 macro_rules! named {
-    ($(#[$meta:meta])* $type:ident, $setting:literal { $($(#[$doc:meta])* $variant:ident = $name:literal,)+ }) => {
-        $(#[$meta])*
+    ($(#[doc = $text:literal])* $type:ident, $setting:literal { $($(#[$doc:meta])* $variant:ident = $name:literal,)+ }) => {
+        $(#[doc = $text])*
         #[derive(
             Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, serde::Serialize,
             serde::Deserialize,
         )]
-        #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
         pub enum $type {
             $($(#[$doc])* #[serde(rename = $name)] $variant,)+
         }
@@ -36,6 +35,22 @@ macro_rules! named {
                 match self { $($type::$variant => $name,)+ }
             }
         }
+
+        // What utoipa derives has the variants' own names.
+        #[cfg(feature = "openapi")]
+        impl utoipa::PartialSchema for $type {
+            fn schema() -> utoipa::openapi::RefOr<utoipa::openapi::schema::Schema> {
+                let text = [$($text),*].map(str::trim).join(" ");
+                utoipa::openapi::schema::ObjectBuilder::new()
+                    .schema_type(utoipa::openapi::schema::Type::String)
+                    .description(Some(text))
+                    .enum_values(Some([$($name),+]))
+                    .into()
+            }
+        }
+
+        #[cfg(feature = "openapi")]
+        impl utoipa::ToSchema for $type {}
 
         impl std::fmt::Display for $type {
             fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

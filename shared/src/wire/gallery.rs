@@ -11,6 +11,7 @@ use crate::field::chosen::Choice;
 use crate::field::metric::Metric;
 use crate::specification::vocabulary::Site;
 use crate::statistics;
+use crate::study::Study;
 use crate::wire::address::{Filter, Sort};
 
 /// The schema this version writes.
@@ -24,6 +25,38 @@ pub struct Gallery {
     pub schema: String,
     /// The experiments, in any order.
     pub experiments: Vec<Entry>,
+    /// The studies, in the order in which they are listed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub studies: Vec<StudyEntry>,
+}
+
+/// One study of the list.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct StudyEntry {
+    /// The study's id; its manifest is `data/studies/ID/study.json`.
+    pub id: String,
+    /// What it is called.
+    pub title: String,
+    /// The model's name.
+    pub model: String,
+    /// How many pairs it has.
+    pub n_pairs: usize,
+    /// How many of them count.
+    pub n_kept: usize,
+}
+
+impl StudyEntry {
+    /// What the list says of a study.
+    pub fn of(study: &Study) -> Self {
+        Self {
+            id: study.id.clone(),
+            title: shortened(&study.title, Entry::MAX_NAME),
+            model: shortened(&study.model, Entry::MAX_NAME),
+            n_pairs: study.pairs.len(),
+            n_kept: study.n_kept(),
+        }
+    }
 }
 
 /// One experiment of the list.
@@ -72,9 +105,10 @@ pub struct Thumb {
 }
 
 impl Gallery {
-    /// The list of these documents.
+    /// The list of these documents, without studies.
     pub fn of<'a>(documents: impl IntoIterator<Item = &'a Document>) -> Self {
-        Self { schema: SCHEMA.into(), experiments: documents.into_iter().map(Entry::of).collect() }
+        let experiments = documents.into_iter().map(Entry::of).collect();
+        Self { schema: SCHEMA.into(), experiments, studies: Vec::new() }
     }
 
     /// The entries that pass `filter`, in its order, as indices.
