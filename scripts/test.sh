@@ -17,6 +17,8 @@ say "The viewer"
 scripts/build-web.sh
 # One selection of packages and features throughout: another one would rebuild the dependencies.
 export PATCHBOARD_VIEWER=dist
+# What is drawn at random is the same every time.
+export PROPTEST_RNG_SEED=${PROPTEST_RNG_SEED:-1}
 all=(--workspace --features browser-tests/browser)
 say "Lints, native"
 cargo clippy "${all[@]}" --all-targets -- -D warnings
