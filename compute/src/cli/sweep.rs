@@ -25,7 +25,7 @@ use super::{interrupt, output, report};
 use crate::export::Format;
 use crate::model::Model;
 use crate::study::{self, Experiment};
-use crate::sweep::{Division, Finished, Program, Progress, SweepError, speed};
+use crate::sweep::{Division, Finished, Progress, SweepError, speed};
 
 /// What to sweep and where to put it.
 #[derive(Debug, Args)]
@@ -229,7 +229,7 @@ fn prepare(
     for pair in &pairs.pairs {
         let one = Experiment::prepare(model, pair, settings, mean.as_ref());
         let one = one.map_err(anyhow::Error::from).and_then(|experiment| {
-            compile(model, &[&experiment], &division, &[])?;
+            study::compile(model, &[&experiment], &division, &[])?;
             Ok(experiment)
         });
         match one {
@@ -242,19 +242,6 @@ fn prepare(
         [problem] => bail!("{problem}"),
         _ => bail!("{} pairs cannot be run:\n  {}", problems.len(), problems.join("\n  ")),
     }
-}
-
-/// How experiments are carried out together.
-fn compile(
-    model: &Model,
-    table: &[&Experiment],
-    division: &Division,
-    finished: &[Finished],
-) -> Result<Program, SweepError> {
-    let specifications: Vec<_> = table.iter().map(|e| &e.specification).collect();
-    let n_verified = table.iter().map(|e| e.settings.verify).max().unwrap_or(0);
-    let division = Division { n_verified, ..*division };
-    Program::going_on(&model.network.config, &specifications, &division, finished)
 }
 
 fn title(i: usize, n_pairs: usize, experiment: &Experiment) -> String {
@@ -321,7 +308,7 @@ fn sweep_table(
     }
     let speed = speed::estimate(&model.network.placement)?;
     let division = Division::of_table(&model.network, model.n_stored_bytes, speed, allowed);
-    let program = compile(model, table, &division, &finished)?;
+    let program = study::compile(model, table, &division, &finished)?;
     let is_long = |pair: usize| {
         let batch = program.batches.iter().find(|batch| batch.pairs.contains(&pair));
         batch.is_some_and(|batch| batch.waves.len() > 1)
@@ -436,7 +423,7 @@ fn dry_run(args: &SweepArgs, model: &Model, prepared: &[Experiment], allowed: us
         if interrupt::check().is_break() {
             bail!("interrupted");
         }
-        let program = compile(model, &[experiment], &Division::within(allowed), &[])?;
+        let program = study::compile(model, &[experiment], &Division::within(allowed), &[])?;
         let alignment = &experiment.alignment;
         let is_cancelled = || interrupt::check().is_break();
         let baselines = experiment.baselines(model, &is_cancelled)?;

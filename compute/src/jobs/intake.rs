@@ -108,7 +108,7 @@ pub fn preview(
     let mut plan_error = None;
     let offered =
         prepared(queue, submission, is_cancelled, |model, _, id, experiment| {
-            match queue.compile(model, &experiment, Finished::new()) {
+            match queue.compile_alone(model, &experiment, Finished::new()) {
                 Ok(program) => {
                     operations.push(program.operations.done);
                     ids.push(id);

@@ -20,7 +20,7 @@ use shared::wire::listing::{Limits, ModelInfo};
 use self::fair::Turns;
 use crate::model::{Model, ModelError};
 use crate::store::{NewJob, Store, StoreError};
-use crate::study::Experiment;
+use crate::study::{self, Experiment};
 use crate::sweep::{Division, Finished, Program, SweepError, unpatched_bytes};
 
 pub use board::N_LISTED_JOBS;
@@ -284,20 +284,17 @@ impl Queue {
         Ok(detail)
     }
 
-    /// How an experiment is carried out, but for the trials that are `finished`: in several waves,
-    /// so that its columns come one after the other, unless each would read the weights anew.
-    fn compile(
+    /// How an experiment is carried out alone, but for the trials that are `finished`: in several
+    /// waves, so that its columns come one after the other, unless each would read the weights anew.
+    fn compile_alone(
         &self,
         model: &Model,
         experiment: &Experiment,
         finished: Finished,
     ) -> Result<Program, SweepError> {
         let n_waves = if model.network.is_streamed() { 1 } else { self.settings.n_passes };
-        let n_verified = experiment.settings.verify;
-        let division =
-            Division { n_waves, n_verified, ..Division::within(self.settings.n_memory_bytes) };
-        let config = &model.network.config;
-        Program::going_on(config, &[&experiment.specification], &division, &[finished])
+        let division = Division { n_waves, ..Division::within(self.settings.n_memory_bytes) };
+        study::compile(model, &[experiment], &division, &[finished])
     }
 
     /// Cancels a job. What is being run stops at its next step. Returns the job as it is then, and

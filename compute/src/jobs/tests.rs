@@ -42,7 +42,7 @@ fn prepared(queue: &Queue, claim: &Claim) -> Experiment {
 }
 
 fn program(queue: &Queue, experiment: &Experiment) -> Program {
-    queue.compile(&queue.models[0].model, experiment, Finished::new()).unwrap()
+    queue.compile_alone(&queue.models[0].model, experiment, Finished::new()).unwrap()
 }
 
 /// While the worker waits for another to let it write, whoever asks how the queue is gets an

@@ -19,7 +19,7 @@ use super::{Offered, Queue, Running, State, now};
 use crate::model::Model;
 use crate::store::{Claim, Outcome, Pending, StoreError};
 use crate::study::{self, Experiment};
-use crate::sweep::{Division, Finished, Program, Progress, SweepError, speed};
+use crate::sweep::{Division, Program, Progress, SweepError, speed};
 
 /// How long the worker sleeps when nothing wakes it.
 const IDLE: Duration = Duration::from_secs(5);
@@ -225,7 +225,7 @@ impl Queue {
         }
         // What does not fit into the first batch has its turn later.
         let n_together = self
-            .compiled(table)
+            .compile_together(table)
             .map_or(1, |program| program.batches.first().map_or(1, |batch| batch.pairs.len()));
         rest.extend(table.split_off(n_together.clamp(1, table.len())));
         for ready in rest {
@@ -236,21 +236,16 @@ impl Queue {
     }
 
     /// How pairs of a job that share their passes are carried out.
-    fn compiled(&self, table: &[Ready]) -> Result<Program, SweepError> {
+    fn compile_together(&self, table: &[Ready]) -> Result<Program, SweepError> {
         let Offered { model, .. } = table[0].offered;
         let speed = match table[0].offered.speed() {
             Some(speed) => speed,
             None => speed::estimate(&model.network.placement)?,
         };
         let n_bytes = self.settings.n_memory_bytes;
-        let n_verified = table[0].experiment.settings.verify;
-        let division = Division {
-            n_verified,
-            ..Division::of_table(&model.network, model.n_stored_bytes, speed, n_bytes)
-        };
-        let specifications: Vec<_> = table.iter().map(|r| &r.experiment.specification).collect();
-        let finished = vec![Finished::new(); table.len()];
-        Program::going_on(&model.network.config, &specifications, &division, &finished)
+        let division = Division::of_table(&model.network, model.n_stored_bytes, speed, n_bytes);
+        let experiments: Vec<_> = table.iter().map(|ready| &ready.experiment).collect();
+        study::compile(model, &experiments, &division, &[])
     }
 
     /// Puts a pair back into the queue that failed in company.
@@ -393,8 +388,8 @@ impl Queue {
         let model = &*offered.model;
         let mut partial = Partial::open(self, claim, experiment);
         let program = match table {
-            [_] => self.compile(model, experiment, partial.found().clone()),
-            _ => self.compiled(table),
+            [_] => self.compile_alone(model, experiment, partial.found().clone()),
+            _ => self.compile_together(table),
         };
         let program = program.map_err(|e| reason(&e))?;
         let mut announcer = Announcer::new(self, claim, experiment, &program, &partial);

@@ -22,7 +22,7 @@ pub use document::{Cost, base_and_source};
 pub use error::PrepareError;
 pub use prepare::mean_over;
 pub use preview::N_SAID;
-pub use run::run;
+pub use run::{compile, run};
 
 /// Part of every id: raised whenever any number of any result may change, so that what an older
 /// version computed is not taken for what this one would.

@@ -1,4 +1,4 @@
-//! Runs prepared experiments, and hands out each document once it is whole.
+//! Compiles and runs prepared experiments, and hands out each document once it is whole.
 
 use std::ops::ControlFlow;
 use std::time::Instant;
@@ -7,10 +7,28 @@ use shared::document::Document;
 
 use super::{Cost, Experiment};
 use crate::model::Model;
-use crate::sweep::{self, Program, Progress, SweepError};
+use crate::sweep::{self, Division, Finished, Program, Progress, SweepError};
 
-/// Runs `program`, which was compiled from the specifications of `table` in this order. `listener`
-/// hears how far it is, and `done` gets each document; either may break it off.
+/// How `table` is carried out within `division`, with as many checked trials as its settings ask
+/// for. `finished` has the trials of each experiment that were computed before an interruption; of
+/// experiments that it lacks, none.
+///
+/// # Errors
+/// As for [`Program::going_on`].
+pub fn compile(
+    model: &Model,
+    table: &[&Experiment],
+    division: &Division,
+    finished: &[Finished],
+) -> Result<Program, SweepError> {
+    let specifications: Vec<_> = table.iter().map(|e| &e.specification).collect();
+    let n_verified = table.iter().map(|e| e.settings.verify).max().unwrap_or(0);
+    let division = Division { n_verified, ..*division };
+    Program::going_on(&model.network.config, &specifications, &division, finished)
+}
+
+/// Runs `program`, which [`compile`] made of `table`. `listener` hears how far it is, and `done` gets
+/// each document; either may break it off.
 ///
 /// # Errors
 /// [`SweepError::Cancelled`] if it was broken off, or what went wrong.
