@@ -91,13 +91,13 @@ pub fn run(args: &SweepArgs) -> Result<()> {
     let pairs = args.pairs.read(settings.template.as_ref())?;
     let folder = if args.dry_run { None } else { Some(Folder::open(&args.out)?) };
     let pooling = args.pool.options(&pairs.name())?;
-    let says = !args.quiet && !args.json;
+    let prints_text = !args.quiet && !args.json;
     // Before the model is fetched, so that an interruption there cleans up behind itself.
     interrupt::listen()?;
     let begin = Instant::now();
     let limit = args.memory.limit()?;
-    let model = args.opening.open(args.model.as_deref(), !says, limit)?;
-    if says {
+    let model = args.opening.open(args.model.as_deref(), !prints_text, limit)?;
+    if prints_text {
         let config = &model.network.config;
         output::line(&format!(
             "{}: {} layers of width {}, weights in {}{} computed in {} on {}, opened in {:.1} s",
@@ -118,12 +118,12 @@ pub fn run(args: &SweepArgs) -> Result<()> {
     let n_pairs = prepared.len();
     let (mut n_done, mut pending) = (0, Vec::new());
     for (i, experiment) in prepared.iter().enumerate() {
-        match there(args, &folder, &model, experiment)? {
+        match swept_before(args, &folder, &model, experiment)? {
             Some((id, files)) => {
-                if says {
+                if prints_text {
                     output::line(&title(i, n_pairs, experiment))?;
                 }
-                tell(args, experiment, &Outcome::AlreadyThere { id, files })?;
+                print_outcome(args, experiment, &Outcome::AlreadyThere { id, files })?;
             }
             None => pending.push(i),
         }
@@ -134,12 +134,12 @@ pub fn run(args: &SweepArgs) -> Result<()> {
     let mut done = |index: usize, document: Document| {
         let written = || -> Result<()> {
             let experiment = table[index];
-            if says {
+            if prints_text {
                 output::line(&title(pending[index], n_pairs, experiment))?;
                 output::line(&report::experiment(&model, experiment))?;
             }
             let files = folder.write(&document, &formats(args), &FigureOptions::default())?;
-            tell(args, experiment, &Outcome::Done { document: Box::new(document), files })
+            print_outcome(args, experiment, &Outcome::Done { document: Box::new(document), files })
         };
         match written() {
             Ok(()) => {
@@ -152,7 +152,7 @@ pub fn run(args: &SweepArgs) -> Result<()> {
             }
         }
     };
-    let swept = sweep_table(&model, &folder, &table, allowed, says, &mut done);
+    let swept = sweep_table(&model, &folder, &table, allowed, prints_text, &mut done);
     match (failure, swept) {
         (Some(error), _) => return Err(error),
         (None, Err(error)) if is_cancelled(&error) => bail!(
@@ -165,11 +165,11 @@ pub fn run(args: &SweepArgs) -> Result<()> {
     }
     if n_pairs > 1 {
         let study = pool(&folder, &model, &prepared, &pooling)?;
-        if says {
+        if prints_text {
             output::line(&format!("\n{study}"))?;
         }
     }
-    if says {
+    if prints_text {
         let skipped = match n_skipped {
             0 => String::new(),
             n => format!(", {n} already there"),
@@ -258,7 +258,7 @@ fn formats(args: &SweepArgs) -> Vec<Format> {
 
 /// The id and the files of a pair that was swept before, after those that are missing are written;
 /// `None` if it must be swept.
-fn there(
+fn swept_before(
     args: &SweepArgs,
     folder: &Folder,
     model: &Model,
@@ -270,13 +270,13 @@ fn there(
     }
     opening::identify(model, args.quiet || args.json)?;
     let id = experiment.id(model)?;
-    let there = folder.find(&experiment.entity, &id).filter(|document| {
+    let found = folder.find(&experiment.entity, &id).filter(|document| {
         let n_verified = document.verification.as_ref().map_or(0, |v| v.n_cells);
         let Settings { readout, verify, .. } = args.settings;
         let n_cells: usize = experiment.specification.trials.len();
         (document.has_readout() || !readout) && n_verified >= verify.min(n_cells)
     });
-    let Some(document) = there else { return Ok(None) };
+    let Some(document) = found else { return Ok(None) };
     let missing: Vec<_> = formats(args)
         .into_iter()
         .filter(|&f| !folder.path(&experiment.entity, &id, f).is_file())
@@ -291,7 +291,7 @@ fn sweep_table(
     folder: &Folder,
     table: &[&Experiment],
     allowed: usize,
-    says: bool,
+    prints_text: bool,
     done: &mut dyn FnMut(usize, Document) -> ControlFlow<()>,
 ) -> Result<()> {
     if table.is_empty() {
@@ -313,7 +313,7 @@ fn sweep_table(
         let batch = program.batches.iter().find(|batch| batch.pairs.contains(&pair));
         batch.is_some_and(|batch| batch.waves.len() > 1)
     };
-    let bar = progress_bar(says);
+    let bar = progress_bar(prints_text);
     let mut failure = None;
     let mut listener = |progress: Progress| {
         match progress {
@@ -362,7 +362,7 @@ fn progress_bar(shown: bool) -> ProgressBar {
 }
 
 /// Prints what came of a pair.
-fn tell(args: &SweepArgs, experiment: &Experiment, outcome: &Outcome) -> Result<()> {
+fn print_outcome(args: &SweepArgs, experiment: &Experiment, outcome: &Outcome) -> Result<()> {
     if args.quiet {
         return Ok(());
     }
