@@ -395,3 +395,6 @@ fn mix_vectors<S: Simd, const Q: usize, const V: usize>(
         S::as_mut_simd_f32s(out).0[vector..][..V].copy_from_slice(sums);
     }
 }
+
+#[cfg(test)]
+mod tests;
