@@ -20,6 +20,7 @@ use http_body_util::BodyExt;
 use serde_json::{Value, json};
 use shared::specification::pairs::Pair;
 use shared::specification::settings::{AnswerPair, Settings};
+use shared::wire::event::Event;
 use tokio::sync::watch;
 use tower::ServiceExt;
 
@@ -732,6 +733,39 @@ async fn events_tell_everything_and_can_be_resumed() {
     server.stop.send(true).unwrap();
     let events = listen(&server, &[], "/api/events", "never").await;
     assert!(events.is_empty());
+}
+
+/// Listeners take a few events at a time. Wherever one goes on, and whether it hears everything or one
+/// job alone, each event comes once and in order.
+#[tokio::test]
+async fn a_listener_far_behind_hears_every_event_once_and_in_order() {
+    let server = Server::new(Guard::default(), QueueSettings::default(), false);
+    let first = listen(&server, &[], "/api/events", "snapshot").await;
+    let events = server.queue.events();
+    let n = 300;
+    for index in 0..n {
+        let job = if index % 3 == 0 { "a" } else { "b" }.to_string();
+        events.send(Event::Progress { job, index, share: 0.5, left_secs: None });
+    }
+    events.send(Event::JobRemoved { id: "a".into() });
+    let begin = events.seq(&first[0].0).unwrap();
+    for after in [0, 1, 62, 63, 64, 65, 127, 128, 250, 299] {
+        let id = events.id(begin + after);
+        for (path, is_heard) in [
+            ("/api/events", (|_| true) as fn(&u64) -> bool),
+            ("/api/events?job=a", |index| index % 3 == 0),
+        ] {
+            let told = listen(&server, &[("last-event-id", &id)], path, "job_removed").await;
+            let (last, told) = told.split_last().unwrap();
+            assert_eq!(last.0, events.id(begin + n as u64 + 1));
+            let indices: Vec<_> = told.iter().map(|(_, e)| e["index"].as_u64().unwrap()).collect();
+            let expected: Vec<_> = (after..n as u64).filter(is_heard).collect();
+            assert_eq!(indices, expected, "{path} after {after}");
+            for ((id, _), index) in told.iter().zip(expected) {
+                assert_eq!(*id, events.id(begin + index + 1));
+            }
+        }
+    }
 }
 
 #[tokio::test]

@@ -347,14 +347,68 @@ impl Experiment {
     /// # Errors
     /// Files that cannot be read, or that were changed since the model was opened.
     pub fn id(&self, model: &Model) -> Result<String, ModelError> {
-        let determinants = serde_json::json!({
-            "numerics": NUMERICS,
-            "model": model.fingerprint.get()?,
-            "dtype": model.network.placement.dtype.as_str(),
-            "experiment": self.specification.digest(),
-            // They decide nothing here, and what the cells are pooled by in a study.
-            "roles": self.roles,
-        });
-        Ok(content_id(&determinants.to_string()))
+        let dtype = model.network.placement.dtype.as_str();
+        let digest = self.specification.digest();
+        Ok(id_of(NUMERICS, model.fingerprint.get()?, dtype, &digest, &self.roles))
+    }
+}
+
+/// The id of what an engine of these `numerics` computes in a type, of a model by its `fingerprint`
+/// and of a specification by its `digest`, of prompts with these `roles`.
+fn id_of(
+    numerics: u32,
+    fingerprint: &str,
+    dtype: &str,
+    digest: &str,
+    roles: &Roles,
+) -> String {
+    let determinants = serde_json::json!({
+        "numerics": numerics,
+        "model": fingerprint,
+        "dtype": dtype,
+        "experiment": digest,
+        // They decide nothing here, and what the cells are pooled by in a study.
+        "roles": roles,
+    });
+    content_id(&determinants.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use shared::specification::settings::Settings;
+
+    use super::*;
+    use crate::model::Loader;
+
+    #[test]
+    fn an_id_is_of_the_engine_the_model_the_type_and_the_specification() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/oracle/models/tiny-llama3");
+        let model = Loader::new(&path).load().unwrap();
+        let pair = Pair {
+            line: 1,
+            entity: "the king".into(),
+            source: "the king rules".into(),
+            base: "the king sleeps".into(),
+            cells: Default::default(),
+        };
+        let settings = Settings::default().check().unwrap();
+        let experiment = Experiment::prepare(&model, &pair, &settings, None).unwrap();
+        let fingerprint = model.fingerprint.get().unwrap();
+        let digest = experiment.specification.digest();
+        let id = experiment.id(&model).unwrap();
+        let roles = &experiment.roles;
+        let no_roles = Roles { base: Vec::new(), source: Vec::new() };
+        assert_eq!(id, id_of(NUMERICS, fingerprint, "f32", &digest, roles));
+        for other in [
+            id_of(NUMERICS + 1, fingerprint, "f32", &digest, roles),
+            id_of(NUMERICS, "another model", "f32", &digest, roles),
+            id_of(NUMERICS, fingerprint, "bf16", &digest, roles),
+            id_of(NUMERICS, fingerprint, "f32", "another specification", roles),
+            id_of(NUMERICS, fingerprint, "f32", &digest, &no_roles),
+        ] {
+            assert_ne!(id, other);
+        }
     }
 }
