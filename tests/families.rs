@@ -14,6 +14,7 @@ use std::ops::ControlFlow;
 use candle_core::{DType, Device, Tensor};
 use candle_nn::VarBuilder;
 use compute::model::{FAMILIES, Loader, Network, Placement};
+use compute::study;
 use compute::sweep::{Division, Program, Readings, cell_readings, oracle, run};
 use recorded::{Case, fixtures, oracle_folder};
 use serde_json::{Map, Value};
@@ -83,7 +84,9 @@ impl Comparison {
     /// Compares everything that was recorded of an experiment.
     fn compare_all(&mut self, case: &Case, readings: &Readings) {
         if let Some(recorded) = &case.logit_diffs {
-            let got: Vec<_> = readings.runs.iter().map(|run| run.logit_diff).collect();
+            // Of a base with noise there is a run for each seed.
+            let roles = study::roles(&case.specification, &readings.runs).unwrap();
+            let got = roles.map(|run| run.logit_diff);
             self.compare(&format!("{}: runs", case.what), &got, recorded);
         }
         let grids = cell_readings(&case.specification, readings);

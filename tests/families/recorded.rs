@@ -52,6 +52,9 @@ struct Recorded {
     base: Vec<u32>,
     settings: Settings,
     spans: Vec<RecordedSpan>,
+    /// Where noise falls on the base.
+    #[serde(default)]
+    noised: Vec<usize>,
     start: usize,
     source_logit_diff: f32,
     base_logit_diff: f32,
@@ -176,13 +179,17 @@ impl Fixture {
             Case::new(&settings, &subject, vec![grid], logits, None)
         });
         let experiments = self.experiments.into_iter().map(|recorded| {
-            let Recorded { settings, grids, .. } = recorded;
+            let Recorded { settings, grids, noised, .. } = recorded;
             let (source, base) = (&recorded.source, &recorded.base);
-            let alignment = aligned(source, base, settings.align, recorded.start);
+            let mut alignment = aligned(source, base, settings.align, recorded.start);
+            // The tokens are the same: the base differs from where the noise begins.
+            if let Some(&first) = noised.first() {
+                alignment.first_difference = first;
+            }
             let span =
                 |s: RecordedSpan| SpanPositions { span: s.span, base: s.base, source: s.source };
             let spans = recorded.spans.into_iter().map(span).collect();
-            let subject = Subject { alignment, spans, ..subject.clone() };
+            let subject = Subject { alignment, spans, noised, ..subject.clone() };
             let diffs = Some([recorded.base_logit_diff, recorded.source_logit_diff]);
             Case::new(&settings, &subject, grids, None, diffs)
         });

@@ -1,5 +1,5 @@
 """Records experiments beyond one activation at one position: heads, windows of layers, sets of positions, both
-directions, ablations, and what the whole vocabulary says of a cell.
+directions, ablations, causal tracing, and what the whole vocabulary says of a cell.
 
 As in record_families.py, whose hooks it uses, every cell is one whole forward pass, of Hugging Face transformers in
 float32 with eager attention. An experiment's `settings` are in the words that Patchboard's have; what they mean is
@@ -15,6 +15,7 @@ from pathlib import Path
 import torch
 import transformers
 
+from noise import noise
 from record import versions
 from record_families import EQUAL, FALSE, HEAD_SITES, PAD, SHORTER, SOURCE, START, TRUE
 from record_families import first_swept, forward, logit_diff, n_heads_of, p_true, write
@@ -22,22 +23,26 @@ from record_families import first_swept, forward, logit_diff, n_heads_of, p_true
 HERE = Path(__file__).parent
 
 # Grouped queries with a norm of each head; the same with windows, soft caps and norms after; one norm over all heads;
-# several heads as one matrix, in three orders, one of them transposed; heads rotated in part.
-NAMES = ["fam-qwen3", "fam-gemma2", "fam-olmo2", "fam-gpt2", "fam-gpt-neox", "fam-phi3"]
+# several heads as one matrix, in three orders, one of them transposed; heads rotated in part; grouped queries alone.
+NAMES = ["fam-qwen3", "fam-gemma2", "fam-olmo2", "fam-gpt2", "fam-gpt-neox", "fam-phi3", "fam-llama-bias"]
 
 SPANS = {
     "equal": {"differing": ([3, 5, 7, 9], [3, 5, 7, 9]), "all": (range(2, 12), range(2, 12))},
     # Positions of base and source, not in order.
     "source-longer": {"entity": ([6, 3], [5, 8, 7]), "all": (range(0, 10), range(2, 12))},
+    "noised": {"entity": ([3, 4, 6], [3, 4, 6]), "all": (range(2, 12), range(2, 12))},
 }
 # (source, base, spans)
 PAIRS = {
     "equal": (SOURCE, EQUAL),
     "source-longer": (SOURCE, SHORTER),
     "base-longer": (SHORTER, SOURCE),
+    # The base is the source with noise on the entity.
+    "noised": (SOURCE, SOURCE),
 }
 HEADS = {"site": HEAD_SITES}
 EVERY = {**HEADS, "by": "position"}
+NOISE = {"noise": "entity", "noise_scale": 1.5, "noise_seeds": 2}
 
 # (pair, settings, whether the whole vocabulary is recorded)
 EXPERIMENTS = [
@@ -53,6 +58,9 @@ EXPERIMENTS = [
     ("equal", {"site": ["z", "mlp_out"], "write": "zero"}, True),
     ("source-longer", {"site": ["v", "attn_out"], "write": "zero", "align": "pad"}, False),
     ("equal", {"site": ["z", "k", "mlp_out"], "write": "mean"}, False),
+    ("noised", {"site": ["resid_pre", "resid_post", "attn_out"], **NOISE}, True),
+    ("noised", {"site": ["mlp_out"], "window": 3, **NOISE, "noise_scale": 3, "noise_seeds": 3}, False),
+    ("noised", {"site": ["z", "mlp_out"], "positions": ["entity", "all"], **NOISE}, False),
 ]
 
 # The rows over which means are taken: tokens, the first position and the one after the last.
@@ -80,6 +88,32 @@ def means(model, sites):
     return {key: torch.cat(parts).mean(0) for key, parts in rows.items()}
 
 
+def corruptions(model, pair, settings):
+    """The hooks that put noise on the embeddings: one list of them for each seed, or one without any. The unit is the
+    standard deviation of the numbers of all tokens' embeddings, as the model scales them."""
+    if "noise" not in settings:
+        return [[]]
+    positions, embeddings = SPANS[pair][settings["noise"]][0], model.get_input_embeddings()
+    with torch.inference_mode():
+        std = embeddings(torch.arange(embeddings.num_embeddings)).double().std(correction=0)
+
+    def adder(seed):
+        def add(x):
+            x, width = x.clone(), x.shape[1]
+            for position in positions:
+                x[position] += settings["noise_scale"] * std * torch.tensor(noise(seed, position, width))
+            return x
+
+        return add
+
+    return [[("resid_pre", 0, adder(seed))] for seed in range(settings["noise_seeds"])]
+
+
+def mean_of(numbers):
+    numbers = list(numbers)
+    return None if None in numbers else sum(numbers) / len(numbers)
+
+
 def divergence(of, to):
     """KL(of || to) of two vectors of logits, in nats."""
     of, to = of.log_softmax(0), to.log_softmax(0)
@@ -96,8 +130,9 @@ def rank(logits, ids):
 
 
 def grid(model, settings, site, into, spans):
-    """The logits of every cell, layers first, then heads, then positions; and how many there are of each."""
-    receiver, supplied, shift, swept, mean = into
+    """How many layers, heads and positions there are; and for every cell, in this order, the logits of each run that
+    receives."""
+    receiver, corrupted, supplied, shift, swept, mean = into
     n_layers, n_heads = model.config.num_hidden_layers, n_heads_of(model.config, site)
     if spans:
         columns = spans
@@ -129,7 +164,8 @@ def grid(model, settings, site, into, spans):
 
         # ROME's window: the layer in the middle, cut off at the ends of the model.
         first, end = max(0, layer - window // 2), min(n_layers, layer - window // 2 + window)
-        return forward(model, receiver, [(site, each, at(each)) for each in range(first, end)])
+        patches = [(site, each, at(each)) for each in range(first, end)]
+        return [forward(model, receiver, [*hooks, *patches]) for hooks in corrupted]
 
     cells = product(range(n_layers), range(n_heads or 1), columns or [list(swept)])
     return [n for n in axes if n is not None], [cell(*each) for each in cells]
@@ -144,11 +180,13 @@ def record_one(model, pair, settings, is_whole, mean):
         source, base = ([PAD] * (length - len(ids)) + ids for ids in (source, base))
     shift = len(source) - len(base)
     source_logits, source_seen = activations(model, source, settings["site"])
-    base_logits, base_seen = activations(model, base, settings["site"])
+    base_seen = activations(model, base, settings["site"])[1]
+    corrupted = corruptions(model, pair, settings)
+    base_logits = [forward(model, base, hooks) for hooks in corrupted]
     spans = [SPANS[pair][name] for name in settings.get("positions", [])]
     ways = {
-        "denoising": ((base, source_seen, shift, range(start, len(base)), mean), [list(s[0]) for s in spans]),
-        "noising": ((source, base_seen, -shift, range(start + shift, len(source)), mean), [list(s[1]) for s in spans]),
+        "denoising": ((base, corrupted, source_seen, shift, range(start, len(base)), mean), [list(s[0]) for s in spans]),
+        "noising": ((source, [[]], base_seen, -shift, range(start + shift, len(source)), mean), [list(s[1]) for s in spans]),
     }
     grids = []
     for direction in ["denoising", "noising"] if settings.get("direction") == "both" else ["denoising"]:
@@ -156,23 +194,24 @@ def record_one(model, pair, settings, is_whole, mean):
             shape, cells = grid(model, settings, site, *ways[direction])
             recorded = {
                 "site": site, "direction": direction, "shape": shape,
-                "logit_diff": [logit_diff(cell) for cell in cells],
-                "p_true": [p_true(cell) for cell in cells],
+                "logit_diff": [mean_of(map(logit_diff, cell)) for cell in cells],
+                "p_true": [mean_of(map(p_true, cell)) for cell in cells],
             }  # fmt: skip
             if is_whole:
-                # From the run that receives and the one that supplies.
-                runs = [base_logits, source_logits][:: 1 if direction == "denoising" else -1]
-                recorded["kl_base"] = [divergence(runs[0], cell) for cell in cells]
-                recorded["kl_source"] = [divergence(runs[1], cell) for cell in cells]
-                recorded["rank_true"] = [rank(cell, TRUE) for cell in cells]
-                recorded["rank_false"] = [rank(cell, FALSE) for cell in cells]
+                # From the runs that receive and the one that supplies.
+                received, supplied = [(base_logits, source_logits), ([source_logits], base_logits[0])][direction == "noising"]
+                recorded["kl_base"] = [mean_of(map(divergence, received, cell)) for cell in cells]
+                recorded["kl_source"] = [mean_of(divergence(supplied, run) for run in cell) for cell in cells]
+                recorded["rank_true"] = [mean_of(rank(run, TRUE) for run in cell) for cell in cells]
+                recorded["rank_false"] = [mean_of(rank(run, FALSE) for run in cell) for cell in cells]
             grids.append(recorded)
     return {
         "source": PAIRS[pair][0], "base": PAIRS[pair][1], "settings": settings,
         "spans": [{"span": name, "base": list(SPANS[pair][name][0]), "source": list(SPANS[pair][name][1])}
                   for name in settings.get("positions", [])],
-        "start": start, "source_logit_diff": logit_diff(source_logits), "base_logit_diff": logit_diff(base_logits),
-        "grids": grids,
+        **({"noised": list(SPANS[pair][settings["noise"]][0])} if "noise" in settings else {}),
+        "start": start, "source_logit_diff": logit_diff(source_logits),
+        "base_logit_diff": mean_of(map(logit_diff, base_logits)), "grids": grids,
     }  # fmt: skip
 
 
