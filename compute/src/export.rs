@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use plotters::backend::SVGBackend;
 use plotters::drawing::IntoDrawingArea;
 use shared::document::Document;
-use shared::field::cells;
+use shared::field::cells::{self, TableError};
 use shared::figure::{Figure, FigureError, FigureOptions, TextUnit};
 pub use shared::specification::vocabulary::Format;
 
@@ -27,18 +27,9 @@ pub enum ExportError {
     /// The document does not hold what the figure should show.
     #[error(transparent)]
     Figure(#[from] FigureError),
-    /// A table of token texts that are no tokens'.
-    #[error(
-        "the table might have {} MB, because token texts are there once a cell and the longest has \
-         {longest} bytes: export the document as JSON",
-        .n_bytes / 1_000_000
-    )]
-    Table {
-        /// The bytes of the table, at most.
-        n_bytes: usize,
-        /// Those of the longest token.
-        longest: usize,
-    },
+    /// A table that would be too large.
+    #[error(transparent)]
+    Table(#[from] TableError),
     /// The pixels could not be encoded.
     #[error("the PNG could not be encoded: {0}")]
     Png(#[from] png::EncodingError),
@@ -54,10 +45,6 @@ pub enum ExportError {
     },
 }
 
-/// The most bytes of a table, beyond which token texts are no tokens' or the document should not be
-/// a table.
-const MAX_TABLE: usize = 1 << 30;
-
 /// The bytes of `document` as a file of the given format. `options` only matter to figures.
 ///
 /// # Errors
@@ -70,13 +57,7 @@ pub fn render(
 ) -> Result<Vec<u8>, ExportError> {
     match format {
         Format::Json => Ok(document.to_json().into_bytes()),
-        Format::Csv => {
-            let (n_bytes, longest) = cells::csv_size(document);
-            match n_bytes > MAX_TABLE {
-                true => Err(ExportError::Table { n_bytes, longest }),
-                false => Ok(cells::csv(document).into_bytes()),
-            }
-        }
+        Format::Csv => Ok(cells::csv(document)?.into_bytes()),
         Format::Svg => svg(&Figure::new(document, options)?),
         Format::Png => {
             let scale = options.scale.or(Some(PNG_SCALE));
@@ -189,7 +170,7 @@ mod tests {
                 .unwrap()
         };
         assert_eq!(render(Format::Json), document.to_json());
-        assert_eq!(render(Format::Csv), cells::csv(&document));
+        assert_eq!(render(Format::Csv), cells::csv(&document).unwrap());
         let svg = render(Format::Svg);
         assert!(svg.starts_with("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<svg "), "{svg}");
         assert!(svg.ends_with("</svg>\n"), "{svg}");

@@ -175,7 +175,7 @@ impl From<ExportError> for ApiError {
     fn from(error: ExportError) -> Self {
         match error {
             ExportError::Figure(error) => Self::unusable(error.to_string()),
-            error @ ExportError::Table { .. } => Self::unusable(error.to_string()),
+            ExportError::Table(error) => Self::unusable(error.to_string()),
             error => Self::internal(&error),
         }
     }

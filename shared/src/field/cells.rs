@@ -1,6 +1,7 @@
 //! A result as a table in long form, one row per cell, for R, pandas and spreadsheets.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 
 use crate::document::{CellGrid, Document, LensGrid, Place, Prompt, TopToken};
 use crate::field::chosen::{Choice, ChoiceError, Chosen, GridName, Lists};
@@ -36,24 +37,37 @@ pub const COLUMNS: [&str; 18] = [
 /// not say what was measured, the column is `metric_unknown` instead of `logit_diff`. A number has
 /// as many digits as it takes to read the same `f32` back. What is missing or undefined is empty.
 /// Nothing is escaped beyond CSV's quotes: a token `=1+1` stays `=1+1`.
-pub fn csv(document: &Document) -> String {
-    let mut table = Table::new(document);
+///
+/// # Errors
+/// [`TableError::Large`].
+pub fn csv(document: &Document) -> Result<String, TableError> {
+    let n_cells = match &document.grids[..] {
+        [] => n_flat(document),
+        grids => grids.iter().map(|grid| grid.logit_diff.len()).sum(),
+    };
+    let mut table = Table::new(document, n_cells)?;
     if document.grids.is_empty() {
         table.flat();
     }
     document.grids.iter().for_each(|grid| table.grid(grid));
-    table.text
+    Ok(table.text)
 }
 
 /// The same of one grid, of three axes all. `site` is `lens` for the logit lens, and `direction` then
 /// says of which run; its `position` and `token` are that run's.
 ///
 /// # Errors
-/// [`ChoiceError`] where the document has no such grid.
-pub fn csv_of(document: &Document, name: Option<GridName>) -> Result<String, ChoiceError> {
+/// [`TableError`].
+pub fn csv_of(document: &Document, name: Option<GridName>) -> Result<String, TableError> {
     let chosen = Chosen::of(document, Choice { grid: name, at: None })?;
-    let mut table = Table::new(document);
-    match chosen.lists(document) {
+    let lists = chosen.lists(document);
+    let n_cells = match lists {
+        Lists::Flat(_) => n_flat(document),
+        Lists::Grid(grid) => grid.logit_diff.len(),
+        Lists::Lens(lens) => lens.logit_diff.len(),
+    };
+    let mut table = Table::new(document, n_cells)?;
+    match lists {
         Lists::Flat(_) => table.flat(),
         Lists::Grid(grid) => table.grid(grid),
         Lists::Lens(lens) => table.lens(lens, chosen.prompt(document)),
@@ -61,21 +75,51 @@ pub fn csv_of(document: &Document, name: Option<GridName>) -> Result<String, Cho
     Ok(table.text)
 }
 
-/// About how many bytes [`csv()`] makes at most, and those of the longest token in it. A token's text
-/// is in every cell whose token it is.
-pub fn csv_size(document: &Document) -> (usize, usize) {
-    let tokens = document.source_tokens.iter().chain(&document.base_tokens);
-    let tokens = tokens.map(|token| token.text.len());
-    let labels = document.token_labels.iter().map(String::len).chain(tokens).max().unwrap_or(0);
-    let said = document.readout.iter().flat_map(|readout| readout.top_token_labels.values());
-    let said = said.map(String::len).chain(document.token_texts.values().map(String::len));
-    let said = said.max().unwrap_or(0);
-    let n_cells: usize = match &document.grids[..] {
-        [] => document.num_layers.saturating_mul(document.token_labels.len()),
-        grids => grids.iter().map(|grid| grid.logit_diff.len()).sum(),
-    };
+/// Why there is no table.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum TableError {
+    /// The document has no such grid.
+    #[error(transparent)]
+    Choice(#[from] ChoiceError),
+    /// More than [`MAX_BYTES`].
+    #[error(
+        "the table might have {} MB, since the longest token has {longest} bytes and tokens are there \
+         once a cell: export the document as JSON",
+        .n_bytes / 1_000_000
+    )]
+    Large {
+        /// The bytes of the table, at most.
+        n_bytes: usize,
+        /// Those of the longest token.
+        longest: usize,
+    },
+}
+
+/// The most bytes of a table, beyond which token texts are no tokens' or the document should not be
+/// a table.
+const MAX_BYTES: usize = 1 << 30;
+
+/// The cells of the notebook's grid.
+fn n_flat(document: &Document) -> usize {
+    document.num_layers.saturating_mul(document.token_labels.len())
+}
+
+/// About how many bytes the rows of `n_cells` cells have at most, and those of the longest token in
+/// them. A token's text is in every cell whose token it is.
+fn size(document: &Document, n_cells: usize) -> (usize, usize) {
+    let (mut label, mut said) = (0, 0);
+    for text in &document.token_labels {
+        label = label.max(text.len());
+    }
+    for token in document.source_tokens.iter().chain(&document.base_tokens) {
+        label = label.max(token.text.len());
+    }
+    let labels = document.readout.as_ref().map(|readout| &readout.top_token_labels);
+    for text in labels.into_iter().chain([&document.token_texts]).flat_map(BTreeMap::values) {
+        said = said.max(text.len());
+    }
     // Numbers and commas beside the two texts.
-    (n_cells.saturating_mul(labels + said + 200), labels.max(said))
+    (n_cells.saturating_mul(label + said + 200), label.max(said))
 }
 
 /// A table that grows.
@@ -100,12 +144,17 @@ struct Values<'a> {
 }
 
 impl<'a> Table<'a> {
-    fn new(document: &'a Document) -> Self {
+    /// The heading of a table of `n_cells` rows, unless they would be too large.
+    fn new(document: &'a Document, n_cells: usize) -> Result<Self, TableError> {
+        let (n_bytes, longest) = size(document, n_cells);
+        if n_bytes > MAX_BYTES {
+            return Err(TableError::Large { n_bytes, longest });
+        }
         let mut columns = COLUMNS;
         if document.answers.is_none() {
             columns[8] = "metric_unknown";
         }
-        Self { document, text: columns.join(",") + "\n" }
+        Ok(Self { document, text: columns.join(",") + "\n" })
     }
 
     fn row(
@@ -246,7 +295,7 @@ fn count(value: Option<impl ToString>) -> Cow<'static, str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::document::AxisKeys;
+    use crate::document::{AxisKeys, Role};
     use crate::fixture::{answers, baselines, document, ramp, readout, with_tokens};
     use crate::specification::vocabulary::{Direction, Site, Span, Written};
 
@@ -263,7 +312,7 @@ mod tests {
         full.readout = Some(readout(&full));
         full.answers = Some(answers("TRUE", "FALSE"));
         assert_eq!(
-            csv(&full),
+            csv(&full).unwrap(),
             "site,direction,layer,head,position,span,token,token_id,logit_diff,recovery,p_true,p_false,\
              kl_base,kl_source,rank_true,rank_false,top_token,p_top\n\
              ,,0,,3,,\" \"\"quoted\"\"\",103,1.0,-0.5,0.0,1.0,,,,, TRUE,\n\
@@ -280,11 +329,41 @@ mod tests {
     #[test]
     fn what_a_file_does_not_say_is_empty_or_unknown() {
         assert_eq!(
-            csv(&document(&[&[Some(1.5)]])),
+            csv(&document(&[&[Some(1.5)]])).unwrap(),
             "site,direction,layer,head,position,span,token,token_id,metric_unknown,recovery,p_true,\
              p_false,kl_base,kl_source,rank_true,rank_false,top_token,p_top\n\
              ,,0,,3,,t0,,1.5,,,,,,,,,\n"
         );
+    }
+
+    #[test]
+    fn a_table_that_would_be_huge_is_refused() {
+        let huge = |n_bytes: usize, longest| TableError::Large { n_bytes, longest };
+        let mut document = ramp(50, 40);
+        assert!(csv(&document).is_ok());
+        document.token_labels[3] = "x".repeat(1 << 20);
+        let n_bytes = 50 * 40 * ((1 << 20) + 200);
+        for made in [csv(&document), csv_of(&document, None)] {
+            assert_eq!(made, Err(huge(n_bytes, 1 << 20)));
+        }
+        // Of one grid, its own cells count.
+        let mut document = with_tokens(ramp(50, 40), &[]);
+        document.base_tokens[5].text = "x".repeat(1 << 20);
+        let n = document.base_tokens.len();
+        let layers = |n| AxisKeys::Layer((0..n).collect());
+        let lens = |n_layers: usize| LensGrid {
+            run: Role::Base,
+            axes: vec![layers(n_layers), AxisKeys::Position((0..n).collect())],
+            logit_diff: vec![None; n_layers * n],
+            p_true: vec![None; n_layers * n],
+            p_false: vec![None; n_layers * n],
+            top: vec![None; n_layers * n],
+        };
+        let name = Some(GridName::Lens(Prompt::Base));
+        document.lens = vec![lens(1)];
+        assert!(csv_of(&document, name).is_ok() && csv(&document).is_err());
+        document.lens = vec![lens(50)];
+        assert!(matches!(csv_of(&document, name), Err(TableError::Large { .. })));
     }
 
     #[test]
@@ -328,7 +407,7 @@ mod tests {
             ..heads.clone()
         };
         document.grids = vec![heads, spans];
-        let rows = csv(&document);
+        let rows = csv(&document).unwrap();
         let rows: Vec<_> = rows.lines().skip(1).collect();
         assert_eq!(
             rows,
