@@ -248,4 +248,12 @@ fn pairs_share_a_pass_as_far_as_memory_and_time_allow() {
     assert_eq!(batches(&Division { most_operations: 0.0, ..plenty }), [1; 5]);
     let n_rows: usize = (1..6).sum::<usize>() * (network.config.n_layers - 1);
     assert_eq!(batches(&Division { n_wave_rows: 3 * n_rows, ..plenty }), [3, 2]);
+    // Pairs that take long go one by one, unless reading the weights for each would take longer.
+    let of_table = |n_stored_bytes: f64, pair_secs: f64| {
+        let speed = alone / pair_secs;
+        batches(&Division::of_table(&network, n_stored_bytes as u64, speed, 1 << 30))
+    };
+    assert_eq!(of_table(1e6, 1e-6), [5]);
+    assert_eq!(of_table(1e6, 1e4), [1; 5]);
+    assert_eq!(of_table(1e14, 1e4), [5]);
 }

@@ -459,7 +459,7 @@ fn large_scores_do_not_overflow_half_precision() {
         let mut weights = network_on(&shape, &to).1;
         for (weight, tensor) in &mut weights {
             if matches!(weight.module, Module::Query | Module::Key) {
-                *tensor = (&*tensor * 40.0).unwrap();
+                *tensor = (&*tensor * 200.0).unwrap();
             }
         }
         let config = network(&shape).config;
