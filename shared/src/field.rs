@@ -94,10 +94,14 @@ impl Field {
             }
         }
         let mut values = self.values.clone();
-        for row in 0..self.rows.len() {
-            for column in 0..self.columns.len() {
-                let there = self.key(Cell { row, column }).and_then(|key| less.get(key));
-                let value = self.values.get(row, column).zip(there).map(|(own, less)| own - less);
+        let columns: Vec<_> =
+            self.columns.marks.iter().map(|mark| less.columns.find(mark.key)).collect();
+        for (row, mark) in self.rows.marks.iter().enumerate() {
+            let other_row = less.rows.find(mark.key);
+            for (column, other_column) in columns.iter().enumerate() {
+                let other = other_row.zip(*other_column);
+                let other = other.and_then(|(row, column)| less.values.get(row, column));
+                let value = self.values.get(row, column).zip(other).map(|(own, less)| own - less);
                 values.set(row, column, value.filter(|value| value.is_finite()));
             }
         }

@@ -212,6 +212,29 @@ async fn links_to_what_is_not_there_say_so_and_nothing_breaks() -> Result<()> {
     browser.stop(&[]).await
 }
 
+/// Of results compared, an address counts positions in the base of the one with the most columns, for
+/// maps and controls, even where that one lacks the grid.
+#[tokio::test(flavor = "multi_thread")]
+async fn controls_and_maps_show_the_same_slice() -> Result<()> {
+    let (longest, other) = (example("the duchess")?, of_all_kinds()?);
+    let [n_longest, n_other] = [&longest, &other].map(|document| document.base_tokens.len());
+    ensure!(longest.token_labels.len() > other.token_labels.len() && n_longest > n_other);
+    let site = Site::serve(&[longest.clone(), other.clone()])?;
+    let browser = Browser::start().await?;
+    // The fifth position from the end of both.
+    let page = format!("c/{},{}?grid=k.denoising&at={}", longest.id, other.id, n_longest - 5);
+    browser.open(&format!("{}#/{page}", site.url)).await?;
+    let shown = format!("position {}", n_other - 5);
+    browser.expect(".panes section:nth-child(2) .facts", &shown).await?;
+    let script = "
+        const label = [...document.querySelectorAll('label')].find((label) =>
+            label.querySelector('span')?.textContent.trim() === 'Position');
+        return label?.querySelector('select').value;";
+    let shown = browser.run(script, vec![]).await?;
+    ensure!(shown == json!((other.token_labels.len() - 5).to_string()), "{shown}");
+    browser.stop(&[]).await
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_link_and_files_hold_the_grid_that_is_shown() -> Result<()> {
     let document = of_all_kinds()?;

@@ -26,6 +26,13 @@ pub struct Choice {
     pub at: Option<Coordinate>,
 }
 
+impl Choice {
+    /// With a position of a prompt of `n` tokens as one that other prompts have too.
+    pub fn from_end(self, n: usize) -> Self {
+        Self { at: self.at.map(|at| at.from_end(n)), ..self }
+    }
+}
+
 /// Why a grid cannot be shown.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ChoiceError {
@@ -119,15 +126,13 @@ impl FromStr for GridName {
 impl GridName {
     /// The names of a result's grids, the first first. None where it has the notebook's fields alone.
     pub fn all(document: &Document) -> Vec<Self> {
-        let mut names: Vec<Self> = Vec::new();
-        for grid in &document.grids {
-            let is_like = |name: &&Self| {
-                matches!(name, Self::Patched(site, direction, _)
-                    if (*site, *direction) == (grid.site, grid.direction))
-            };
-            let n = names.iter().filter(is_like).count();
-            names.push(Self::Patched(grid.site, grid.direction, n));
-        }
+        let mut counts = [[0; Direction::ALL.len()]; Site::ALL.len()];
+        let patched = document.grids.iter().map(|grid| {
+            let n = &mut counts[grid.site as usize][grid.direction as usize];
+            *n += 1;
+            Self::Patched(grid.site, grid.direction, *n - 1)
+        });
+        let mut names: Vec<_> = patched.collect();
         names.extend(document.lens.iter().map(|lens| Self::Lens(lens.run)));
         names
     }
@@ -197,14 +202,14 @@ impl Chosen {
         if axes.len() > MAX_AXES {
             return Err(ChoiceError::Axes(axes.len()));
         }
-        let fixed = match (axes.len(), choice.at) {
+        let n_base = n_base(document);
+        let fixed = match (axes.len(), choice.from_end(n_base).at) {
             (2, _) => None,
             (_, None) => Some((1, 0)),
-            (_, Some(at)) => {
-                let key = at.from_end(n_base(document));
+            (_, Some(key)) => {
                 let found = axes.iter().enumerate().find_map(|(i, a)| Some((i, a.find(key)?)));
                 let Some(found) = found else {
-                    return Err(ChoiceError::NoSlice(slice(at)));
+                    return Err(ChoiceError::NoSlice(slice(key.from_start(n_base))));
                 };
                 Some(found)
             }

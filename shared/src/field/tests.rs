@@ -141,6 +141,42 @@ fn every_grid_is_a_field_of_its_axes() {
 }
 
 #[test]
+fn a_position_of_one_prompt_chooses_what_corresponds_in_another() {
+    let short = of_all_kinds(); // 6 tokens
+    let mut long = short.clone();
+    long.sentence_start += 2;
+    for tokens in [&mut long.base_tokens, &mut long.source_tokens] {
+        let first = tokens[0].clone();
+        tokens.splice(..0, [first.clone(), first]);
+    }
+    for grid in &mut long.grids {
+        for keys in &mut grid.axes {
+            if let AxisKeys::Position(positions) = keys {
+                positions.iter_mut().for_each(|position| *position += 2);
+            }
+        }
+    }
+    let grid = Some("k.denoising".parse().unwrap());
+    let choice = Choice { grid, at: Some(Coordinate::Position(4)) };
+    let fixed = |document: &Document, choice| {
+        let chosen = Chosen::of(document, choice).unwrap();
+        let (axis, at) = chosen.fixed().unwrap();
+        axis.key(at).unwrap()
+    };
+    // By itself, of the document that it is asked of.
+    assert_eq!(fixed(&short, choice), Coordinate::FromEnd(2));
+    assert_eq!(
+        fixed(&long, Choice { at: Some(Coordinate::Position(6)), ..choice }),
+        Coordinate::FromEnd(2)
+    );
+    let choice = choice.from_end(axis::n_base(&short));
+    assert_eq!(fixed(&short, choice), Coordinate::FromEnd(2));
+    assert_eq!(fixed(&long, choice), Coordinate::FromEnd(2));
+    let head = Choice { at: Some(Coordinate::Head(1)), ..choice };
+    assert_eq!(head.from_end(6), head);
+}
+
+#[test]
 fn what_a_result_does_not_have_is_told() {
     let document = of_all_kinds();
     let of = |document: &Document, grid: &str, at: Option<Coordinate>| {

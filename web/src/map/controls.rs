@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use leptos::prelude::*;
 use shared::document::{Document, Prompt};
-use shared::field::axis::AxisKind;
+use shared::field::axis::{self, AxisKind};
 use shared::field::chosen::Chosen;
 use shared::field::metric::Metric;
 use shared::figure::colour::{Preset, Range};
@@ -39,7 +39,9 @@ pub fn Controls(
     let own = documents.clone();
     let grids = Memo::new_with_compare(
         move |_| {
-            let choice = choice_of.get();
+            // Positions in an address are those of the first result's base.
+            let n_base = own.first().map_or(0, |first| axis::n_base(first));
+            let choice = choice_of.get().from_end(n_base);
             let grids = own.iter().map(|document| Chosen::of(document, choice).ok().map(Arc::new));
             grids.collect::<Vec<_>>()
         },

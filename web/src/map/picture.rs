@@ -5,7 +5,7 @@ use std::sync::Arc;
 use leptos::prelude::*;
 use shared::document::Document;
 use shared::field::Field;
-use shared::field::chosen::{Choice, Chosen};
+use shared::field::chosen::Chosen;
 use shared::field::key::Key;
 use shared::figure::FigureOptions;
 
@@ -45,8 +45,7 @@ pub fn pictured(
     let grid = Memo::new_with_compare(
         move |_| {
             let (document, n_base) = (there()?, n_base.get().unwrap_or(0));
-            let choice = wanted.get().0;
-            let choice = Choice { at: choice.at.map(|at| at.from_end(n_base)), ..choice };
+            let choice = wanted.get().0.from_end(n_base);
             Chosen::of(&document, choice).map(Arc::new).map_err(|error| error.to_string())
         },
         |_, _| true,
