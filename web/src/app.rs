@@ -110,7 +110,7 @@ pub fn App() -> impl IntoView {
             </button>
         </header>
         {viewer.server.map(|server| view! {
-            <TokenDialog server />
+            <TokenDialog rights=server.rights />
             <Connection server />
         })}
         <Notices on_close=move |()| to_main() />
@@ -170,7 +170,7 @@ fn Nav(server: Server) -> impl IntoView {
     let n = Memo::new(move |_| server.board.with(|board| board.n_active()));
     view! {
         <nav aria-label="Pages">
-            {move || server.can_change().then(|| link(Page::New(Draft::default()), "New"))}
+            {move || server.rights.can_change().then(|| link(Page::New(Draft::default()), "New"))}
             <span>
                 {link(Page::Queue, "Queue")}
                 {move || (n.get() > 0).then(|| view! {

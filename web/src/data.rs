@@ -5,6 +5,7 @@ pub mod feed;
 pub mod library;
 pub mod listed;
 pub mod pasted;
+pub mod rights;
 pub mod server;
 pub mod source;
 pub mod words;

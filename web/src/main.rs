@@ -38,7 +38,8 @@
 //! # Rooms
 //!
 //! Each knows those before it alone (`compute/tests/rooms.rs`): [`platform`], [`data`],
-//! [`navigation`], [`widgets`], [`map`], [`pages`], [`app`].
+//! [`navigation`], [`widgets`], [`map`], [`pages`], [`app`]. Within each no modules know each other in
+//! a circle.
 //!
 //! # A report in one file
 //!

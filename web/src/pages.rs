@@ -9,6 +9,8 @@ pub mod index;
 pub mod job;
 mod listing;
 pub mod live;
+mod loaded;
 pub mod new;
 mod panels;
 pub mod queue;
+mod result;

@@ -2,9 +2,8 @@
 
 use super::LabelStyle;
 use super::axis::ticks;
-use super::layout::{EM, SMALL_EM};
 use super::text::{printable, shorten, token, width, wrap};
-use super::theme::Palette;
+use super::theme::{EM, Palette, SMALL_EM};
 use crate::field::Field;
 use crate::field::axis::Axis;
 use crate::figure::colour::{ColourScale, Rgb};

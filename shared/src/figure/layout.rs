@@ -6,16 +6,12 @@
 use super::axis::{cell_extent, label_step};
 use super::labels::{Bar, Labels, note};
 use super::text::{printable, sentence, wrap};
-use super::theme::Palette;
+use super::theme::{EM, Palette, SMALL_EM, TITLE_EM};
 use super::{FigureOptions, Heading, Origin};
 use crate::field::Field;
 use crate::field::axis::AxisKind;
 use crate::figure::colour::{ColourScale, Rgb};
 
-/// The em of the title, of labels, and of small print.
-const TITLE_EM: f64 = 13.0;
-pub(super) const EM: f64 = 10.0;
-pub(super) const SMALL_EM: f64 = 9.0;
 /// The distance of two baselines, in em.
 const LEADING: f64 = 1.35;
 /// The height of capitals and figures, and half the height of small letters with some ascenders,

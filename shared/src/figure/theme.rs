@@ -1,7 +1,12 @@
-//! The colours around the data.
+//! The colours around the data, and the sizes of what is written there.
 
 use crate::figure::colour::Rgb;
 use crate::specification::vocabulary::named;
+
+/// The em of the title, of labels, and of small print, in pixels at scale 1.
+pub(super) const TITLE_EM: f64 = 13.0;
+pub(super) const EM: f64 = 10.0;
+pub(super) const SMALL_EM: f64 = 9.0;
 
 named! {
     /// The ground of a figure and what is written on it. The colours of values are the same in

@@ -10,12 +10,10 @@ use shared::wire::job::{JobDetail, JobList, Preview, Standing, Submission};
 use shared::wire::listing::{ExperimentPage, Facets, ServerInfo};
 use shared::wire::problem::Problem;
 
-use crate::data::server::Server;
+use crate::data::rights::Rights;
 use crate::data::words::sentence;
 use crate::platform::dom;
 
-/// Where events come from.
-pub const EVENTS: &str = "api/events";
 /// The kind of problem where a server wants a token.
 const TOKEN: &str = "urn:patchboard:problem:token";
 
@@ -59,8 +57,8 @@ pub async fn job(id: &str) -> Result<JobDetail, Problem> {
 
 /// What a submission would do. Asked for while the reader types, so that a missing token is a
 /// problem and no question.
-pub async fn preview(server: Server, submission: &Submission) -> Result<Preview, Problem> {
-    if server.needs_token() && dom::token().is_none() {
+pub async fn preview(rights: Rights, submission: &Submission) -> Result<Preview, Problem> {
+    if rights.needs_token() && dom::token().is_none() {
         return Err(no_token());
     }
     let body = serde_json::to_string(submission).unwrap_or_default();
@@ -68,29 +66,29 @@ pub async fn preview(server: Server, submission: &Submission) -> Result<Preview,
 }
 
 /// Puts a submission into the queue.
-pub async fn submit(server: Server, submission: &Submission) -> Result<JobDetail, Problem> {
+pub async fn submit(rights: Rights, submission: &Submission) -> Result<JobDetail, Problem> {
     let body = serde_json::to_string(submission).unwrap_or_default();
-    parse(&change(server, Method::POST, "api/jobs", Some(body)).await?)
+    parse(&change(rights, Method::POST, "api/jobs", Some(body)).await?)
 }
 
 /// Cancels a job.
-pub async fn cancel(server: Server, id: &str) -> Result<(), Problem> {
-    change(server, Method::POST, &format!("api/jobs/{id}/cancel"), None).await.map(drop)
+pub async fn cancel(rights: Rights, id: &str) -> Result<(), Problem> {
+    change(rights, Method::POST, &format!("api/jobs/{id}/cancel"), None).await.map(drop)
 }
 
 /// Removes a job from the list.
-pub async fn remove_job(server: Server, id: &str) -> Result<(), Problem> {
-    change(server, Method::DELETE, &format!("api/jobs/{id}"), None).await.map(drop)
+pub async fn remove_job(rights: Rights, id: &str) -> Result<(), Problem> {
+    change(rights, Method::DELETE, &format!("api/jobs/{id}"), None).await.map(drop)
 }
 
 /// Deletes an experiment.
-pub async fn delete(server: Server, id: &str) -> Result<(), Problem> {
-    change(server, Method::DELETE, &format!("api/experiments/{id}"), None).await.map(drop)
+pub async fn delete(rights: Rights, id: &str) -> Result<(), Problem> {
+    change(rights, Method::DELETE, &format!("api/experiments/{id}"), None).await.map(drop)
 }
 
 /// Brings a deleted experiment back.
-pub async fn restore(server: Server, id: &str) -> Result<(), Problem> {
-    change(server, Method::POST, &format!("api/experiments/{id}/restore"), None).await.map(drop)
+pub async fn restore(rights: Rights, id: &str) -> Result<(), Problem> {
+    change(rights, Method::POST, &format!("api/experiments/{id}/restore"), None).await.map(drop)
 }
 
 /// Whether the server wants a token that it was not given.
@@ -111,24 +109,24 @@ async fn read<T: DeserializeOwned>(path: &str) -> Result<T, Problem> {
 type Answer = Pin<Box<dyn Future<Output = Result<Vec<u8>, Problem>>>>;
 
 /// Asks for the token where one is needed, and again where it was a wrong one.
-fn change(server: Server, method: Method, path: &str, body: Option<String>) -> Answer {
+fn change(rights: Rights, method: Method, path: &str, body: Option<String>) -> Answer {
     let path = path.to_string();
-    Box::pin(async move { change_now(server, method, &path, body).await })
+    Box::pin(async move { change_now(rights, method, &path, body).await })
 }
 
 async fn change_now(
-    server: Server,
+    rights: Rights,
     method: Method,
     path: &str,
     body: Option<String>,
 ) -> Result<Vec<u8>, Problem> {
-    if server.needs_token() && dom::token().is_none() && !server.ask_token(false).await {
+    if rights.needs_token() && dom::token().is_none() && !rights.ask_token(false).await {
         return Err(no_token());
     }
     loop {
         match ask(method.clone(), path, body.clone()).await {
             Err(problem) if is_token(&problem) => {
-                if !server.ask_token(dom::token().is_some()).await {
+                if !rights.ask_token(dom::token().is_some()).await {
                     return Err(problem);
                 }
             }

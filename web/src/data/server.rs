@@ -2,18 +2,16 @@
 
 use std::sync::Arc;
 
-use js_sys::{Function, Promise};
 use leptos::prelude::*;
 use leptos::task::spawn_local;
 use shared::wire::event::Event;
 use shared::wire::job::Job;
-use shared::wire::listing::{Access, ServerInfo};
+use shared::wire::listing::ServerInfo;
 use shared::wire::live::Board;
-use wasm_bindgen::JsValue;
-use wasm_bindgen_futures::JsFuture;
 
 use crate::data::api;
 use crate::data::feed;
+use crate::data::rights::Rights;
 use crate::platform::dom;
 
 /// One who wants to hear of events.
@@ -24,35 +22,36 @@ type Listener = Arc<dyn Fn(&Event) + Send + Sync>;
 pub struct Server {
     /// What it is; `None` until it has said so.
     pub info: RwSignal<Option<ServerInfo>>,
+    /// What the reader may do on it.
+    pub rights: Rights,
     /// What it is doing.
     pub board: RwSignal<Board>,
     /// Whether events arrive; `None` before the first attempt has come to an end.
     pub is_connected: RwSignal<Option<bool>>,
     /// Counts up whenever experiments came or went.
     pub changes: RwSignal<u64>,
-    /// Whether the reader is asked for the token, and if so whether the last one was wrong.
-    pub asking: RwSignal<Option<bool>>,
-    waiting: StoredValue<Vec<Function>, LocalStorage>,
     listeners: StoredValue<(u64, Vec<(u64, Listener)>)>,
 }
 
 impl Server {
     /// The server that the page says is behind it.
     pub fn find() -> Option<Self> {
-        dom::has_server().then(|| Self {
-            info: RwSignal::new(None),
-            board: RwSignal::default(),
-            is_connected: RwSignal::new(None),
-            changes: RwSignal::new(0),
-            asking: RwSignal::new(None),
-            waiting: StoredValue::new_local(Vec::new()),
-            listeners: StoredValue::new((0, Vec::new())),
+        dom::has_server().then(|| {
+            let info = RwSignal::new(None);
+            Self {
+                info,
+                rights: Rights::new(info),
+                board: RwSignal::default(),
+                is_connected: RwSignal::new(None),
+                changes: RwSignal::new(0),
+                listeners: StoredValue::new((0, Vec::new())),
+            }
         })
     }
 
     /// Begins to follow what it does.
     pub fn start(self) {
-        feed::start(self);
+        feed::start(self.is_connected, move |event| self.hear(event));
         self.ask_info();
     }
 
@@ -70,7 +69,7 @@ impl Server {
     }
 
     /// Takes in an event.
-    pub fn hear(self, event: &Event) {
+    fn hear(self, event: &Event) {
         self.board.update(|board| board.apply(event));
         match event {
             // What a server that was gone for a while has forgotten to tell.
@@ -107,39 +106,5 @@ impl Server {
     /// The job of this id, as far as it is known.
     pub fn job(self, id: &str) -> Option<Job> {
         self.board.with(|board| board.jobs.iter().find(|job| job.id == id).cloned())
-    }
-
-    /// Whether visitors may compute and change something.
-    pub fn can_change(self) -> bool {
-        self.info.with(|info| {
-            info.as_ref().is_some_and(|info| info.writable && info.access != Access::ReadOnly)
-        })
-    }
-
-    /// Whether changes need a token.
-    pub fn needs_token(self) -> bool {
-        let is_token = |info: &Option<ServerInfo>| {
-            info.as_ref().is_some_and(|info| info.access == Access::Token)
-        };
-        self.info.with_untracked(is_token)
-    }
-
-    /// Asks the reader for the token. Returns whether there is one now.
-    pub async fn ask_token(self, was_wrong: bool) -> bool {
-        let promise = Promise::new(&mut |resolve, _| {
-            self.waiting.update_value(|waiting| waiting.push(resolve));
-        });
-        self.asking.set(Some(was_wrong));
-        JsFuture::from(promise).await.is_ok_and(|given| given.is_truthy())
-    }
-
-    /// Ends the question for the token.
-    pub fn answer(self, is_given: bool) {
-        self.asking.set(None);
-        let mut waiting = Vec::new();
-        self.waiting.update_value(|list| std::mem::swap(list, &mut waiting));
-        for resolve in waiting {
-            resolve.call1(&JsValue::NULL, &is_given.into()).ok();
-        }
     }
 }

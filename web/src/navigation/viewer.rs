@@ -207,7 +207,7 @@ impl Viewer {
     /// Deletes an experiment and offers to bring it back.
     pub fn delete(self, server: Server, id: String, name: String, then: impl FnOnce() + 'static) {
         spawn_local(async move {
-            if let Err(problem) = api::delete(server, &id).await {
+            if let Err(problem) = api::delete(server.rights, &id).await {
                 return self.tell(api::told(&problem));
             }
             self.library.forget_stored();
@@ -216,7 +216,7 @@ impl Viewer {
             let undo = move || {
                 let id = id.clone();
                 spawn_local(async move {
-                    match api::restore(server, &id).await {
+                    match api::restore(server.rights, &id).await {
                         Ok(()) => server.changes.update(|n| *n += 1),
                         Err(problem) => self.tell(api::told(&problem)),
                     }

@@ -68,7 +68,7 @@ pub fn Actions(
             viewer.delete(server, id.clone(), name.clone(), home);
         };
         view! {
-            <button class:hidden=move || !server.can_change() on:click=delete>"Delete"</button>
+            <button class:hidden=move || !server.rights.can_change() on:click=delete>"Delete"</button>
         }
     };
     // What it was asked for with; a foreign file may not say.
@@ -79,7 +79,7 @@ pub fn Actions(
         let href = format!("#{}", Address::of(Page::New(draft.clone())).fragment());
         let has_model = move || {
             let is_it = |info: &ServerInfo| info.models.iter().any(|known| known.name == model);
-            server.can_change() && server.info.with(|info| info.as_ref().is_some_and(is_it))
+            server.rights.can_change() && server.info.with(|info| info.as_ref().is_some_and(is_it))
         };
         let run = move |_| {
             let Some(mut submission) = draft.submission(None) else { return };
@@ -87,7 +87,7 @@ pub fn Actions(
             submission.settings.verify = n_verified;
             let own = own.clone();
             spawn_local(async move {
-                match api::submit(server, &submission).await {
+                match api::submit(server.rights, &submission).await {
                     Err(problem) => viewer.tell(api::told(&problem)),
                     // A model of the same name may be another by now.
                     Ok(detail) => match detail.pairs.into_iter().next() {

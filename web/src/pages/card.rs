@@ -61,7 +61,7 @@ pub fn Card(
             <button
                 class="quiet"
                 aria-label=label
-                class:hidden=move || !server.can_change()
+                class:hidden=move || !server.rights.can_change()
                 on:click=delete
             >"Delete"</button>
         }

@@ -16,7 +16,7 @@ use crate::map::picture::{self, Picture};
 use crate::map::readout::Readout;
 use crate::map::tooltip::tooltip;
 use crate::navigation::viewer::Viewer;
-use crate::pages::experiment::load;
+use crate::pages::loaded::load;
 use crate::widgets::heading::heading;
 
 /// The page that compares the experiments of `sources`.

@@ -13,8 +13,8 @@ use crate::data::api;
 use crate::data::server::Server;
 use crate::data::source;
 use crate::navigation::viewer::Viewer;
-use crate::pages::experiment::Experiment;
 use crate::pages::live::{Again, Ended, Pending};
+use crate::pages::result::Experiment;
 use crate::widgets::problem::Problem;
 
 /// What is known of a server's experiment.

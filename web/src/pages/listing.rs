@@ -143,7 +143,7 @@ fn Filters(
 #[component]
 fn Welcome() -> impl IntoView {
     let server = Viewer::get().server;
-    let can_sweep = move || server.is_some_and(|server| server.can_change());
+    let can_sweep = move || server.is_some_and(|server| server.rights.can_change());
     view! {
         <section class="card welcome">
             {heading("Activation patching, cell by cell")}

@@ -180,7 +180,7 @@ pub fn CancelButton(server: Server, #[prop(into)] job: Signal<Job>) -> impl Into
     let cancel = move |_| {
         let id = job.with_untracked(|job| job.id.clone());
         leptos::task::spawn_local(async move {
-            if let Err(problem) = api::cancel(server, &id).await {
+            if let Err(problem) = api::cancel(server.rights, &id).await {
                 viewer.tell(api::told(&problem));
             }
         });
@@ -188,7 +188,7 @@ pub fn CancelButton(server: Server, #[prop(into)] job: Signal<Job>) -> impl Into
     let label = move || format!("Cancel {}", words::job_name(&job.get()));
     view! {
         <button
-            class:hidden=move || job.with(|job| job.state.is_final()) || !server.can_change()
+            class:hidden=move || job.with(|job| job.state.is_final()) || !server.rights.can_change()
             aria-label=label
             on:click=cancel
         >"Cancel"</button>

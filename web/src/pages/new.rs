@@ -47,7 +47,7 @@ pub fn NewPage(server: Server) -> impl IntoView {
     let ask = move |submission: Submission| {
         let ticket = latest.get_value();
         spawn_local(async move {
-            let found = api::preview(server, &submission).await;
+            let found = api::preview(server.rights, &submission).await;
             // Whatever was typed meanwhile asks anew.
             if latest.try_get_value() == Some(ticket) {
                 seen.set(Some(found));
@@ -86,7 +86,7 @@ pub fn NewPage(server: Server) -> impl IntoView {
         }
         is_sending.set(true);
         spawn_local(async move {
-            let submitted = api::submit(server, &submission).await;
+            let submitted = api::submit(server.rights, &submission).await;
             // The reader may have left the page meanwhile.
             if is_sending.try_set(false).is_some() {
                 return;
@@ -106,7 +106,7 @@ pub fn NewPage(server: Server) -> impl IntoView {
     };
     let give_token = move |()| {
         spawn_local(async move {
-            if server.ask_token(crate::platform::dom::token().is_some()).await {
+            if server.rights.ask_token(crate::platform::dom::token().is_some()).await {
                 again.try_set(());
             }
         });
@@ -119,7 +119,7 @@ pub fn NewPage(server: Server) -> impl IntoView {
         Some((n, _)) if n > 1 => format!("Run {}", words::count(n, "pair", "pairs")),
         _ => "Run".to_string(),
     };
-    let refused = move || server.info.with(|info| info.is_some()) && !server.can_change();
+    let refused = move || server.info.with(|info| info.is_some()) && !server.rights.can_change();
     view! {
         <article>
             {heading("New experiment")}

@@ -79,7 +79,7 @@ fn JobRow(server: Server, job: Signal<Job>) -> impl IntoView {
     let remove = move |_| {
         let id = id.clone();
         spawn_local(async move {
-            if let Err(problem) = api::remove_job(server, &id).await {
+            if let Err(problem) = api::remove_job(server.rights, &id).await {
                 viewer.tell(api::told(&problem));
             }
         });
@@ -108,7 +108,7 @@ fn JobRow(server: Server, job: Signal<Job>) -> impl IntoView {
                 <button
                     class="quiet"
                     class:hidden=move || {
-                        !job.with(|job| job.state.is_final()) || !server.can_change()
+                        !job.with(|job| job.state.is_final()) || !server.rights.can_change()
                     }
                     aria-label=label
                     on:click=remove

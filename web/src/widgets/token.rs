@@ -4,16 +4,16 @@ use leptos::ev;
 use leptos::html;
 use leptos::prelude::*;
 
-use crate::data::server::Server;
+use crate::data::rights::Rights;
 use crate::platform::dom;
 
 /// The dialog; hidden until the token is needed.
 #[component]
-pub fn TokenDialog(server: Server) -> impl IntoView {
+pub fn TokenDialog(rights: Rights) -> impl IntoView {
     let dialog = NodeRef::<html::Dialog>::new();
     let input = NodeRef::<html::Input>::new();
     Effect::new(move || {
-        let (Some(dialog), asking) = (dialog.get(), server.asking.get()) else { return };
+        let (Some(dialog), asking) = (dialog.get(), rights.asking.get()) else { return };
         match (asking.is_some(), dialog.open()) {
             (true, false) => drop(dialog.show_modal()),
             (false, true) => dialog.close(),
@@ -30,12 +30,12 @@ pub fn TokenDialog(server: Server) -> impl IntoView {
         if is_token {
             dom::keep_token(&token);
         }
-        server.answer(is_token);
+        rights.answer(is_token);
     };
     // The dialog may have been opened again before it tells that it was closed.
     let closed = move |_| {
         if dialog.get_untracked().is_some_and(|dialog| !dialog.open()) {
-            server.answer(false);
+            rights.answer(false);
         }
     };
     view! {
@@ -47,11 +47,11 @@ pub fn TokenDialog(server: Server) -> impl IntoView {
         >
             <form on:submit=give>
                 <h1 id="token-title">"The server’s token"</h1>
-                <p class:hidden=move || server.asking.get() == Some(true)>
+                <p class:hidden=move || rights.asking.get() == Some(true)>
                     "Reading needs none, changes do. Whoever runs the server has it."
                 </p>
                 <p class="problem" role="alert" class:hidden=move || {
-                    server.asking.get() != Some(true)
+                    rights.asking.get() != Some(true)
                 }>
                     "That was not the server’s token. Try again."
                 </p>
@@ -62,7 +62,7 @@ pub fn TokenDialog(server: Server) -> impl IntoView {
                 <p class="hint">"It is kept until this tab is closed."</p>
                 <div class="actions">
                     <button class="primary" type="submit">"Use it"</button>
-                    <button type="button" on:click=move |_| server.answer(false)>"Cancel"</button>
+                    <button type="button" on:click=move |_| rights.answer(false)>"Cancel"</button>
                 </div>
             </form>
         </dialog>
