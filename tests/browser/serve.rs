@@ -291,6 +291,15 @@ async fn what_was_deleted_comes_back() -> Result<()> {
     browser.stop(&[]).await
 }
 
+/// Submits a pair about a king who does something, with or without probabilities. Returns the
+/// experiment's id.
+async fn submit_king(browser: &Browser, does: &str, readout: bool) -> Result<String> {
+    let body = json!({ "pairs": [{ "entity": "the king", "source": format!("The king {does} it."),
+        "base": "The king watches it." }], "settings": { "readout": readout } });
+    let submitted = send(browser, "POST", "api/jobs", &body.to_string()).await?;
+    Ok(submitted["pairs"][0]["experiment"].as_str().context("no id")?.to_string())
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_result_that_says_more_is_shown_without_a_reload() -> Result<()> {
     let (_folder, data) = folder()?;
@@ -299,21 +308,17 @@ async fn a_result_that_says_more_is_shown_without_a_reload() -> Result<()> {
     let browser = Browser::start().await?;
     browser.open(&server.url).await?;
     browser.expect(".welcome", "Activation patching").await?;
-    let submit = async |readout: bool| {
-        let body = json!({ "pairs": [{ "entity": "the king", "source": "The king orders it.",
-            "base": "The king watches it." }], "settings": { "readout": readout } });
-        let submitted = send(&browser, "POST", "api/jobs", &body.to_string()).await?;
-        let id = submitted["pairs"][0]["experiment"].as_str().context("no id")?.to_string();
-        Ok::<_, anyhow::Error>(id)
-    };
-    let id = submit(false).await?;
+    let id = submit_king(&browser, "orders", false).await?;
     let go = "location.hash = arguments[0]";
     browser.run(go, vec![json!(format!("#/e/{id}"))]).await?;
     browser.expect_within(60, "#copy-whole", "Copy").await?;
     let probabilities = ".segments button:nth-child(3):not([disabled])";
     ensure!(!browser.has(probabilities).await, "there are probabilities");
     // While the page is open, and while another is.
-    ensure!(submit(true).await? == id, "the readout makes another experiment");
+    ensure!(
+        submit_king(&browser, "orders", true).await? == id,
+        "the readout makes another experiment"
+    );
     browser.expect_within(60, probabilities, "P(").await?;
     // The same once more, from the page.
     let finished = async || {
@@ -331,6 +336,37 @@ async fn a_result_that_says_more_is_shown_without_a_reload() -> Result<()> {
     browser.expect("#copy-whole", "Copy").await?;
     browser.run(go, vec![json!("#/")]).await?;
     browser.expect(".count", "1 of 1").await?;
+    browser.stop(&[]).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn results_side_by_side_are_shown_as_they_are_by_now() -> Result<()> {
+    let (_folder, data) = folder()?;
+    let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("../oracle/models/tiny-llama3");
+    let server = Server::start(PROGRAM, &data, &["--model", &model.display().to_string()])?;
+    let browser = Browser::start().await?;
+    browser.open(&server.url).await?;
+    browser.expect(".welcome", "Activation patching").await?;
+    let mut ids = Vec::new();
+    for does in ["orders", "forbids"] {
+        ids.push(submit_king(&browser, does, false).await?);
+    }
+    let go = "location.hash = arguments[0]";
+    browser.run(go, vec![json!("#/")]).await?;
+    browser.expect_within(60, ".count", "2 of 2").await?;
+    browser.run(go, vec![json!(format!("#/c/{}", ids.join(",")))]).await?;
+    browser.expect(".pane:nth-child(3)", "Difference").await?;
+    let probabilities = ".segments button:nth-child(3):not([disabled])";
+    ensure!(!browser.has(probabilities).await, "there are probabilities");
+    browser.run("document.querySelector('.panes').seen = true", vec![]).await?;
+    submit_king(&browser, "forbids", true).await?;
+    browser.expect_within(60, probabilities, "P(").await?;
+    browser.press("P(TRUE)").await?;
+    browser.expect(".pane:nth-child(1)", "no probabilities per cell").await?;
+    let pane = ".pane:nth-child(2) .heatmap-scroll:not(.hidden) canvas";
+    ensure!(browser.has(pane).await, "the second is not drawn");
+    let seen = browser.run("return document.querySelector('.panes').seen", vec![]).await?;
+    ensure!(seen == json!(true), "the page was loaded again");
     browser.stop(&[]).await
 }
 

@@ -1,4 +1,5 @@
 //! The browser: nothing here knows a type of ours.
 
+pub mod asking;
 pub mod dom;
 pub mod history;

@@ -204,6 +204,12 @@ impl Viewer {
         }
     }
 
+    /// The server, where it holds what comes from `source`: what was opened from a file is not its.
+    pub fn server_of(self, source: &Source) -> Option<Server> {
+        let Source::Id(id) = source else { return None };
+        self.server.filter(|_| self.library.files.with_untracked(|files| !files.contains(id)))
+    }
+
     /// Deletes an experiment and offers to bring it back.
     pub fn delete(self, server: Server, id: String, name: String, then: impl FnOnce() + 'static) {
         spawn_local(async move {

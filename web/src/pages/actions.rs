@@ -52,13 +52,7 @@ pub fn Actions(
     let here = move |_| {
         copy(dom::link_to(&viewer.address.get_untracked().fragment()), "Link", String::new());
     };
-    // What was opened from a file is not the server's.
-    let stored = match &source {
-        Source::Id(id) if viewer.library.files.with_untracked(|files| !files.contains(id)) => {
-            viewer.server
-        }
-        _ => None,
-    };
+    let stored = viewer.server_of(&source);
     let name = title(&document.entity).to_string();
     let id = document.id.clone();
     let delete = move |server: Server| {

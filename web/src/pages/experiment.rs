@@ -13,9 +13,7 @@ use crate::widgets::problem::Problem;
 #[component]
 pub fn ExperimentPage(source: Source) -> impl IntoView {
     let viewer = Viewer::get();
-    if let (Some(server), Source::Id(id)) = (viewer.server, &source)
-        && viewer.library.files.with_untracked(|files| !files.contains(id))
-    {
+    if let (Some(server), Source::Id(id)) = (viewer.server_of(&source), &source) {
         return view! { <Followed server id=id.clone() /> }.into_any();
     }
     let loaded = load(viewer, source.clone());

@@ -15,6 +15,7 @@ use crate::data::source;
 use crate::navigation::viewer::Viewer;
 use crate::pages::live::{Again, Ended, Pending};
 use crate::pages::result::Experiment;
+use crate::platform::asking::Asking;
 use crate::widgets::problem::Problem;
 
 /// What is known of a server's experiment.
@@ -59,15 +60,13 @@ pub fn Followed(server: Server, id: String) -> impl IntoView {
     let known = RwSignal::new(viewer.library.opened(&id).map(Known::Document));
     let made = RwSignal::new(None::<Box<(Job, JobPair)>>);
     let wanted = id.clone();
-    // Of answers that come out of order only the last one counts.
-    let latest = StoredValue::new(0_u64);
+    let asking = Asking::new();
     let ask = move || {
         let id = wanted.clone();
-        let ticket = latest.get_value() + 1;
-        latest.set_value(ticket);
+        let number = asking.next();
         spawn_local(async move {
             let found = find(viewer, id).await;
-            if latest.try_get_value() != Some(ticket) {
+            if !asking.take(number) {
                 return;
             }
             let is_shown = known.with_untracked(|k| matches!(k, Some(Known::Document(_))));

@@ -17,6 +17,7 @@ use crate::data::words;
 use crate::navigation::viewer::Viewer;
 use crate::pages::card::Card;
 use crate::pages::listing::Listing;
+use crate::platform::asking::Asking;
 use crate::platform::dom;
 use crate::widgets::problem::Problem;
 
@@ -137,10 +138,10 @@ fn Remote(server: Server) -> impl IntoView {
     let facets = RwSignal::new(left.facets);
     let total = RwSignal::new(left.total);
     let n_chosen = RwSignal::new(left.n_chosen);
-    // How many are wanted, and which of the lists that were asked for is the latest.
+    // How many are wanted.
     let wanted = StoredValue::new(left.entries.len().max(BATCH));
     let shown = RwSignal::new(left.entries);
-    let latest = StoredValue::new(0_u64);
+    let asking = Asking::new();
     on_cleanup(move || {
         viewer.listed.set_value(Listed {
             filter: query.get_untracked(),
@@ -152,12 +153,7 @@ fn Remote(server: Server) -> impl IntoView {
         });
     });
     let ask = move |from: usize| {
-        let Some(ticket) = latest.try_update_value(|latest| {
-            *latest += 1;
-            *latest
-        }) else {
-            return;
-        };
+        let number = asking.next();
         let filter = query.get_untracked();
         let n = wanted.get_value();
         spawn_local(async move {
@@ -168,7 +164,7 @@ fn Remote(server: Server) -> impl IntoView {
             loop {
                 let offset = entries.len();
                 let page = api::experiments(&filter, offset, (n - offset).min(N_PAGE)).await;
-                if latest.try_get_value() != Some(ticket) {
+                if !asking.is_last(number) {
                     return;
                 }
                 let page = match page {

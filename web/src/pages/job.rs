@@ -11,6 +11,7 @@ use crate::data::server::Server;
 use crate::data::words;
 use crate::navigation::viewer::Viewer;
 use crate::pages::live::{CancelButton, LiveGrid};
+use crate::platform::asking::Asking;
 use crate::widgets::heading::heading;
 use crate::widgets::problem::Problem;
 
@@ -23,15 +24,13 @@ pub fn JobPage(server: Server, id: String) -> impl IntoView {
     let viewer = Viewer::get();
     let detail = RwSignal::new(None::<Result<JobDetail, String>>);
     let wanted = id.clone();
-    // Of answers that come out of order only the last one counts.
-    let latest = StoredValue::new(0_u64);
+    let asking = Asking::new();
     let ask = move || {
         let id = wanted.clone();
-        let ticket = latest.get_value() + 1;
-        latest.set_value(ticket);
+        let number = asking.next();
         spawn_local(async move {
             let found = api::job(&id).await;
-            if latest.try_get_value() != Some(ticket) {
+            if !asking.take(number) {
                 return;
             }
             match found {

@@ -20,6 +20,7 @@ use crate::data::pasted::Table;
 use crate::data::server::Server;
 use crate::data::words;
 use crate::navigation::viewer::Viewer;
+use crate::platform::asking::Asking;
 use crate::widgets::heading::heading;
 
 /// How long to wait for the next letter before a preview is asked for.
@@ -43,13 +44,12 @@ pub fn NewPage(server: Server) -> impl IntoView {
     });
     let seen = Seen::new(None);
     let is_asking = RwSignal::new(false);
-    let latest = StoredValue::new(0_u64);
-    let ask = move |submission: Submission| {
-        let ticket = latest.get_value();
+    let asking = Asking::new();
+    let ask = move |submission: Submission, number: u64| {
         spawn_local(async move {
             let found = api::preview(server.rights, &submission).await;
             // Whatever was typed meanwhile asks anew.
-            if latest.try_get_value() == Some(ticket) {
+            if asking.is_last(number) {
                 seen.set(Some(found));
                 is_asking.set(false);
             }
@@ -61,7 +61,7 @@ pub fn NewPage(server: Server) -> impl IntoView {
         again.track();
         // With the server's word on tokens there is something to ask with.
         let is_known = server.info.with(Option::is_some);
-        latest.update_value(|latest| *latest += 1);
+        let number = asking.next();
         if let Some(timer) = typing.get_value() {
             timer.clear();
         }
@@ -69,7 +69,7 @@ pub fn NewPage(server: Server) -> impl IntoView {
         is_asking.set(submission.is_some());
         let Some(submission) = submission.filter(|_| is_known) else { return seen.set(None) };
         let wait = if before.is_some() { TYPING } else { Duration::ZERO };
-        let ask = move || ask(submission);
+        let ask = move || ask(submission, number);
         typing.set_value(set_timeout_with_handle(ask, wait).ok());
     });
     on_cleanup(move || {
@@ -97,7 +97,7 @@ pub fn NewPage(server: Server) -> impl IntoView {
                     _ => Page::Job(detail.job.id),
                 })),
                 Err(problem) => {
-                    latest.update_value(|latest| *latest += 1);
+                    asking.next();
                     is_asking.set(false);
                     seen.set(Some(Err(problem)));
                 }
