@@ -32,6 +32,8 @@ pub struct Quantity {
     pub unit: Option<&'static str>,
     /// Where a diverging colour scale has its middle.
     pub centre: f32,
+    /// Whether they are ranks, of which 1 is the best: colours are laid over their logarithms.
+    pub is_rank: bool,
     /// How many decimals are written.
     pub decimals: usize,
     /// The same of the unpatched runs.
@@ -116,6 +118,7 @@ impl Field {
             // Where one of them does not say, the difference has no unit that is known.
             unit: self.quantity.unit.and(less.quantity.unit),
             centre: 0.0,
+            is_rank: false,
             decimals: self.quantity.decimals,
             references: Vec::new(),
         };

@@ -186,9 +186,7 @@ impl Figure {
         if columns.is_empty() {
             return Err(FigureError::AllHidden(field.columns.len()));
         }
-        let shown = field.values.of_columns(columns);
-        let centre = field.quantity.centre;
-        let colours = ColourScale::new(options.preset, options.range, shown, centre)?;
+        let colours = scale(&field, columns, options)?;
         let layout = Layout::new(heading, options, columns.to_vec(), &field, colours.as_ref());
         Ok(Self { field, colours, layout })
     }
@@ -286,12 +284,26 @@ impl Figure {
         let n_steps = height.clamp(1, 256);
         for step in 0..n_steps {
             let part = 1.0 - (f64::from(step) + 0.5) / f64::from(n_steps);
-            let t = colours.fraction(colours.lo + part * (colours.hi - colours.lo));
+            let t = colours.fraction(colours.at_part(part));
             // Down to the end, for the same reason as with the cells.
             let top = bar.top + height * step / n_steps;
             pen.fill(PixelRect { top, ..bar }, colour_at(colours.preset, t))?;
         }
         pen.frame(bar)
+    }
+}
+
+/// The colours of the columns of a field; `None` where none of them has a value.
+fn scale(
+    field: &Field,
+    columns: &[usize],
+    options: &FigureOptions,
+) -> Result<Option<ColourScale>, BadRange> {
+    let shown = field.values.of_columns(columns);
+    let (preset, range) = (options.preset, options.range);
+    match field.quantity.is_rank {
+        true => ColourScale::of_ranks(preset, range, shown),
+        false => ColourScale::new(preset, range, shown, field.quantity.centre),
     }
 }
 
@@ -303,17 +315,14 @@ pub fn common_range<'a>(
     fields: impl IntoIterator<Item = (&'a Field, Vec<usize>)>,
     options: &FigureOptions,
 ) -> Option<(Range, (f32, f32))> {
-    let set = options.range;
-    let scales = fields.into_iter().filter_map(|(field, columns)| {
-        let shown = field.values.of_columns(&columns);
-        ColourScale::new(options.preset, set, shown, field.quantity.centre).ok().flatten()
-    });
+    let scales =
+        fields.into_iter().filter_map(|(field, columns)| scale(field, &columns, options).ok()?);
     let scales: Vec<_> = scales.collect();
     let ends = scales.iter().map(|scale| (scale.lo as f32, scale.hi as f32));
     let ends =
         ends.reduce(|(lo, hi), (other_lo, other_hi)| (lo.min(other_lo), hi.max(other_hi)))?;
-    let range = match set {
-        Range::Auto if scales.first()?.preset.is_diverging() => {
+    let range = match options.range {
+        Range::Auto if options.preset.is_diverging() && scales.iter().all(|s| !s.is_rank()) => {
             let half = scales.iter().map(|scale| (scale.hi - scale.lo) / 2.0).fold(0.0, f64::max);
             // No value may come to lie beyond it by rounding.
             let rounded = half as f32;

@@ -249,6 +249,7 @@ impl Chosen {
             unit: metric.unit(document.answers.as_ref()),
             // The lens begins where nothing is known.
             centre: base.filter(|_| !self.is_lens()).map_or(0.0, |base| base.value),
+            is_rank: matches!(metric, Metric::RankTrue | Metric::RankFalse),
             decimals: metric.decimals(),
             references,
         }

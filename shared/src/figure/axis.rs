@@ -66,6 +66,32 @@ pub fn ticks(lo: f64, hi: f64, n: usize) -> Vec<(f64, String)> {
         .collect()
 }
 
+/// The same for a scale of ranks, which is logarithmic: 1, 2, 5, 10, 20, or powers of ten where those
+/// are too many. `0 < lo < hi`.
+pub fn rank_ticks(lo: f64, hi: f64, n: usize) -> Vec<(f64, String)> {
+    // Over less than this there is hardly a difference to a scale that is not.
+    if hi / lo < 5.0 {
+        return ticks(lo, hi, n);
+    }
+    let of = |factors: &[f64], every: i32| {
+        let decades = lo.log10().floor() as i32..=hi.log10().floor() as i32;
+        let decades = decades.filter(|decade| decade % every == 0);
+        let values = decades.flat_map(|d| factors.iter().map(move |f| f * 10f64.powi(d)));
+        values.filter(|value| (lo..=hi).contains(value)).collect::<Vec<_>>()
+    };
+    let mut values = of(&[1.0, 2.0, 5.0], 1);
+    let mut every = 1;
+    while values.len() > n.max(2) {
+        values = of(&[1.0], every);
+        every += 1;
+    }
+    let text = |value: f64| match value {
+        value if (1e-4..1e5).contains(&value) => format!("{value}"),
+        value => format!("{value:e}").replace('-', "−"),
+    };
+    values.into_iter().map(|value| (value, text(value))).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -125,6 +151,23 @@ mod tests {
             assert!(ticks.iter().all(|(v, _)| (lo..=hi).contains(&(v - 1e-9 * (v - lo)))
                 || (v - lo).abs() < 1e-6 * (hi - lo)
                 || (v - hi).abs() < 1e-6 * (hi - lo)));
+        }
+    }
+
+    #[test]
+    fn ticks_of_ranks_are_round_and_few() {
+        let cases = [
+            (1.0, 19.0, "1 2 5 10"),
+            (1.0, 49_152.0, "1 10 100 1000 10000"),
+            (1.0, 2e6, "1 100 10000 1e6"),
+            (3.0, 7.0, "3 4 5 6 7"),
+            (7.0, 900.0, "10 20 50 100 200 500"),
+            (0.9, 1.1, "0.90 0.95 1.00 1.05 1.10"),
+            (0.05, 2.0, "0.05 0.1 0.2 0.5 1 2"),
+        ];
+        for (lo, hi, expected) in cases {
+            let texts: Vec<_> = rank_ticks(lo, hi, 6).into_iter().map(|(_, text)| text).collect();
+            assert_eq!(texts.join(" "), expected, "{lo} to {hi}");
         }
     }
 

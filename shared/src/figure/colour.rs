@@ -160,6 +160,9 @@ pub struct ColourScale {
     /// The values of the preset's first and last colour, at or beyond the ends of the range.
     first: f64,
     last: f64,
+    /// Whether the values are ranks: the lowest has the last colour, and it is their logarithm that
+    /// is laid along the scale.
+    is_rank: bool,
 }
 
 impl ColourScale {
@@ -196,7 +199,22 @@ impl ColourScale {
         } else {
             (lo, hi)
         };
-        Ok(Some(Self { preset, lo, hi, first, last }))
+        Ok(Some(Self { preset, lo, hi, first, last, is_rank: false }))
+    }
+
+    /// The scale of `range` over ranks, of which 1 is the best and gets the last colour. It is
+    /// logarithmic: from the first place to the tenth is as far as from the 1,000th to the 10,000th.
+    ///
+    /// # Errors
+    /// [`BadRange`] where the range set by the user does not go up.
+    pub fn of_ranks(
+        preset: Preset,
+        range: Range,
+        ranks: impl IntoIterator<Item = Option<f32>>,
+    ) -> Result<Option<Self>, BadRange> {
+        let scale = Self::new(preset, range, ranks, f32::NAN)?;
+        // A range that the user sets may go down to where there is no logarithm.
+        Ok(scale.map(|scale| Self { is_rank: scale.lo > 0.0, ..scale }))
     }
 
     fn auto(preset: Preset, lo: f64, hi: f64, centre: f64) -> (f64, f64) {
@@ -216,9 +234,35 @@ impl ColourScale {
         (middle - half, middle + half)
     }
 
+    /// Whether it is a scale of ranks.
+    pub fn is_rank(&self) -> bool {
+        self.is_rank
+    }
+
+    /// Where `value` lies along the colour bar, 0 at its lower end to 1. Values beyond the range lie at
+    /// its end.
+    pub fn part(&self, value: f64) -> f64 {
+        let value = value.clamp(self.lo, self.hi);
+        match self.is_rank {
+            true => (self.hi / value).ln() / (self.hi / self.lo).ln(),
+            false => (value - self.lo) / (self.hi - self.lo),
+        }
+    }
+
+    /// The value at a place along the colour bar, 0 to 1.
+    pub fn at_part(&self, part: f64) -> f64 {
+        match self.is_rank {
+            true => self.hi * (self.lo / self.hi).powf(part),
+            false => self.lo + part * (self.hi - self.lo),
+        }
+    }
+
     /// Where `value` lies between the preset's first colour, 0, and its last, 1. Values beyond the
     /// range lie at its end.
     pub fn fraction(&self, value: f64) -> f32 {
+        if self.is_rank {
+            return self.part(value) as f32;
+        }
         ((value.clamp(self.lo, self.hi) - self.first) / (self.last - self.first)) as f32
     }
 
@@ -328,6 +372,24 @@ mod tests {
         assert_eq!(scale.colour(Some(f32::MAX)), Rgb(0x15, 0x60, 0x82));
         assert_eq!(scale.colour(Some(f32::NAN)), MISSING);
         assert_eq!(scale.colour(None), MISSING);
+    }
+
+    #[test]
+    fn ranks_are_laid_over_their_logarithms_the_first_in_the_last_colour() {
+        let ranks = [1.0, 10.0, 10_000.0].map(Some);
+        let scale = |preset, range| ColourScale::of_ranks(preset, range, ranks).unwrap().unwrap();
+        for preset in [Preset::Notebook, Preset::RdBu] {
+            let scale = scale(preset, Range::Auto);
+            for (rank, t) in [(1.0, 1.0), (10.0, 0.75), (100.0, 0.5), (1e4, 0.0), (1e6, 0.0)] {
+                assert_eq!(scale.colour(Some(rank)), colour_at(preset, t), "{rank}");
+                let back = scale.at_part(scale.part(rank.into()));
+                assert!((back - f64::from(rank).min(1e4)).abs() < 1e-9 * back, "{back}");
+            }
+        }
+        // There is no logarithm of what a range set by hand may begin with.
+        let linear = scale(Preset::Notebook, Range::Set(0.0, 10.0));
+        assert_eq!(linear.colour(Some(0.0)), Rgb::WHITE);
+        assert!(!linear.is_rank());
     }
 
     #[test]

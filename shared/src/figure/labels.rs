@@ -1,7 +1,7 @@
 //! What is written beside the grid: axis labels, the colour bar's ticks and title, the note.
 
 use super::LabelStyle;
-use super::axis::ticks;
+use super::axis::{rank_ticks, ticks};
 use super::text::{printable, shorten, token, width, wrap};
 use super::theme::{EM, Palette, SMALL_EM};
 use crate::field::Field;
@@ -72,10 +72,12 @@ pub(super) struct Bar {
 impl Bar {
     pub fn new(title: &str, colours: &ColourScale, height: f64) -> Self {
         let n = (height / 30.0).clamp(3.0, 8.0) as usize;
-        let ticks: Vec<_> = ticks(colours.lo, colours.hi, n)
-            .into_iter()
-            .map(|(value, text)| ((value - colours.lo) / (colours.hi - colours.lo), text))
-            .collect();
+        let ticks = match colours.is_rank() {
+            true => rank_ticks(colours.lo, colours.hi, n),
+            false => ticks(colours.lo, colours.hi, n),
+        };
+        let ticks: Vec<_> =
+            ticks.into_iter().map(|(value, text)| (colours.part(value), text)).collect();
         let label_width = ticks.iter().map(|(_, t)| width(t, SMALL_EM)).fold(0.0, f64::max);
         // Where it takes several lines, they do not begin with the P.
         let title = printable(title).replace("log P", "log\u{a0}P");

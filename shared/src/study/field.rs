@@ -162,7 +162,7 @@ fn quantity(shown: Shown) -> Quantity {
     };
     let ends = [Reference { name: "source", value: 1.0 }, Reference { name: "base", value: 0.0 }];
     let references = if has_ends { ends.to_vec() } else { Vec::new() };
-    Quantity { title, unit, centre: 0.0, decimals, references }
+    Quantity { title, unit, centre: 0.0, is_rank: false, decimals, references }
 }
 
 impl Study {

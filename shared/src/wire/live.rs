@@ -74,6 +74,7 @@ impl Live {
             columns: Axis::labelled(self.sentence_start, &self.token_labels),
             values,
             quantity: Quantity {
+                is_rank: false,
                 title: metric.title(answers, Prompt::Base),
                 unit: metric.unit(answers),
                 centre: base.unwrap_or(0.0),
