@@ -101,7 +101,12 @@ fn certificate(verification: &Verification) -> Option<String> {
         line += &format!("; a run patched with itself changes by {}", nats(change));
     }
     if let (Some(n), Some(is_equal)) = (n_unreachable.filter(|n| *n > 0), unreachable_equal) {
-        let how = if is_equal { "equal" } else { "do not equal" };
+        let how = match (is_equal, n) {
+            (true, 1) => "equals",
+            (true, _) => "equal",
+            (false, 1) => "does not equal",
+            (false, _) => "do not equal",
+        };
         let cells = words::count(n, "cell", "cells");
         line += &format!("; {cells} that cannot matter {how} the unpatched run to the bit");
     }
@@ -165,7 +170,7 @@ mod tests {
                 checked,
                 Some(
                     "Verified: 6 cells run again one by one, at most 3.2e−6 nats away; a run \
-                     patched with itself changes by 0 nats; 1 cell that cannot matter equal the \
+                     patched with itself changes by 0 nats; 1 cell that cannot matter equals the \
                      unpatched run to the bit; computed alone it differs by 1.0e−7 nats.",
                 ),
             ),
@@ -177,6 +182,8 @@ mod tests {
             let line = certificate(&verification);
             assert_eq!(line, expected.map(|line| line.replace("e-", "e−")));
         }
-        assert!(certificate(&unequal).unwrap().contains("do not equal"));
+        assert!(
+            certificate(&unequal).unwrap().contains("1 cell that cannot matter does not equal")
+        );
     }
 }

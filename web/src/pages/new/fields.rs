@@ -75,6 +75,7 @@ pub fn Fields(draft: Memo<Draft>, info: ServerInfo) -> impl IntoView {
         <fieldset>
             <legend>"Sweep"</legend>
             <div class="row" role="group" aria-label="Sites">
+                <span class="hint">"Sites"</span>
                 {Site::ALL.iter().map(|&site| site_box(draft, site)).collect_view()}
             </div>
             <div class="row">
@@ -89,7 +90,7 @@ pub fn Fields(draft: Memo<Draft>, info: ServerInfo) -> impl IntoView {
                 {choice("Heads by", By::ALL, move || draft.get().settings.by, move |v| {
                     set(viewer, |d| d.settings.by = v);
                 })}
-                {choice("Written", Written::ALL, move || draft.get().settings.write, move |v| {
+                {choice("What is written", Written::ALL, move || draft.get().settings.write, move |v| {
                     set(viewer, |d| d.settings.write = v);
                 })}
                 {number(draft, "Layers at a time", "window", |s| s.window.to_string())}
