@@ -11,3 +11,4 @@ pub mod live;
 pub mod numbers;
 pub mod permalink;
 pub mod problem;
+pub mod studies;

@@ -86,6 +86,7 @@ async fn server(browser: &Browser, data: &Path) -> Result<(Server, Vec<(String, 
         ("#/queue".to_string(), ".job:nth-child(4)"),
         (format!("#/j/{}", ids[0]), ".pairs tbody tr"),
         (format!("#/e/{}", ids[1]), "main h1"),
+        (format!("#/study/job/{}?keep=all", ids[0]), ".multiple"),
     ];
     let pages = pages.map(|(page, ready)| (format!("{}{page}", server.url), ready));
     Ok((server, pages.into()))

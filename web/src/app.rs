@@ -16,6 +16,7 @@ use crate::pages::index::IndexPage;
 use crate::pages::job::JobPage;
 use crate::pages::new::NewPage;
 use crate::pages::queue::QueuePage;
+use crate::pages::study::StudyPage;
 use crate::platform::dom;
 use crate::platform::history;
 use crate::widgets::notices::Notices;
@@ -126,6 +127,7 @@ pub fn App() -> impl IntoView {
                 Page::Job(id) => with_server(viewer, |server| {
                     view! { <JobPage server id /> }.into_any()
                 }),
+                Page::Study(source) => view! { <StudyPage source /> }.into_any(),
                 Page::Unknown(path) => view! {
                     <Problem text=format!("There is no page at “{path}”.") />
                 }.into_any(),

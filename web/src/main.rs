@@ -27,6 +27,9 @@
 //! 2. Otherwise `data/index.json` beside the page, a [`shared::wire::gallery::Gallery`], is the list,
 //!    and `data/ID.json` the document with that id. Without a list the page invites to open files.
 //! 3. Files dropped on the page or chosen; they are read in the browser and stay there.
+//!    A study's manifest is opened in the same ways: `<script type="application/json"
+//!    id="patchboard-study">` in the page, `data/studies/ID/study.json` beside it, a file, or a
+//!    job of a server.
 //! 4. The address: see [`shared::wire::address`], and [`shared::wire::permalink`] for whole results in it.
 //!
 //! # With a server

@@ -8,6 +8,7 @@ pub mod export;
 pub mod grids;
 pub mod heatmap;
 pub mod picture;
+pub mod pixels;
 pub mod plot;
 pub mod profile;
 pub mod readout;

@@ -10,6 +10,8 @@
 //! #/new?source=…&base=…               a new experiment, with a server
 //! #/queue                             what a server is at
 //! #/j/ID                              one of its jobs
+//! #/study/job/ID                      the study of a job
+//! #/study/ID                          a study
 //! ```
 //!
 //! A source is a document's id, `f:` and the relative URL of a document, or `l:` and the text of
@@ -25,9 +27,10 @@ use crate::document::is_id;
 use crate::field::axis::Coordinate;
 use crate::field::key::Key;
 use crate::figure::FigureOptions;
-use crate::figure::colour::Range;
+use crate::figure::colour::{Preset, Range};
 use crate::specification::vocabulary::{UnknownWord, named};
 use crate::wire::draft::Draft;
+use crate::wire::studies::{StudySource, StudyView};
 
 /// What stays as it is in the path of an address.
 const PATH: &AsciiSet =
@@ -57,6 +60,8 @@ pub enum Page {
     Queue,
     /// The job of this id.
     Job(String),
+    /// What a table of pairs showed.
+    Study(StudySource),
     /// No page of the viewer: the path as it was.
     Unknown(String),
 }
@@ -119,12 +124,17 @@ pub struct View {
     pub pin: Option<Key>,
     /// Whether the numbers are shown as a table too.
     pub table: bool,
+    /// What is shown of a study.
+    pub study: StudyView,
+    /// The study that the reader of an experiment has come from.
+    pub from: Option<StudySource>,
 }
 
 impl Address {
     /// The address of `page` with the view as it is by default.
     pub fn of(page: Page) -> Self {
-        Self { page, view: View::default() }
+        let view = View::of(&page);
+        Self { page, view }
     }
 
     /// Reads a URL's fragment, with or without its `#`.
@@ -137,6 +147,10 @@ impl Address {
             None if path == "new" => Page::New(Draft::parse(query)),
             None if path == "queue" => Page::Queue,
             Some(("j", id)) if is_id(id) => Page::Job(id.to_string()),
+            Some(("study", study)) => match StudySource::parse(study) {
+                Some(study) => Page::Study(study),
+                None => Page::Unknown(path.to_string()),
+            },
             Some(("e", source)) => match Source::parse(source) {
                 Some(source) => Page::Experiment(source),
                 None => Page::Unknown(path.to_string()),
@@ -147,7 +161,7 @@ impl Address {
         // A draft's query speaks of the draft, and a list's of the list.
         let view = match page {
             Page::New(_) | Page::Index(_) => View::default(),
-            _ => View::parse(query),
+            _ => View::of(&page).parse(query),
         };
         Self { page, view }
     }
@@ -170,10 +184,11 @@ impl Address {
             }
             Page::Queue => "queue".to_string(),
             Page::Job(id) => format!("j/{id}"),
+            Page::Study(study) => format!("study/{}", study.path()),
             Page::Unknown(path) => path.clone(),
         };
         if !matches!(self.page, Page::Index(_) | Page::New(_)) {
-            self.view.write(&mut query);
+            self.view.write(&View::of(&self.page), &mut query);
         }
         let query = query.finish();
         if query.is_empty() { format!("/{path}") } else { format!("/{path}?{query}") }
@@ -257,8 +272,17 @@ impl Filter {
 }
 
 impl View {
-    fn parse(query: &str) -> Self {
+    /// How a page is shown by default. Effects go to both sides of nothing, and so do their colours.
+    fn of(page: &Page) -> Self {
         let mut view = Self::default();
+        if matches!(page, Page::Study(_)) {
+            view.figure.preset = Preset::RdBu;
+        }
+        view
+    }
+
+    fn parse(self, query: &str) -> Self {
+        let mut view = self;
         for (key, value) in form_urlencoded::parse(query.as_bytes()) {
             let figure = &mut view.figure;
             match &*key {
@@ -292,14 +316,15 @@ impl View {
                     })
                 }
                 "table" => view.table = value == "1",
-                _ => {}
+                "from" => view.from = StudySource::parse(&value),
+                key => drop(view.study.take(key, &value)),
             }
         }
         view
     }
 
-    fn write(&self, query: &mut Serializer<'_, String>) {
-        let plain = FigureOptions::default();
+    fn write(&self, plain: &Self, query: &mut Serializer<'_, String>) {
+        let plain = &plain.figure;
         let FigureOptions {
             grid,
             metric,
@@ -339,6 +364,10 @@ impl View {
             say("pin", &format!("{row},{column}"), false);
         }
         say("table", "1", !self.table);
+        if let Some(study) = &self.from {
+            say("from", &study.path(), false);
+        }
+        self.study.write(query);
     }
 }
 
@@ -354,10 +383,12 @@ mod tests {
 
     use super::*;
     use crate::field::metric::Metric;
-    use crate::figure::colour::Preset;
     use crate::figure::{LabelStyle, Origin};
+    use crate::specification::roles::Role;
     use crate::specification::settings::{AnswerPair, List, Settings};
     use crate::specification::vocabulary::{Align, Directions, Site};
+    use crate::study::{Keep, Statistic};
+    use crate::wire::studies::Selected;
 
     #[test]
     fn an_address_is_read_back() {
@@ -435,6 +466,44 @@ mod tests {
                             column: Coordinate::Position(26),
                         }),
                         table: true,
+                        ..View::default()
+                    },
+                },
+            ),
+            (
+                "/e/00112233445566778899?from=job%2F0011223344556677889a",
+                Address {
+                    view: View {
+                        from: Some(StudySource::Job("0011223344556677889a".into())),
+                        ..View::default()
+                    },
+                    ..Address::of(Page::Experiment(Source::Id("00112233445566778899".into())))
+                },
+            ),
+            (
+                "/study/job/00112233445566778899",
+                Address::of(Page::Study(StudySource::Job("00112233445566778899".into()))),
+            ),
+            (
+                "/study/00112233445566778899?colours=notebook&pin=4%2Crole%3Alast\
+                 &of=z.denoising&show=recovery&group=a+b&keep=contrast&min_contrast=0.5&group_by=kind",
+                Address {
+                    page: Page::Study(StudySource::Id("00112233445566778899".into())),
+                    view: View {
+                        figure: FigureOptions::default(),
+                        pin: Some(Key {
+                            row: Coordinate::Layer(4),
+                            column: Coordinate::Role(Role::Last),
+                        }),
+                        study: StudyView {
+                            grid: "z.denoising".into(),
+                            statistic: Statistic::Recovery,
+                            selected: Selected::Group("a b".into()),
+                            keep: Some(Keep::Contrast),
+                            min_contrast: Some(0.5),
+                            group_by: "kind".into(),
+                        },
+                        ..View::default()
                     },
                 },
             ),
@@ -477,6 +546,9 @@ mod tests {
             "/e/..",
             "/e/0a1b",
             "/j/0A1B2C3D4E5F60718293",
+            "/study/..",
+            "/study/job/..%2Fx",
+            "/study/job/",
             "/x/00112233445566778899",
             "/j/..",
             "/news",

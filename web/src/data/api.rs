@@ -55,6 +55,11 @@ pub async fn job(id: &str) -> Result<JobDetail, Problem> {
     read(&format!("api/jobs/{id}")).await
 }
 
+/// The manifest of a job's study, its pairs pooled as a query says.
+pub async fn study(id: &str, pooling: &str) -> Result<Vec<u8>, Problem> {
+    ask(Method::GET, &format!("api/jobs/{id}/study?{pooling}"), None).await
+}
+
 /// What a submission would do. Asked for while the reader types, so that a missing token is a
 /// problem and no question.
 pub async fn preview(rights: Rights, submission: &Submission) -> Result<Preview, Problem> {

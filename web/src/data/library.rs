@@ -5,6 +5,9 @@ use std::sync::Arc;
 
 use leptos::prelude::*;
 use shared::document::Document;
+use shared::wire::studies::StudySource;
+
+use crate::data::opened::Opened;
 
 /// Documents by their ids.
 #[derive(Clone, Copy)]
@@ -13,6 +16,9 @@ pub struct Library {
     pub documents: RwSignal<BTreeMap<String, Arc<Document>>>,
     /// The ids of those that the reader has opened from files.
     pub files: RwSignal<Vec<String>>,
+    /// The study that was looked at last, and those that the reader has opened or that came with the
+    /// page.
+    studies: RwSignal<BTreeMap<StudySource, Arc<Opened>>>,
     /// Whether all there is came with the page.
     complete: StoredValue<bool>,
 }
@@ -23,6 +29,7 @@ impl Library {
         Self {
             documents: RwSignal::default(),
             files: RwSignal::default(),
+            studies: RwSignal::default(),
             complete: StoredValue::new(false),
         }
     }
@@ -51,6 +58,19 @@ impl Library {
         let is_same = !is_file || before.is_none_or(|before| *before == document);
         self.keep(Arc::new(document));
         is_same
+    }
+
+    /// A study read before.
+    pub fn study(self, source: &StudySource) -> Option<Arc<Opened>> {
+        self.studies.with_untracked(|studies| studies.get(source).cloned())
+    }
+
+    /// Keeps a study for later. Of those that are a server's, only this one.
+    pub fn keep_study(self, source: StudySource, study: Arc<Opened>) {
+        self.studies.update(|studies| {
+            studies.retain(|known, _| matches!(known, StudySource::Id(_)));
+            studies.insert(source, study);
+        });
     }
 
     /// Forgets the documents that the reader has not opened from files: the server may have others

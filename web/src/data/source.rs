@@ -6,6 +6,7 @@ use std::sync::Arc;
 use gloo_net::http::Request;
 use leptos::prelude::document;
 use shared::document::Document;
+use shared::study::Study;
 use shared::wire::address::Source;
 use shared::wire::gallery::{self, Gallery};
 use shared::wire::permalink;
@@ -15,6 +16,8 @@ use crate::data::words::sentence;
 
 /// The element that holds documents within the page.
 const EMBEDDED: &str = "patchboard-data";
+/// The element that holds a study within the page.
+const EMBEDDED_STUDY: &str = "patchboard-study";
 
 /// The documents within the page; `None` where there is no place for them.
 ///
@@ -23,6 +26,15 @@ const EMBEDDED: &str = "patchboard-data";
 pub fn embedded() -> Option<Result<Vec<Document>, String>> {
     let text = document().get_element_by_id(EMBEDDED)?.text_content().unwrap_or_default();
     Some(Document::read(text.as_bytes()).map_err(|error| error.to_string()))
+}
+
+/// The study within the page; `None` where there is no place for one.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn embedded_study() -> Option<Result<Study, String>> {
+    let text = document().get_element_by_id(EMBEDDED_STUDY)?.text_content().unwrap_or_default();
+    Some(Study::read(text.as_bytes()).map_err(|error| error.to_string()))
 }
 
 /// A document that is being loaded. It is boxed, so that this is there once.

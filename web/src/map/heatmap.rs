@@ -37,6 +37,9 @@ pub fn Heatmap(
     read: Callback<Key, Option<Readout>>,
     /// What is pointed at and held.
     cursor: Cursor,
+    /// Cells with a dot in them.
+    #[prop(optional, into)]
+    dotted: Signal<Vec<Cell>>,
 ) -> impl IntoView {
     let outer = NodeRef::<html::Div>::new();
     let scroll = NodeRef::<html::Div>::new();
@@ -248,6 +251,9 @@ pub fn Heatmap(
                     on:keydown=key
                 >
                     <canvas node_ref=canvas style=sized></canvas>
+                    {move || dotted.get().into_iter().map(|cell| view! {
+                        <i class="cell-dot" style=move || place(area(Some(cell)))></i>
+                    }).collect_view()}
                     <div class="band" style=move || place(row())></div>
                     <div class="band" style=move || place(column())></div>
                     <div class="cell-pin" style=move || place(area(held.get()))></div>

@@ -8,14 +8,17 @@ use leptos::task::spawn_local;
 use shared::document::{Document, title};
 use shared::figure::Theme;
 use shared::specification::pairs::TableFormat;
+use shared::study::{Study, StudyError};
 use shared::wire::address::{Address, Page, Source, View};
 use shared::wire::draft::Draft;
 use shared::wire::gallery::Gallery;
+use shared::wire::studies::StudySource;
 use web_sys::FileList;
 
 use crate::data::api;
 use crate::data::library::Library;
 use crate::data::listed::Listed;
+use crate::data::opened::Opened;
 use crate::data::pasted::Table;
 use crate::data::server::Server;
 use crate::data::source;
@@ -70,6 +73,17 @@ impl Viewer {
             history: History::new(),
             pending: StoredValue::new(None),
         };
+        match source::embedded_study() {
+            None => {}
+            Some(Err(error)) => viewer.tell(error),
+            Some(Ok(study)) => {
+                viewer.library.complete();
+                let page = Page::Study(viewer.keep_study(study));
+                if dom::fragment().len() < 3 {
+                    viewer.address.set(Address::of(page));
+                }
+            }
+        }
         match source::embedded() {
             None => {}
             Some(Err(error)) => viewer.tell(error),
@@ -139,7 +153,7 @@ impl Viewer {
         let files: Vec<_> =
             files.iter().flat_map(|list| (0..list.length()).filter_map(|i| list.get(i))).collect();
         spawn_local(async move {
-            let (mut opened, mut has_table) = (Vec::new(), false);
+            let (mut opened, mut has_table, mut study) = (Vec::new(), false, None);
             for file in files {
                 let name = file.name();
                 let failed =
@@ -164,9 +178,13 @@ impl Viewer {
                     }
                     continue;
                 }
-                match Document::read(&bytes) {
-                    Ok(documents) => opened.extend(documents),
-                    Err(error) => failed(error.to_string()),
+                match (Document::read(&bytes), Study::read(&bytes)) {
+                    (Ok(documents), _) => opened.extend(documents),
+                    (_, Ok(read)) => study = Some(self.keep_study(read)),
+                    (Err(error), Err(StudyError::NotJson(_) | StudyError::NotAStudy(_))) => {
+                        failed(error.to_string());
+                    }
+                    (_, Err(error)) => failed(error.to_string()),
                 }
             }
             let mut sources = Vec::new();
@@ -187,11 +205,22 @@ impl Viewer {
                 return self.go(Address::of(Page::New(draft)));
             }
             match &*sources {
-                [] => {}
+                [] => {
+                    if let Some(study) = study {
+                        self.go(Address::of(Page::Study(study)));
+                    }
+                }
                 [one] => self.go(Address::of(Page::Experiment(one.clone()))),
                 _ => self.go(Address::default()),
             }
         });
+    }
+
+    /// Keeps a study that came with the page or from a file.
+    fn keep_study(self, study: Study) -> StudySource {
+        let source = StudySource::Id(study.id.clone());
+        self.library.keep_study(source.clone(), Arc::new(Opened::alone(study)));
+        source
     }
 
     /// Keeps a document from a file.

@@ -7,10 +7,9 @@ use shared::figure::colour::{MISSING, Preset, colour_at};
 use shared::wire::address::{Address, Page, Source};
 use shared::wire::gallery::{Entry, Thumb};
 use shared::wire::numbers;
-use wasm_bindgen::{Clamped, JsCast};
-use web_sys::{CanvasRenderingContext2d, ImageData};
 
 use crate::data::server::Server;
+use crate::map::pixels;
 use crate::navigation::viewer::Viewer;
 
 /// Changes what is picked.
@@ -92,22 +91,8 @@ pub fn Card(
     }
 }
 
-/// A pixel of the canvas per pixel of the picture; the style makes them large.
 fn draw(canvas: &web_sys::HtmlCanvasElement, thumb: &Thumb) {
-    let pixels = thumb.pixels();
-    let bytes: Vec<u8> = pixels
-        .into_iter()
-        .flat_map(|value| {
-            let colour = value.map_or(MISSING, |value| colour_at(Preset::default(), value));
-            [colour.0, colour.1, colour.2, 255]
-        })
-        .collect();
-    canvas.set_width(thumb.width as u32);
-    canvas.set_height(thumb.height as u32);
-    let context = canvas.get_context("2d").ok().flatten();
-    let context = context.and_then(|c| c.dyn_into::<CanvasRenderingContext2d>().ok());
-    let image = ImageData::new_with_u8_clamped_array(Clamped(&bytes), thumb.width as u32);
-    if let (Some(context), Ok(image)) = (context, image) {
-        context.put_image_data(&image, 0.0, 0.0).ok();
-    }
+    let colour =
+        |value: Option<f32>| value.map_or(MISSING, |value| colour_at(Preset::default(), value));
+    pixels::draw(canvas, thumb.width as u32, thumb.pixels().into_iter().map(colour));
 }

@@ -5,6 +5,7 @@ use leptos::task::spawn_local;
 use shared::wire::address::{Address, Page, Source};
 use shared::wire::event::Event;
 use shared::wire::job::{Job, JobDetail, JobPair, State};
+use shared::wire::studies::StudySource;
 
 use crate::data::api;
 use crate::data::server::Server;
@@ -98,7 +99,10 @@ fn Pairs(
     let (title, model) = (words::job_name(&first), first.model.clone());
     let site = first.settings.sites.clone();
     let running = id.clone();
+    let study = Page::Study(StudySource::Job(id.clone()));
+    let study_href = format!("#{}", Address::of(study).fragment());
     let job: Memo<Job> = Memo::new(move |_| server.job(&id).unwrap_or_else(|| first.clone()));
+    let has_study = Memo::new(move |_| job.with(|job| job.n_pairs > 1 && job.n_done > 0));
     let experiment = Memo::new(move |_| {
         server.board.with(|board| {
             let live = board.live.as_ref().filter(|live| live.job == running);
@@ -121,7 +125,12 @@ fn Pairs(
                     {heading(title)}
                     <p class="facts">{format!("{model} · {site}")}</p>
                 </div>
-                <div class="actions"><CancelButton server job /></div>
+                <div class="actions">
+                    {move || has_study.get().then(|| view! {
+                        <a class="button primary" href=study_href.clone()>"Study of its pairs"</a>
+                    })}
+                    <CancelButton server job />
+                </div>
             </div>
             <p class="note" role="status">{move || words::sentence(&words::progress(&job.get()))}</p>
             <LiveGrid server experiment />

@@ -159,6 +159,11 @@ pub fn reveal(scroll: &HtmlElement, [left, top, width, height]: [f64; 4]) {
     }
 }
 
+/// Follows a link within the page.
+pub fn follow(href: &str) {
+    window().location().set_hash(href).ok();
+}
+
 /// Gives the page a title, in the tab and for those who listen.
 pub fn set_title(title: &str) {
     document().set_title(&format!("{title} · Patchboard"));
