@@ -16,7 +16,7 @@ const N_PAIRS: usize = 24;
 
 fn table() -> String {
     let row = |i: usize| {
-        let kind = if i % 2 == 0 { "even" } else { "odd" };
+        let kind = if i.is_multiple_of(2) { "even" } else { "odd" };
         format!("king {i}\tThe king orders {i} swords.\tThe king watches {i} swords.\t{kind}\n")
     };
     let rows: String = (0..N_PAIRS).map(row).collect();

@@ -94,7 +94,7 @@ impl PairPrompt {
     /// Its tokens that name `entity`; none where there is no such name.
     pub(super) fn entity_tokens(&self, entity: &str) -> Vec<usize> {
         let name = entity.trim();
-        let mentions = match 0 < name.len() && name.len() <= MAX_NAME {
+        let mentions = match !name.is_empty() && name.len() <= MAX_NAME {
             true => mentions(&self.prompt.text, name),
             false => Vec::new(),
         };

@@ -64,7 +64,7 @@ impl Alignment {
                 return Self {
                     source_padding: n_longer - source.ids.len(),
                     base_padding: n_longer - base.ids.len(),
-                    ..Self::of(padded(source.ids), padded(base.ids), [start; 2], |at| Some(at))
+                    ..Self::of(padded(source.ids), padded(base.ids), [start; 2], Some)
                 };
             }
             Align::Right => {

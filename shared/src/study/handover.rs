@@ -1,5 +1,7 @@
 //! Where along the layers the last position takes over.
 
+use std::cmp::Ordering;
+
 use super::{Handover, Pooled, StudyAxis, StudyGrid};
 use crate::specification::roles::Role;
 use crate::statistics::{MIN_PAIRS, Method, resampled_means};
@@ -37,7 +39,7 @@ impl Handover {
             let is_behind = |layer: &usize| {
                 let at = |column| sign * means[layer * roles.len() + column];
                 // What is no number is not ahead.
-                !(at(last) >= at(from))
+                !at(last).partial_cmp(&at(from)).is_some_and(Ordering::is_ge)
             };
             let after = (0..layers.len()).rev().find(is_behind).map_or(0, |layer| layer + 1);
             (after < layers.len()).then_some(after)
