@@ -29,7 +29,7 @@ impl Folder {
 
     /// The file of a result: a readable name and the result's id.
     pub fn path(&self, entity: &str, id: &str, format: Format) -> PathBuf {
-        self.0.join(format!("{}-{id}.{format}", slug(entity)))
+        result_path(&self.0, entity, id, format)
     }
 
     /// The file of what is finished of a result.
@@ -88,6 +88,11 @@ impl Folder {
         }
         Ok(paths)
     }
+}
+
+/// The file of a result in a folder: a readable name and the result's id.
+pub fn result_path(folder: &Path, entity: &str, id: &str, format: Format) -> PathBuf {
+    folder.join(format!("{}-{id}.{format}", slug(entity)))
 }
 
 /// Reads all documents in `files`. What is there twice is read once.

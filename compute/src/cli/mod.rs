@@ -6,6 +6,7 @@ mod files;
 mod inputs;
 mod interrupt;
 mod memory;
+mod merge;
 mod models;
 mod opening;
 mod output;
@@ -13,6 +14,8 @@ mod partial;
 mod publish;
 mod report;
 mod serve;
+mod shards;
+mod slurm;
 mod study;
 mod sweep;
 mod transfer;
@@ -34,6 +37,10 @@ enum Command {
     Sweep(Box<sweep::SweepArgs>),
     /// Make one study of the results of many pairs, with statistics over pairs.
     Study(study::StudyArgs),
+    /// Put the shards of a table together, which machines have swept apart.
+    Merge(merge::MergeArgs),
+    /// Sweep a table on a SLURM cluster, a shard each task.
+    Slurm(Box<slurm::SlurmArgs>),
     /// Show what models are at hand, fetch the default one, or describe one.
     Models(models::ModelsArgs),
     /// Read results, the notebook's `patching_results.json` included, as result documents.
@@ -58,6 +65,8 @@ pub fn run(cli: Cli) -> Result<()> {
     match cli.command {
         Command::Sweep(args) => sweep::run(&args),
         Command::Study(args) => study::run(&args),
+        Command::Merge(args) => merge::run(&args),
+        Command::Slurm(args) => slurm::run(&args),
         Command::Models(args) => models::run(args),
         Command::Import(args) => transfer::import(args),
         Command::Export(args) => transfer::export(args),

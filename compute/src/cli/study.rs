@@ -90,6 +90,24 @@ impl PoolArgs {
     }
 }
 
+impl PoolArgs {
+    /// These options as words of a command line.
+    pub fn words(&self) -> Vec<String> {
+        let plain = shared::statistics::WEAK_CONTRAST;
+        let contrast = (self.min_contrast != plain).then(|| self.min_contrast.to_string());
+        let text = self.text.as_ref().map(|path| path.display().to_string());
+        let given = [
+            ("keep", (self.keep != Keep::default()).then(|| self.keep.to_string())),
+            ("min-contrast", contrast),
+            ("group-by", self.group_by.clone()),
+            ("title", self.title.clone()),
+            ("text", text),
+        ];
+        let word = |(name, value): (&str, Option<String>)| Some(format!("--{name}={}", value?));
+        given.into_iter().filter_map(word).collect()
+    }
+}
+
 /// Runs the command.
 ///
 /// # Errors

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -20,10 +20,11 @@ use super::memory::MemoryArgs;
 use super::opening::{self, OpenArgs};
 use super::partial::Partial;
 use super::report::counted;
+use super::shards::{self, Manifest, ManifestPair, Shard};
 use super::study::PoolArgs;
 use super::{interrupt, output, report};
 use crate::export::Format;
-use crate::model::Model;
+use crate::model::{Model, VERSION};
 use crate::study::{self, Experiment};
 use crate::sweep::{Division, Finished, Progress, SweepError, speed};
 
@@ -62,6 +63,11 @@ pub struct SweepArgs {
 
     #[command(flatten)]
     pool: PoolArgs,
+
+    /// Sweep only this share of the table, the third of forty by `3/40`; `patchboard merge` puts the
+    /// shards together.
+    #[arg(long, value_name = "K/N", conflicts_with_all = ["pair", "dry_run"])]
+    shard: Option<Shard>,
 
     /// Show tokens, alignment, baselines, plan and memory, and stop there.
     #[arg(long)]
@@ -115,6 +121,10 @@ pub fn run(args: &SweepArgs) -> Result<()> {
     let prepared = prepare(&model, &pairs, &settings, allowed)?;
     let Some(folder) = folder else { return dry_run(args, &model, &prepared, allowed) };
 
+    let manifest = args.shard.map(|shard| manifest(&model, &prepared, &settings, shard, pairs.name()));
+    let mut manifest = manifest.transpose()?;
+    let own = manifest.as_ref().map_or(0..prepared.len(), Manifest::own);
+    let prepared = &prepared[own];
     let n_pairs = prepared.len();
     let (mut n_done, mut pending) = (0, Vec::new());
     for (i, experiment) in prepared.iter().enumerate() {
@@ -129,6 +139,14 @@ pub fn run(args: &SweepArgs) -> Result<()> {
         }
     }
     let n_skipped = n_pairs - pending.len();
+    let mut say_done = |n_done: usize| match &mut manifest {
+        None => Ok(()),
+        Some(manifest) => {
+            manifest.n_done = n_skipped + n_done;
+            manifest.write(&args.out)
+        }
+    };
+    say_done(0)?;
     let table: Vec<_> = pending.iter().map(|&i| &prepared[i]).collect();
     let mut failure = None;
     let mut done = |index: usize, document: Document| {
@@ -139,6 +157,7 @@ pub fn run(args: &SweepArgs) -> Result<()> {
                 output::line(&report::experiment(&model, experiment))?;
             }
             let files = folder.write(&document, &formats(args), &FigureOptions::default())?;
+            say_done(n_done + 1)?;
             print_outcome(args, experiment, &Outcome::Done { document: Box::new(document), files })
         };
         match written() {
@@ -163,8 +182,8 @@ pub fn run(args: &SweepArgs) -> Result<()> {
         ),
         (None, swept) => swept?,
     }
-    if n_pairs > 1 {
-        let study = pool(&folder, &model, &prepared, &pooling)?;
+    if n_pairs > 1 && args.shard.is_none() {
+        let study = pool(&folder, &model, prepared, &pooling)?;
         if prints_text {
             output::line(&format!("\n{study}"))?;
         }
@@ -177,6 +196,89 @@ pub fn run(args: &SweepArgs) -> Result<()> {
         output::line(&format!("\n{n_done} swept{skipped}: {}", args.out.display()))?;
     }
     Ok(())
+}
+
+/// What the results of a shard will be part of.
+fn manifest(
+    model: &Model,
+    prepared: &[Experiment],
+    settings: &Checked,
+    shard: Shard,
+    table: String,
+) -> Result<Manifest> {
+    let pair = |experiment: &Experiment| {
+        Ok(ManifestPair {
+            id: experiment.id(model)?,
+            entity: experiment.entity.clone(),
+            row: experiment.row.clone(),
+        })
+    };
+    Ok(Manifest {
+        schema: shards::SCHEMA.into(),
+        shard,
+        table,
+        settings: settings.settings.clone(),
+        model: model.name.clone(),
+        model_fingerprint: model.fingerprint.get()?.to_string(),
+        dtype: model.network.placement.dtype.as_str().to_string(),
+        device: model.network.placement.device_name(),
+        engine: format!("patchboard {VERSION}"),
+        pairs: prepared.iter().map(pair).collect::<Result<_>>()?,
+        n_done: 0,
+    })
+}
+
+/// What a sweep of the whole table would need.
+pub struct Estimate {
+    /// What the table is called.
+    pub table: String,
+    /// Its pairs.
+    pub n_pairs: usize,
+    /// Seconds on a machine like this one.
+    pub wall_secs: f64,
+    /// Seconds until the model is open.
+    pub open_secs: f64,
+    /// The memory of a process that sweeps, weights included.
+    pub n_bytes: usize,
+}
+
+impl SweepArgs {
+    /// The folder of results.
+    pub fn out(&self) -> &Path {
+        &self.out
+    }
+
+    /// How pairs are pooled.
+    pub fn pool(&self) -> &PoolArgs {
+        &self.pool
+    }
+
+    /// Reads and checks everything, and plans the sweep without running it.
+    ///
+    /// # Errors
+    /// As for [`run`], before the first sweep.
+    pub fn estimate(&self) -> Result<Estimate> {
+        let settings = self.settings.clone().check()?;
+        let pairs = self.pairs.read(settings.template.as_ref())?;
+        self.pool.options(&pairs.name())?;
+        let begin = Instant::now();
+        let limit = self.memory.limit()?;
+        let model = self.opening.open(self.model.as_deref(), self.quiet, limit)?;
+        let open_secs = begin.elapsed().as_secs_f64();
+        let allowed = model.n_sweep_bytes(limit);
+        let prepared = prepare(&model, &pairs, &settings, allowed)?;
+        let speed = speed::estimate(&model.network.placement)?;
+        let table: Vec<_> = prepared.iter().collect();
+        let division = Division::of_table(&model.network, model.n_stored_bytes, speed, allowed);
+        let program = compile(&model, &table, &division, &[])?;
+        Ok(Estimate {
+            table: pairs.name(),
+            n_pairs: prepared.len(),
+            wall_secs: program.operations.done / speed,
+            open_secs,
+            n_bytes: model.network.n_held_bytes() + program.peak_bytes,
+        })
+    }
 }
 
 /// Makes the study of a table whose results are all in `folder`, and says what it found.
