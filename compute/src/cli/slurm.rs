@@ -105,10 +105,8 @@ impl Place {
 /// # Errors
 /// Bad input, a SLURM that is not there or refuses, or shards that failed.
 pub fn run(args: &SlurmArgs) -> Result<()> {
-    let place = Place {
-        results: args.sweep.out().to_path_buf(),
-        folder: args.sweep.out().join("slurm"),
-    };
+    let place =
+        Place { results: args.sweep.out().to_path_buf(), folder: args.sweep.out().join("slurm") };
     interrupt::listen()?;
     let before: Option<Submission> = std::fs::read(place.submission())
         .ok()
@@ -176,8 +174,7 @@ fn sweep_words() -> Result<Vec<String>> {
     let mut positional = Vec::new();
     for arg in sweep.get_arguments() {
         let id = arg.get_id().as_str();
-        let is_given =
-            matches.value_source(id) == Some(clap::parser::ValueSource::CommandLine);
+        let is_given = matches.value_source(id) == Some(clap::parser::ValueSource::CommandLine);
         if !is_given {
             continue;
         }
@@ -232,9 +229,10 @@ fn array_script(
         format!("--cpus-per-task={}", args.cpus),
     ];
     let more = [("partition", &args.partition), ("account", &args.account), ("gres", &args.gres)];
-    options.extend(more.iter().filter_map(|(name, value)| {
-        value.as_ref().map(|value| format!("--{name}={value}"))
-    }));
+    options.extend(
+        more.iter()
+            .filter_map(|(name, value)| value.as_ref().map(|value| format!("--{name}={value}"))),
+    );
     options.extend(args.sbatch.iter().cloned());
     let words = sweep_words()?;
     let sweep = quoted(words.iter().map(String::as_str))?;
@@ -256,9 +254,10 @@ fn merge_script(args: &SlurmArgs, place: &Place) -> Result<String> {
         "--cpus-per-task=1".to_string(),
     ];
     let more = [("partition", &args.partition), ("account", &args.account)];
-    options.extend(more.iter().filter_map(|(name, value)| {
-        value.as_ref().map(|value| format!("--{name}={value}"))
-    }));
+    options.extend(
+        more.iter()
+            .filter_map(|(name, value)| value.as_ref().map(|value| format!("--{name}={value}"))),
+    );
     let results = place.results.display().to_string();
     let mut words = vec![program()?, "merge".into(), format!("--out={results}")];
     words.extend(args.sweep.pool().words());
@@ -326,7 +325,8 @@ fn follow(place: &Place, submission: &Submission) -> Result<()> {
     let jobs = [&*submission.array, &*submission.merge];
     loop {
         let states = states(&jobs)?;
-        let shards = (1..=submission.n_shards).map(|number| Shard { number, of: submission.n_shards });
+        let shards =
+            (1..=submission.n_shards).map(|number| Shard { number, of: submission.n_shards });
         let manifests: Vec<_> = shards
             .filter_map(|shard| Manifest::read(&shard.manifest(&place.results)).ok())
             .collect();
@@ -363,7 +363,11 @@ fn follow(place: &Place, submission: &Submission) -> Result<()> {
         }
         bail!(
             "{} not done: {}; the same command again submits them",
-            if failed.len() == 1 { "1 shard is".into() } else { format!("{} shards are", failed.len()) },
+            if failed.len() == 1 {
+                "1 shard is".into()
+            } else {
+                format!("{} shards are", failed.len())
+            },
             ranges(&failed)
         );
     }
@@ -380,4 +384,3 @@ fn last_lines(path: &Path) -> String {
         Err(error) => format!("(no log: {} {error})", path.display()),
     }
 }
-

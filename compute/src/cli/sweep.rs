@@ -121,7 +121,8 @@ pub fn run(args: &SweepArgs) -> Result<()> {
     let prepared = prepare(&model, &pairs, &settings, allowed)?;
     let Some(folder) = folder else { return dry_run(args, &model, &prepared, allowed) };
 
-    let manifest = args.shard.map(|shard| manifest(&model, &prepared, &settings, shard, pairs.name()));
+    let manifest =
+        args.shard.map(|shard| manifest(&model, &prepared, &settings, shard, pairs.name()));
     let mut manifest = manifest.transpose()?;
     let own = manifest.as_ref().map_or(0..prepared.len(), Manifest::own);
     let prepared = &prepared[own];
@@ -270,7 +271,7 @@ impl SweepArgs {
         let speed = speed::estimate(&model.network.placement)?;
         let table: Vec<_> = prepared.iter().collect();
         let division = Division::of_table(&model.network, model.n_stored_bytes, speed, allowed);
-        let program = compile(&model, &table, &division, &[])?;
+        let program = study::compile(&model, &table, &division, &[])?;
         Ok(Estimate {
             table: pairs.name(),
             n_pairs: prepared.len(),

@@ -355,13 +355,7 @@ impl Experiment {
 
 /// The id of what an engine of these `numerics` computes in a type, of a model by its `fingerprint`
 /// and of a specification by its `digest`, of prompts with these `roles`.
-fn id_of(
-    numerics: u32,
-    fingerprint: &str,
-    dtype: &str,
-    digest: &str,
-    roles: &Roles,
-) -> String {
+fn id_of(numerics: u32, fingerprint: &str, dtype: &str, digest: &str, roles: &Roles) -> String {
     let determinants = serde_json::json!({
         "numerics": numerics,
         "model": fingerprint,

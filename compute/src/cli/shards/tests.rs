@@ -1,3 +1,5 @@
+use std::slice;
+
 use proptest::prelude::*;
 use shared::document::{Answer, Answers, Baseline, Baselines, Token};
 use shared::figure::FigureOptions;
@@ -143,23 +145,25 @@ fn what_is_missing_foreign_or_damaged_is_named() {
     let folder = place.path().join("results");
     let of = 4;
     let error = |folders: &[PathBuf], mixed| gather(folders, mixed).unwrap_err().to_string();
-    assert!(error(&[folder.clone()], false).contains("found no shard below"));
+    assert!(error(slice::from_ref(&folder), false).contains("found no shard below"));
     for number in [1, 4] {
         run(Shard { number, of }, 8, &folder);
     }
-    let gathered = gather(&[folder.clone()], false).unwrap();
-    let missing: Vec<_> = gathered.missing.iter().map(|(s, p)| (s.to_string(), p.clone())).collect();
+    let gathered = gather(slice::from_ref(&folder), false).unwrap();
+    let missing: Vec<_> =
+        gathered.missing.iter().map(|(s, p)| (s.to_string(), p.clone())).collect();
     assert_eq!(missing, [("2/4".into(), 2..4), ("3/4".into(), 4..6)]);
     for number in [2, 3] {
         run(Shard { number, of }, 8, &folder);
     }
-    assert!(gather(&[folder.clone()], false).unwrap().missing.is_empty());
+    assert!(gather(slice::from_ref(&folder), false).unwrap().missing.is_empty());
 
     // Of another model, of another table, in another type: the last may be mixed.
     let shard = Shard { number: 2, of };
     let path = shard.manifest(&folder);
     let plain = manifest(shard, 8);
-    let cases: [(&str, &dyn Fn(&mut Manifest), &str, bool); 6] = [
+    type Change<'a> = &'a dyn Fn(&mut Manifest);
+    let cases: [(&str, Change, &str, bool); 6] = [
         ("model", &|m| m.model_fingerprint = "e".repeat(64), "another model: tiny (ffff", false),
         ("settings", &|m| m.settings.window = 3, "other settings", false),
         ("pairs", &|m| drop(m.pairs.pop()), "another number of pairs: 8 and 7", false),
@@ -171,12 +175,12 @@ fn what_is_missing_foreign_or_damaged_is_named() {
         let mut other = plain.clone();
         change(&mut other);
         other.write(&folder).unwrap();
-        let error = error(&[folder.clone()], false);
+        let error = error(slice::from_ref(&folder), false);
         assert!(error.contains(expected) && error.contains("00002-of-00004"), "{name}: {error}");
         assert_eq!(error.contains("--mixed"), may_be_mixed, "{name}: {error}");
-        assert_eq!(gather(&[folder.clone()], true).is_ok(), may_be_mixed, "{name}");
+        assert_eq!(gather(slice::from_ref(&folder), true).is_ok(), may_be_mixed, "{name}");
     }
-    assert_eq!(gather(&[folder.clone()], true).unwrap().mixed.len(), 1);
+    assert_eq!(gather(slice::from_ref(&folder), true).unwrap().mixed.len(), 1);
 
     for (text, expected) in [
         ("{", "is damaged"),
@@ -186,17 +190,18 @@ fn what_is_missing_foreign_or_damaged_is_named() {
         (&serde_json::to_string(&plain).unwrap().replace("\"of\":4", "\"of\":0"), "is no shard"),
     ] {
         std::fs::write(&path, text).unwrap();
-        let error = error(&[folder.clone()], true);
+        let error = error(slice::from_ref(&folder), true);
         assert!(error.contains(expected) && error.contains("00002-of-00004"), "{error}");
     }
     plain.write(&folder).unwrap();
 
-    let gathered = gather(&[folder.clone()], false).unwrap();
+    let gathered = gather(slice::from_ref(&folder), false).unwrap();
     let result = gathered.results[5].clone().unwrap();
     let bytes = std::fs::read(&result).unwrap();
-    for (bytes, expected) in
-        [(&bytes[..bytes.len() / 2], "run shard 3/4 again"), (document(2).to_json().as_bytes(), "it holds the result")]
-    {
+    for (bytes, expected) in [
+        (&bytes[..bytes.len() / 2], "run shard 3/4 again"),
+        (document(2).to_json().as_bytes(), "it holds the result"),
+    ] {
         std::fs::write(&result, bytes).unwrap();
         let error = gathered.document(5).unwrap_err().to_string();
         assert!(error.contains(expected) && error.contains("entity-5"), "{error}");
