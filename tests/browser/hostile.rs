@@ -68,7 +68,7 @@ async fn no_script_of_a_document_runs_in_a_site_or_a_report() -> Result<()> {
         browser.open(&file_url(&report)).await?;
         look(&browser, document).await?;
     }
-    fs::write(&report, compute::site::report(&documents)?)?;
+    fs::write(&report, compute::site::report(&documents, &[])?)?;
     browser.open(&file_url(&report)).await?;
     browser.expect(".count", &format!("{0} of {0}", documents.len())).await?;
     unharmed(&browser, "the list of a report").await?;
