@@ -85,8 +85,8 @@ impl Comparison {
     fn compare_all(&mut self, case: &Case, readings: &Readings) {
         if let Some(recorded) = &case.logit_diffs {
             // Of a base with noise there is a run for each seed.
-            let roles = study::roles(&case.specification, &readings.runs).unwrap();
-            let got = roles.map(|run| run.logit_diff);
+            let both = study::base_and_source(&case.specification, &readings.runs).unwrap();
+            let got = both.map(|run| run.logit_diff);
             self.compare(&format!("{}: runs", case.what), &got, recorded);
         }
         let grids = cell_readings(&case.specification, readings);

@@ -295,7 +295,7 @@ fn count(value: Option<impl ToString>) -> Cow<'static, str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::document::{AxisKeys, Role};
+    use crate::document::AxisKeys;
     use crate::fixture::{answers, baselines, document, ramp, readout, with_tokens};
     use crate::specification::vocabulary::{Direction, Site, Span, Written};
 
@@ -352,7 +352,7 @@ mod tests {
         let n = document.base_tokens.len();
         let layers = |n| AxisKeys::Layer((0..n).collect());
         let lens = |n_layers: usize| LensGrid {
-            run: Role::Base,
+            run: Prompt::Base,
             axes: vec![layers(n_layers), AxisKeys::Position((0..n).collect())],
             logit_diff: vec![None; n_layers * n],
             p_true: vec![None; n_layers * n],

@@ -148,7 +148,8 @@ mod tests {
 
     #[test]
     fn marks_are_taken_out_of_the_text() {
-        let cases: [(&str, &[(&str, &str)], &str); 8] = [
+        type Case<'a> = (&'a str, &'a [(&'a str, &'a str)], &'a str);
+        let cases: [Case; 8] = [
             ("[The queen](#subject) rules.", &[], "The queen rules.|subject=The queen"),
             ("é[a](#x)[b](#y)", &[], "éab|x=a,y=b"),
             ("a [b](c) [](#x) d](#e) [f](#g)", &[], "a [b](c) [](#x) d](#e) f|g=f"),
