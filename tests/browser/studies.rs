@@ -35,7 +35,7 @@ async fn from_a_table_to_its_study_to_a_pair_and_back_and_as_a_link() -> Result<
         field.value = arguments[0];
         field.dispatchEvent(new Event('input', { bubbles: true }));";
     browser.run(paste, vec![json!(table())]).await?;
-    browser.expect_within(60, "form .primary", &format!("Run {N_PAIRS} pairs")).await?;
+    browser.expect_within(60, ".form .primary", &format!("Run {N_PAIRS} pairs")).await?;
     browser.press(&format!("Run {N_PAIRS} pairs")).await?;
     // As soon as there is a pair, there is a study, and it grows.
     browser.expect_within(60, ".actions a.primary", "Study of its pairs").await?;
@@ -52,6 +52,8 @@ async fn from_a_table_to_its_study_to_a_pair_and_back_and_as_a_link() -> Result<
 
     // Groups and their difference.
     browser.choose("Groups by", "kind").await?;
+    let even = format!("kind = even ({})", N_PAIRS / 2);
+    browser.expect_within(120, "option[value='geven']", &even).await?;
     browser.choose("Pairs", "geven").await?;
     browser.expect(".spread h2", &format!("Effects of {} pairs", N_PAIRS / 2)).await?;
     browser.choose("Pairs", "d0").await?;

@@ -88,8 +88,8 @@ pub fn StudyPage(source: StudySource) -> impl IntoView {
     let pooling = Memo::new(move |_| view.with(|view| view.pooling()));
     let asked = ask.clone();
     Effect::new(move || {
-        pooling.track();
-        asked(false);
+        // Read and not only tracked: what was never read knows nothing of what it depends on.
+        pooling.with(|_| asked(false));
     });
     if let (Some(server), StudySource::Job(id)) = (viewer.server, source.clone()) {
         let is_due = StoredValue::new(false);
