@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Gives the readers of documents, links, tables, events and addresses a million random inputs each,
+# Gives the readers of documents, studies, links, tables, events and addresses a million random inputs each,
 # or as many as named, and prints the slowest and the largest. What fails goes into
 # shared/tests/corpus, where the ordinary tests find it.
 #

@@ -12,9 +12,6 @@ export PATCHBOARD_VIEWER=dist
 cargo build --release --workspace --exclude web
 patchboard=target/release/patchboard
 
-say "Sweeping capitals: a strong effect, with answers of their own"
-"$patchboard" sweep static/examples/capitals.tsv --template none --limit 3
-
 say "Sweeping power: does the sentence say that somebody was forced, or helped?"
 "$patchboard" sweep static/examples/power.tsv --template forced --answers forced,helped \
     --only "Queen Elizabeth" --only "the bishop" --only "the duchess"
@@ -24,7 +21,7 @@ say "Serving (Ctrl-C ends)"
 server=$!
 trap 'kill "$server" 2>/dev/null || true' EXIT
 python3 - "http://127.0.0.1:${PORT:-7860}" "$server" results/*.json <<'PY'
-import os, sys, time, urllib.error, urllib.request
+import json, os, sys, time, urllib.error, urllib.request
 
 address, server, files = sys.argv[1], int(sys.argv[2]), sys.argv[3:]
 while True:
@@ -39,6 +36,17 @@ for file in files:
         headers = {"Content-Type": "application/json"}
         request = urllib.request.Request(address + "/api/import", data.read(), headers)
     urllib.request.urlopen(request, timeout=60).close()
+
+# A table, whose study fills in while it is swept. The second time it is there already.
+with urllib.request.urlopen(address + "/api/jobs", timeout=60) as answer:
+    jobs = [job["id"] for job in json.load(answer)["jobs"] if job["name"] == "Capitals"]
+if not jobs:
+    with open("static/examples/capitals.tsv", "rb") as table:
+        query = "?format=tsv&template=none&name=Capitals"
+        request = urllib.request.Request(address + "/api/jobs/table" + query, table.read())
+    with urllib.request.urlopen(request, timeout=60) as answer:
+        jobs = [json.load(answer)["job"]["id"]]
+print(f"Capitals, a study of 32 pairs: {address}/#/study/job/{jobs[0]}")
 PY
 say "Open http://127.0.0.1:${PORT:-7860}/ in a browser"
 wait "$server"

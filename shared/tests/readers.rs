@@ -21,12 +21,17 @@ use rand::seq::IndexedRandom;
 use rand::{Rng, SeedableRng};
 use serde_json::Value;
 use shared::document::Document;
+use shared::field::axis::Coordinate;
 use shared::field::cells;
 use shared::field::chosen::{Choice, GridName};
 use shared::figure::{Figure, FigureOptions};
+use shared::specification::alignment::Correspondence;
+use shared::specification::marks::Marked;
 use shared::specification::pairs::{self, Columns, TableFormat};
 use shared::specification::settings::Settings;
 use shared::specification::template::Template;
+use shared::statistics::Method;
+use shared::study::{Builder, Options, Shown, Statistic, Study};
 use shared::wire::address::{Address, Page};
 use shared::wire::event::{Column, Event, Live, LiveBaselines};
 use shared::wire::gallery::Entry;
@@ -159,6 +164,57 @@ fn read_table(bytes: &[u8]) {
     if let Ok(template) = Template::parse(&text) {
         assert_eq!(template.text(), text);
     }
+    if let Ok(marked) = Marked::read(&text, &Default::default(), "base") {
+        assert!(marked.marks.iter().all(|(_, bytes)| !marked.text[bytes.clone()].is_empty()));
+    }
+    if let Ok(by_hand) = text.parse::<Correspondence>() {
+        assert_eq!(by_hand.swapped().swapped(), by_hand);
+    }
+}
+
+fn read_study(bytes: &[u8]) {
+    let Ok(study) = Study::read(bytes) else { return };
+    let again = Study::read(study.to_json().as_bytes()).unwrap();
+    assert_eq!(again, study);
+    assert_eq!(study.grid_names().len(), study.grids.len());
+    study.counted();
+    for grid in &study.grids {
+        for summary in &grid.summaries {
+            for statistic in Statistic::ALL {
+                for at in [None, Some(Coordinate::Head(0)), Some(Coordinate::Layer(1))] {
+                    let field = grid.field(Shown::Summary(summary, *statistic), at);
+                    assert_eq!(field.values.n_rows(), field.rows.len());
+                }
+            }
+            study.kept(summary.group.as_ref()).count();
+        }
+        for difference in &grid.differences {
+            grid.field(Shown::Difference(difference, true), None);
+        }
+        study.pooled(grid, &[1.0; 100], 0..study.pairs.len());
+    }
+    if study.csv_size() < 1 << 20 {
+        study.csv(&[0; 4_000]);
+    }
+}
+
+/// Studies of the corpus' documents, those that make one.
+fn studies(documents: &[Vec<u8>]) -> Vec<Vec<u8>> {
+    let method = Method { n_resamples: 20, n_flips: 20, ..Method::default() };
+    let documents = documents.iter().filter_map(|bytes| Document::read(bytes).ok()).flatten();
+    let made = documents.filter_map(|mut document| {
+        document.site.get_or_insert_default();
+        document.direction.get_or_insert_default();
+        let mut builder = Builder::new();
+        builder.push(&document).ok()?;
+        let other = Document { id: "f".repeat(20), ..document.clone() };
+        builder.push(&other).ok()?;
+        let (mut study, file) = builder.finish(&Options { method, ..Options::default() }).ok()?;
+        let alone = study.to_json();
+        study.values.as_mut()?.put_inline(&file);
+        Some([alone, study.to_json()].map(String::into_bytes))
+    });
+    made.flatten().collect()
 }
 
 fn read_event(bytes: &[u8]) {
@@ -259,7 +315,7 @@ fn events() -> Vec<Event> {
     ]
 }
 
-fn readers() -> [Reader; 5] {
+fn readers() -> [Reader; 6] {
     let as_they_are: fn(&[u8], &mut StdRng) -> Vec<u8> = |bytes, _| bytes.to_vec();
     let documents = corpus("documents");
     let links = documents.iter().filter_map(|bytes| Document::read(bytes).ok()).flatten();
@@ -271,6 +327,12 @@ fn readers() -> [Reader; 5] {
     let events = events().into_iter().map(|event| serde_json::to_vec(&event).unwrap());
     let events = events.chain(lines("events.jsonl")).collect();
     [
+        Reader {
+            name: "study",
+            seeds: studies(&documents),
+            wrap: as_they_are,
+            read: read_study,
+        },
         Reader { name: "document", seeds: documents, wrap: as_they_are, read: read_document },
         Reader { name: "permalink", seeds: links, wrap: pack, read: read_link },
         Reader { name: "table", seeds: corpus("tables"), wrap: as_they_are, read: read_table },

@@ -20,7 +20,7 @@ fn table() -> String {
         format!("king {i}\tThe king orders {i} swords.\tThe king watches {i} swords.\t{kind}\n")
     };
     let rows: String = (0..N_PAIRS).map(row).collect();
-    format!("entity\tsource\tbase\tkind\n{rows}")
+    format!("name\tsource\tbase\tkind\n{rows}")
 }
 
 #[tokio::test(flavor = "multi_thread")]

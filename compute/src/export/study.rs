@@ -15,6 +15,9 @@ pub const MANIFEST: &str = "study.json";
 /// The table of the single pairs' values.
 pub const TABLE: &str = "pairs.csv";
 
+/// A table that would be larger is left out: its rows say the same as the file of values.
+const MAX_TABLE_BYTES: usize = 256 << 20;
+
 /// Writes a study into `folder`, which exists: the values, their table, the map of mean effects of
 /// each grid, and last the manifest, whose presence means that the study is whole.
 ///
@@ -31,7 +34,9 @@ pub fn write(folder: &Path, study: &Study, values: &[u8]) -> Result<Vec<PathBuf>
     if let Some(place) = study.values.as_ref().filter(|place| place.inline.is_none()) {
         write(&place.file, values)?;
     }
-    write(TABLE, study.csv(values).as_bytes())?;
+    if study.csv_size() <= MAX_TABLE_BYTES {
+        write(TABLE, study.csv(values).as_bytes())?;
+    }
     for (grid, name) in study.grids.iter().zip(study.grid_names()) {
         for format in [Format::Svg, Format::Png] {
             let bytes = mean_map(study, grid, format)?;

@@ -1,6 +1,6 @@
 //! The single pairs' values as a table in long form, for R, pandas and spreadsheets.
 
-use super::values::{self, METRICS};
+use super::values::{self, METRICS, n_columns};
 use super::{Study, StudyAxis};
 
 /// The columns of [`Study::csv`], before the columns of the pairs' table.
@@ -24,6 +24,24 @@ pub const COLUMNS: [&str; 16] = [
 ];
 
 impl Study {
+    /// About how many bytes [`Self::csv`] has at most.
+    pub fn csv_size(&self) -> usize {
+        // Numbers, words and commas beside the pairs' own texts.
+        const OTHERS: usize = 200;
+        let mut n_bytes: usize = 0;
+        for pair in &self.pairs {
+            let row: usize = pair.row.values().map(String::len).sum();
+            let tokens = pair.base.tokens.iter().chain(&pair.source.tokens);
+            let token = tokens.map(String::len).max().unwrap_or(0);
+            let n_of_row = OTHERS + row + pair.entity.len() + token;
+            for grid in &self.grids {
+                let n_rows = n_columns(grid, pair).saturating_mul(grid.n_in_column());
+                n_bytes = n_bytes.saturating_add(n_rows.saturating_mul(n_of_row));
+            }
+        }
+        n_bytes
+    }
+
     /// One row for each pair and cell as CSV (RFC 4180, UTF-8, lines end in `\n`), of the file of
     /// values `file`. `counts` says whether the pair counts; `layer` and `head` are from 0; `from_end`
     /// is the position counted from the end of the prompt that is patched, 1 its last; `effect` and

@@ -295,6 +295,9 @@ fn what_is_no_study_is_refused_by_name() {
         (with("\"n\":[12,", "\"n\":["), "a list has 15 numbers for 16 cells"),
         (with("\"pairs\":[{", "\"pairs\":[{\"base\":3},{"), "damaged"),
         (with("\"shape\":[", "\"shape\":[9,"), "another size than its shape"),
+        (with("values.safetensors", "../../x"), "`values.file` is \"../../x\""),
+        (with("values.safetensors", "//evil/x"), "`values.file` is \"//evil/x\""),
+        (with("values.safetensors", "https://evil"), "no file beside the manifest"),
         (with("\"tokens\":[", "\"tokens\":[\"x\","), "roles for"),
     ];
     for (text, expected) in cases {

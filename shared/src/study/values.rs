@@ -136,6 +136,13 @@ pub(super) fn n_columns(grid: &StudyGrid, pair: &StudyPair) -> usize {
 
 /// Whether the arrays are those of the study's grids.
 pub(super) fn check(place: &Place, study: &Study) -> Result<(), String> {
+    let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-' | '/');
+    let file = &place.file;
+    // It becomes part of an address, and of a path.
+    if file.starts_with('/') || file.contains("..") || !file.chars().all(fits) {
+        let file: String = file.chars().take(60).collect();
+        return Err(format!("`values.file` is {file:?}, and no file beside the manifest"));
+    }
     for (name, Array { shape, begin, end }) in &place.arrays {
         let n_bytes = shape.iter().try_fold(4usize, |n, len| n.checked_mul(*len));
         if end.checked_sub(*begin) != n_bytes || n_bytes.is_none() {

@@ -52,6 +52,9 @@ impl Points {
 
     /// The picture, of numbers alone.
     fn svg(&self, mean: [Option<f32>; 3]) -> String {
+        if self.all.is_empty() {
+            return String::new();
+        }
         let bottom = HEIGHT - BOTTOM;
         let [mean, low, high] = mean.map(|value| value.map(|value| self.x(value.into())));
         let mut svg = String::new();
