@@ -164,7 +164,8 @@ pub fn run(args: &SweepArgs) -> Result<()> {
         match written() {
             Ok(()) => {
                 n_done += 1;
-                ControlFlow::Continue(())
+                // Pairs that were swept together are done one right after the other.
+                interrupt::check()
             }
             Err(error) => {
                 failure = Some(error);
