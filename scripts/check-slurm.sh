@@ -13,7 +13,7 @@ say "SLURM"
 for tool in slurmctld slurmd munged; do
     command -v $tool >/dev/null || missing=1
 done
-[ -z "${missing:-}" ] || DEBIAN_FRONTEND=noninteractive apt-get install -y -qq slurmctld slurmd slurm-client munge
+[ -z "${missing:-}" ] || DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends slurmctld slurmd slurm-client munge
 slurm=$work/slurm
 mkdir -p "$slurm"/{state,spool,log,munge}
 chmod 755 "$slurm/munge"
