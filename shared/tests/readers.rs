@@ -327,12 +327,7 @@ fn readers() -> [Reader; 6] {
     let events = events().into_iter().map(|event| serde_json::to_vec(&event).unwrap());
     let events = events.chain(lines("events.jsonl")).collect();
     [
-        Reader {
-            name: "study",
-            seeds: studies(&documents),
-            wrap: as_they_are,
-            read: read_study,
-        },
+        Reader { name: "study", seeds: studies(&documents), wrap: as_they_are, read: read_study },
         Reader { name: "document", seeds: documents, wrap: as_they_are, read: read_document },
         Reader { name: "permalink", seeds: links, wrap: pack, read: read_link },
         Reader { name: "table", seeds: corpus("tables"), wrap: as_they_are, read: read_table },

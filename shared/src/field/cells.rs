@@ -81,7 +81,7 @@ pub enum TableError {
     /// The document has no such grid.
     #[error(transparent)]
     Choice(#[from] ChoiceError),
-    /// More than [`MAX_BYTES`].
+    /// More than a gigabyte.
     #[error(
         "the table might have {} MB, since the longest token has {longest} bytes and tokens are there \
          once a cell: export the document as JSON",
