@@ -6,7 +6,7 @@
 //! file does not say is unknown, never the default.
 
 mod grids;
-mod read;
+pub(crate) mod read;
 mod warnings;
 
 use std::collections::BTreeMap;
@@ -321,15 +321,7 @@ impl Document {
 
     /// The document as JSON text, one line and a line break.
     pub fn to_json(&self) -> String {
-        let mut text = serde_json::to_string(self).expect("a document has no map with odd keys");
-        if !self.extra.is_empty() {
-            let extra = serde_json::to_string(&self.extra).expect("JSON has no odd keys");
-            text.pop();
-            text.push(',');
-            text.push_str(&extra[1..]);
-        }
-        text.push('\n');
-        text
+        read::written(self, &self.extra)
     }
 
     /// The position of the one prompt that corresponds to `position` of `prompt`; `None` where none

@@ -24,6 +24,7 @@ pub use self::compare::CompareError;
 pub use self::field::{Shown, Statistic};
 pub use self::pool::Pooled;
 pub use self::read::StudyError;
+use crate::document::read::known_settings;
 use crate::document::{Prompt, Provenance};
 use crate::specification::roles::Role;
 use crate::specification::settings::Settings;
@@ -56,7 +57,7 @@ pub struct Study {
     pub answers: Option<[String; 2]>,
     /// What was asked of every pair; `null` where pairs were asked different things, or in a way that
     /// this version does not know.
-    #[serde(default, deserialize_with = "read::known_settings")]
+    #[serde(default, deserialize_with = "known_settings")]
     pub settings: Option<Settings>,
     /// Which pairs count.
     pub rule: Rule,

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Deserializer};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
 
 use super::{CellGrid, Document, Grid, LensGrid, Prompt, SCHEMA, TokenTexts, content_id, is_id};
@@ -210,7 +210,7 @@ impl Document {
 }
 
 /// Settings, as far as this version knows them.
-pub(super) fn known_settings<'de, D: Deserializer<'de>>(
+pub(crate) fn known_settings<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Option<Settings>, D::Error> {
     Ok(serde_json::from_value(Value::deserialize(deserializer)?).ok())
@@ -227,13 +227,35 @@ fn make_id(object: &mut Map<String, Value>) -> Result<(), DocumentError> {
 fn unknown(object: &mut Map<String, Value>) -> Map<String, Value> {
     // Every field is written always, so that this names them all.
     let known = serde_json::to_value(Document::blank(0, vec![])).unwrap_or_default();
-    let names: Vec<_> = object.keys().filter(|name| known.get(name).is_none()).cloned().collect();
+    take_unknown(object, &|name| known.get(name).is_some())
+}
+
+/// Takes the fields out that are not known.
+pub(crate) fn take_unknown(
+    object: &mut Map<String, Value>,
+    is_known: &dyn Fn(&str) -> bool,
+) -> Map<String, Value> {
+    let names: Vec<_> = object.keys().filter(|name| !is_known(name)).cloned().collect();
     let mut unknown = Map::new();
     for name in names {
         let value = object.remove(&name).unwrap_or_default();
         unknown.insert(name, value);
     }
     unknown
+}
+
+/// A file of ours with the fields that [`take_unknown`] took out when it was read: JSON, one line and a
+/// line break.
+pub(crate) fn written(of: &impl Serialize, extra: &Map<String, Value>) -> String {
+    let mut text = serde_json::to_string(of).expect("a file of ours has no map with odd keys");
+    if !extra.is_empty() {
+        let extra = serde_json::to_string(extra).expect("JSON has no odd keys");
+        text.pop();
+        text.push(',');
+        text.push_str(&extra[1..]);
+    }
+    text.push('\n');
+    text
 }
 
 fn schema_version(schema: &str) -> Option<u32> {

@@ -5,6 +5,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::specification::vocabulary::as_text;
+
 /// One past the largest position that can be named, well beyond any prompt.
 const LIMIT: usize = 1 << 17;
 
@@ -90,19 +92,7 @@ impl FromStr for Positions {
     }
 }
 
-impl From<Positions> for String {
-    fn from(positions: Positions) -> Self {
-        positions.to_string()
-    }
-}
-
-impl TryFrom<String> for Positions {
-    type Error = BadPositions;
-
-    fn try_from(text: String) -> Result<Self, BadPositions> {
-        text.parse()
-    }
-}
+as_text!(Positions);
 
 #[cfg(test)]
 mod tests {

@@ -9,6 +9,8 @@ use std::str::FromStr;
 use arrayvec::ArrayString;
 use serde::{Deserialize, Serialize};
 
+use crate::specification::vocabulary::as_text;
+
 /// The longest name of a mark, in bytes.
 pub const MAX_NAME: usize = 24;
 
@@ -124,19 +126,7 @@ impl FromStr for Role {
     }
 }
 
-impl From<Role> for String {
-    fn from(role: Role) -> Self {
-        role.to_string()
-    }
-}
-
-impl TryFrom<String> for Role {
-    type Error = BadRole;
-
-    fn try_from(text: String) -> Result<Self, BadRole> {
-        text.parse()
-    }
-}
+as_text!(Role);
 
 impl fmt::Display for Name {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -155,19 +145,7 @@ impl FromStr for Name {
     }
 }
 
-impl From<Name> for String {
-    fn from(name: Name) -> Self {
-        name.to_string()
-    }
-}
-
-impl TryFrom<String> for Name {
-    type Error = BadName;
-
-    fn try_from(text: String) -> Result<Self, BadName> {
-        text.parse()
-    }
-}
+as_text!(Name);
 
 /// A prompt's tokens without padding, and what is known of them.
 #[derive(Debug, Clone, Default, PartialEq)]

@@ -73,6 +73,27 @@ macro_rules! named {
 }
 pub(crate) use named;
 
+/// Has serde write a type as its text and read it back: `From` and `TryFrom` a text by way of its
+/// `Display` and `FromStr`.
+macro_rules! as_text {
+    ($type:ty) => {
+        impl From<$type> for String {
+            fn from(value: $type) -> Self {
+                value.to_string()
+            }
+        }
+
+        impl TryFrom<String> for $type {
+            type Error = <$type as std::str::FromStr>::Err;
+
+            fn try_from(text: String) -> Result<Self, Self::Error> {
+                text.parse()
+            }
+        }
+    };
+}
+pub(crate) use as_text;
+
 named! {
     /// The place in a decoder block whose activation is replaced, as TransformerLens defines it:
     /// what a sub-block adds to the residual stream counts after the norm that follows it, where

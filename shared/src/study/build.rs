@@ -36,6 +36,13 @@ impl Default for Rule {
     }
 }
 
+impl Rule {
+    /// Whether the least contrast is one: 0 or more, and finite.
+    pub fn is_valid(&self) -> bool {
+        self.min_contrast >= 0.0 && self.min_contrast.is_finite()
+    }
+}
+
 impl Default for Options {
     fn default() -> Self {
         Self {
@@ -153,9 +160,9 @@ impl Builder {
         Self::default()
     }
 
-    /// How many results it has.
-    pub fn n_pairs(&self) -> usize {
-        self.pairs.len()
+    /// Whether it has the result `id`: two rows of a table may be the same experiment.
+    pub fn has(&self, id: &str) -> bool {
+        self.ids.contains(id)
     }
 
     /// Takes a result.
@@ -173,7 +180,7 @@ impl Builder {
         }
         let site = document.site.ok_or_else(|| unknown("what was patched"))?;
         let direction = document.direction.ok_or_else(|| unknown("in which direction"))?;
-        if self.ids.contains(&document.id) {
+        if self.has(&document.id) {
             return Err(BuildError::Twice(document.id.clone()));
         }
         let flat;

@@ -118,10 +118,9 @@ fn in_order(grid: &StudyGrid, other: Measured, pooled: Pooled) -> Pooled {
     if grid.axes == other.grid.axes {
         return pooled;
     }
-    let places: Vec<_> = keys(&grid.axes)
-        .into_iter()
-        .map(|key| keys(&other.grid.axes).into_iter().position(|found| found == key))
-        .collect();
+    let of_other: BTreeMap<_, _> = keys(&other.grid.axes).into_iter().zip(0..).collect();
+    let places: Vec<Option<usize>> =
+        keys(&grid.axes).iter().map(|key| of_other.get(key).copied()).collect();
     let mut samples = statistics::Samples::new(places.len());
     for pair in 0..pooled.samples.n_pairs() {
         samples.push(places.iter().map(|at| pooled.samples.get(pair, (*at)?)));

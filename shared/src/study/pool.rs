@@ -23,14 +23,10 @@ impl Study {
         let mut pooled =
             Pooled { samples: Samples::new(grid.n_cells().unwrap_or(0)), contrast: Vec::new() };
         let n_in_column = grid.n_in_column();
-        let mut begins = vec![0];
-        for pair in &self.pairs {
-            let last = begins.last().copied().unwrap_or(0);
-            begins.push(last + super::values::n_columns(grid, pair));
-        }
+        let columns = self.columns(grid);
         for at in pairs {
             let Some(pair) = self.pairs.get(at) else { continue };
-            let own = begins[at] * n_in_column..begins[at + 1] * n_in_column;
+            let own = columns[at].start * n_in_column..columns[at].end * n_in_column;
             pooled.samples.push(cells(grid, pair, logit_diff.get(own).unwrap_or_default()));
             let metric = |prompt| pair.of(prompt).logit_diff;
             let (receiver, supplier) = (metric(grid.receiver), metric(grid.receiver.other()));

@@ -1,11 +1,10 @@
 //! Reads and checks studies.
 
-use serde::{Deserialize, Deserializer};
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use super::{Cells, Effect, Ratio, SCHEMA, Study, StudyAxis, StudyGrid, values};
 use crate::document::is_id;
-use crate::specification::settings::Settings;
+use crate::document::read::{take_unknown, written};
 
 /// A file that holds no study, or one that this version cannot read.
 #[derive(Debug, thiserror::Error)]
@@ -33,13 +32,6 @@ pub enum StudyError {
 /// The major version of a schema of ours.
 fn major(schema: &str) -> Option<u32> {
     schema.strip_prefix("patchboard/")?.split('.').next()?.parse().ok()
-}
-
-/// Settings, as far as this version knows them.
-pub(super) fn known_settings<'de, D: Deserializer<'de>>(
-    deserializer: D,
-) -> Result<Option<Settings>, D::Error> {
-    Ok(serde_json::from_value(Value::deserialize(deserializer)?).ok())
 }
 
 /// The fields of a study, of which every one is written always.
@@ -82,12 +74,7 @@ impl Study {
                 return Err(StudyError::NotAStudy(format!("the schema `{found}`")));
             }
         }
-        let known = |name: &String| FIELDS.contains(&name.as_str());
-        let names: Vec<_> = object.keys().filter(|name| !known(name)).cloned().collect();
-        let mut extra = Map::new();
-        for name in names {
-            extra.insert(name.clone(), object.remove(&name).unwrap_or_default());
-        }
+        let extra = take_unknown(object, &|name| FIELDS.contains(&name));
         let mut study: Self = serde_json::from_value(value).map_err(StudyError::Damaged)?;
         study.extra = extra;
         study.grids.iter_mut().for_each(StudyGrid::drop_non_finite);
@@ -97,15 +84,7 @@ impl Study {
 
     /// The manifest as JSON text, one line and a line break.
     pub fn to_json(&self) -> String {
-        let mut text = serde_json::to_string(self).expect("a study has no map with odd keys");
-        if !self.extra.is_empty() {
-            let extra = serde_json::to_string(&self.extra).expect("JSON has no odd keys");
-            text.pop();
-            text.push(',');
-            text.push_str(&extra[1..]);
-        }
-        text.push('\n');
-        text
+        written(self, &self.extra)
     }
 
     /// An id must be fit for names of files and pages, and every list as long as its axes say.

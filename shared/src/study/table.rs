@@ -65,9 +65,8 @@ impl Study {
                 _ => None,
             });
             let n_in_column = grid.n_in_column();
-            for (i, pair) in self.pairs.iter().enumerate() {
+            for (pair, columns) in self.pairs.iter().zip(self.columns(grid)) {
                 let prompt = pair.of(grid.receiver);
-                let columns = self.columns_of(grid, i);
                 for (column, place) in columns.clone().enumerate() {
                     let (from_end, role, span, token) = match grid.axes.last() {
                         Some(StudyAxis::Role(_)) => (

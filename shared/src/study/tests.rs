@@ -86,7 +86,7 @@ fn pairs_of_other_lengths_are_pooled_by_role() {
     let array = &place.arrays["grids.0.logit_diff"];
     let numbers = values::numbers(place.of("grids.0.logit_diff", &file).unwrap());
     assert_eq!(array.shape, [numbers.len() / N_LAYERS, N_LAYERS]);
-    let columns = made.columns_of(grid, 4);
+    let columns = made.columns(grid)[4].clone();
     assert_eq!(columns.len(), 6);
     let of_pair = &numbers[columns.start * N_LAYERS..columns.end * N_LAYERS];
     assert_eq!(of_pair[2 * N_LAYERS], -3.0 + 5.0, "column 2, layer 0");

@@ -109,11 +109,15 @@ impl Place {
 }
 
 impl Study {
-    /// The columns of a pair's values in the arrays of a grid.
-    pub fn columns_of(&self, grid: &StudyGrid, pair: usize) -> Range<usize> {
-        let n = |pair: &StudyPair| n_columns(grid, pair);
-        let start = self.pairs.iter().take(pair).map(n).sum();
-        start..start + self.pairs.get(pair).map_or(0, n)
+    /// The columns of each pair's values in the arrays of a grid.
+    pub fn columns(&self, grid: &StudyGrid) -> Vec<Range<usize>> {
+        let mut next = 0;
+        let mut columns = |pair: &StudyPair| {
+            let start = next;
+            next += n_columns(grid, pair);
+            start..next
+        };
+        self.pairs.iter().map(&mut columns).collect()
     }
 }
 
@@ -150,7 +154,7 @@ pub(super) fn check(place: &Place, study: &Study) -> Result<(), String> {
         }
     }
     for (at, grid) in study.grids.iter().enumerate() {
-        let n_columns = study.columns_of(grid, study.pairs.len()).start;
+        let n_columns: usize = study.pairs.iter().map(|pair| n_columns(grid, pair)).sum();
         for metric in METRICS {
             let Some(array) = place.arrays.get(&name(at, metric)) else { continue };
             let expected = n_columns.checked_mul(grid.n_in_column());

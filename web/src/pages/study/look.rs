@@ -90,13 +90,17 @@ impl Looked {
 
     /// The place of a cell in the grid's lists.
     pub fn index(&self, key: Key) -> Option<usize> {
+        self.index_along(&self.grid().field_axes(), key)
+    }
+
+    fn index_along(&self, axes: &[Axis], key: Key) -> Option<usize> {
         let place = |axis: &Axis| {
             let held = || self.slice.and_then(|slice| axis.find(slice));
             axis.find(key.row).or_else(|| axis.find(key.column)).or_else(held)
         };
         // Of three axes the last column is shown where nothing is said.
         let mut at = Vec::new();
-        for (i, axis) in self.grid().field_axes().iter().enumerate() {
+        for (i, axis) in axes.iter().enumerate() {
             at.push(match place(axis) {
                 None if i == 2 => axis.len() - 1,
                 place => place?,
@@ -107,11 +111,12 @@ impl Looked {
 
     /// The places of the cells of a map in the grid's lists, row by row.
     pub fn indices(&self, field: &Field) -> Vec<(Cell, usize)> {
-        let mut indices = Vec::new();
+        let (mut indices, axes) = (Vec::new(), self.grid().field_axes());
         for row in 0..field.rows.len() {
             for column in 0..field.columns.len() {
                 let cell = Cell { row, column };
-                indices.extend(field.key(cell).and_then(|key| Some((cell, self.index(key)?))));
+                let index = field.key(cell).and_then(|key| self.index_along(&axes, key));
+                indices.extend(index.map(|index| (cell, index)));
             }
         }
         indices
