@@ -714,3 +714,56 @@ fn a_table_becomes_a_study() {
         assert!(text(&output.stderr).contains(expected), "{}", text(&output.stderr));
     }
 }
+
+#[test]
+fn a_divided_table_is_put_together_again() {
+    let place = Place::new();
+    let table = place.write("grouped.tsv", GROUPED);
+    let model = tiny("tiny-llama3").display().to_string();
+    let sweep = |out: &str, shard: &str| {
+        let sweep = ["sweep", &table, "--model", &model, "--format", "json", "--out", out];
+        let divided = ["--shard", shard];
+        let n = if shard.is_empty() { 0 } else { 2 };
+        succeed(&[&sweep[..], &divided[..n]].concat())
+    };
+    let (whole, apart, more) = (place.path("whole"), place.path("apart"), place.path("more"));
+    sweep(&whole, "");
+    sweep(&apart, "2/2");
+    assert_eq!(results(Path::new(&apart)).iter().filter(|n| n.ends_with(".json")).count(), 2);
+    assert!(!Path::new(&apart).join("study").exists(), "a shard is no study");
+    let merged = place.path("merged");
+    let merge = |folders: &[&str], args: &[&str]| {
+        let args = [&["merge"], folders, &["--out", &merged, "--keep", "all"], args].concat();
+        patchboard(&args).output().unwrap()
+    };
+    let said = merge(&[&apart], &[]);
+    check_failure(&said, "a missing shard", 1, "1 of 3 pairs have no result, in the shards 1/2");
+    assert!(merge(&[&apart], &["--partial"]).status.success());
+    let study = |folder: &str| {
+        let bytes = fs::read(Path::new(folder).join("study/study.json")).unwrap();
+        Study::read(&bytes).unwrap()
+    };
+    assert_eq!(study(&merged).pairs.len(), 2);
+    // The other shard twice, somewhere else.
+    sweep(&more, "1/2");
+    assert!(sweep(&more, "1/2").contains("already there"));
+    assert!(merge(&[&more, &apart], &[]).status.success());
+    let ids = |study: Study| study.pairs.into_iter().map(|pair| pair.id).collect::<Vec<_>>();
+    assert_eq!(ids(study(&merged)), ids(study(&whole)));
+
+    // A result that was cut short, and a folder that holds no shard.
+    let cut = results(Path::new(&more)).into_iter().find(|name| name.ends_with(".json")).unwrap();
+    fs::write(Path::new(&more).join(&cut), "{").unwrap();
+    check_failure(&merge(&[&more, &apart], &[]), "a damaged result", 1, "run shard 1/2 again");
+    check_failure(&merge(&[&whole], &[]), "no shard", 1, "found no shard below");
+
+    // The script is readable, and asks for what is missing.
+    let slurm = ["slurm", &table, "--model", &model, "--out", &apart, "--shards", "2", "--print"];
+    let script = succeed(&[&slurm[..], &["--keep", "all", "--gres", "gpu:1"]].concat());
+    for expected in
+        ["#SBATCH --array=1\n", "#SBATCH --gres=gpu:1", "--shard=\"$SLURM_ARRAY_TASK_ID/2\""]
+    {
+        assert!(script.contains(expected), "{expected} in {script}");
+    }
+    assert!(script.contains("--keep=all") && script.trim_end().ends_with(&format!("-- {table}")));
+}

@@ -20,6 +20,7 @@ use http_body_util::BodyExt;
 use serde_json::{Value, json};
 use shared::specification::pairs::Pair;
 use shared::specification::settings::{AnswerPair, Settings};
+use shared::study::Study;
 use shared::wire::event::Event;
 use tokio::sync::watch;
 use tower::ServiceExt;
@@ -800,4 +801,55 @@ async fn what_is_described_is_what_there_is() {
     let metrics = String::from_utf8_lossy(&metrics.body).into_owned();
     assert!(metrics.contains("patchboard_http_requests_total{method=\"GET\",route=\"/healthz\""));
     assert!(metrics.ends_with("# EOF\n"));
+}
+
+#[tokio::test]
+async fn a_jobs_study_is_that_of_its_results_as_they_are_by_now() {
+    let server = Server::open();
+    assert_eq!(server.get("/api/jobs/nobody/study").await.problem(), "not-found");
+    // The second row is the first once more.
+    let mut table = pairs(2);
+    let first = table["pairs"][0].clone();
+    table["pairs"].as_array_mut().unwrap().push(first);
+    let job = server.post("/api/jobs", &table).await.json();
+    let id = job["job"]["id"].as_str().unwrap();
+    server.finished(id).await;
+    let path = format!("/api/jobs/{id}/study?keep=all");
+    let answer = server.get(&path).await;
+    let study = Study::read(&answer.body).unwrap();
+    assert_eq!((study.pairs.len(), study.n_kept()), (2, 2));
+    let place = study.values.as_ref().unwrap();
+    let values = server.get(&format!("/api/jobs/{id}/{}", place.file)).await;
+    let array = &place.arrays["grids.0.logit_diff"];
+    assert!(array.end <= values.body.len() && array.begin < array.end);
+    assert_eq!(server.get(&format!("/api/jobs/{id}/studies/other")).await.problem(), "not-found");
+
+    let known = answer.headers["etag"].to_str().unwrap().to_string();
+    let again = async || {
+        let known = [("if-none-match", &*known)];
+        server.send(request(Method::GET, &path, &known, Body::empty())).await
+    };
+    assert_eq!(again().await.status, StatusCode::NOT_MODIFIED);
+    // A result that is replaced by another of its id makes another study of the same pairs.
+    let result = format!("/api/experiments/{}", study.pairs[0].id);
+    let mut document = server.get(&result).await.json();
+    document["patching_results"][0][0] = json!(17.0);
+    document["grids"][0]["logit_diff"][0] = json!(17.0);
+    let replaced = server.post("/api/import?replace=true", &document).await;
+    assert_eq!(replaced.status, StatusCode::OK, "{}", replaced.json());
+    let changed = again().await;
+    assert_eq!(changed.status, StatusCode::OK);
+    assert_ne!(Study::read(&changed.body).unwrap().grids, study.grids);
+    // One that is deleted leaves, and the last one leaves no study.
+    for pair in &study.pairs {
+        assert!(again().await.status.is_success());
+        let result = format!("/api/experiments/{}", pair.id);
+        server.send(request(Method::DELETE, &result, &[], Body::empty())).await;
+    }
+    assert_eq!(again().await.problem(), "not-found");
+    for (query, expected) in [("min_contrast=-1", 400), ("keep=best", 400), ("group_by=kind", 404)]
+    {
+        let answer = server.get(&format!("/api/jobs/{id}/study?{query}")).await;
+        assert_eq!(answer.status.as_u16(), expected, "{query}");
+    }
 }

@@ -54,11 +54,9 @@ pub fn run(args: &MergeArgs) -> Result<()> {
     let options = args.pool.options(&gathered.manifest.table)?;
     let folder = Folder::open(&args.out)?;
     let mut builder = Builder::new();
-    let mut seen = std::collections::BTreeSet::new();
     for pair in 0..gathered.results.len() {
         let Some(document) = gathered.document(pair)? else { continue };
-        // Two rows may be the same experiment.
-        if !seen.insert(document.id.clone()) {
+        if builder.has(&document.id) {
             continue;
         }
         folder.write(&document, &[Format::Json], &FigureOptions::default())?;
@@ -68,12 +66,9 @@ pub fn run(args: &MergeArgs) -> Result<()> {
     for pair in &mut made.pairs {
         pair.warnings.extend(gathered.mixed.iter().cloned());
     }
-    study::write(&folder.study(), &made, &values)?;
+    let manifest = study::write(&folder.study(), &made, &values)?;
     output::line(&study::report(&made))?;
-    output::line(&format!(
-        "study    in {}",
-        folder.study().join(crate::export::study::MANIFEST).display()
-    ))
+    output::line(&format!("study    in {}", manifest.display()))
 }
 
 /// Whether every pair of the table has a result.

@@ -70,7 +70,7 @@ impl Shard {
     }
 }
 
-/// What a shard is part of, and how far it is.
+/// What a shard is part of.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Manifest {
     /// [`SCHEMA`].
@@ -93,8 +93,6 @@ pub struct Manifest {
     pub engine: String,
     /// All pairs of the table, in its order.
     pub pairs: Vec<ManifestPair>,
-    /// How many of the shard's own pairs are done.
-    pub n_done: usize,
 }
 
 /// A pair of the table.
@@ -109,9 +107,10 @@ pub struct ManifestPair {
 }
 
 impl Manifest {
-    /// The shard's own pairs.
-    pub fn own(&self) -> Range<usize> {
-        self.shard.pairs(self.pairs.len())
+    /// How many pairs of a shard of this table have a result in the folder.
+    pub fn n_done(&self, shard: Shard, results: &Path) -> usize {
+        let own = shard.pairs(self.pairs.len());
+        self.pairs[own].iter().filter(|pair| pair.result(results).is_some()).count()
     }
 
     /// Writes it into the folder of results, whole or not at all.
@@ -194,6 +193,14 @@ impl Manifest {
         self.model_fingerprint == other.model_fingerprint
             && self.settings == other.settings
             && rows(self) == rows(other)
+    }
+}
+
+impl ManifestPair {
+    /// The file of its result in a folder; `None` where there is none.
+    fn result(&self, results: &Path) -> Option<PathBuf> {
+        let path = result_path(results, &self.entity, &self.id, Format::Json);
+        path.is_file().then_some(path)
     }
 }
 
@@ -293,8 +300,7 @@ pub fn gather(folders: &[PathBuf], mixed: bool) -> Result<Gathered, MergeError> 
         // A shard may have found more than its own pairs: what another one left in the same folder.
         for (pair, result) in manifest.pairs.iter().zip(&mut results) {
             if result.is_none() {
-                let path = result_path(folder, &pair.entity, &pair.id, Format::Json);
-                *result = Some(path).filter(|path| path.is_file());
+                *result = pair.result(folder);
             }
         }
     }

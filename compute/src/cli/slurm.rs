@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use super::report::counted;
 use super::shards::{Manifest, Shard};
+use super::study::PoolArgs;
 use super::sweep::{Estimate, SweepArgs};
 use super::{Cli, interrupt, output};
 use crate::export::write_atomically;
@@ -159,20 +160,28 @@ pub fn run(args: &SlurmArgs) -> Result<()> {
     follow(&place, &submission)
 }
 
+/// One of a submission's shards.
+fn shard(submission: &Submission, number: usize) -> Shard {
+    Shard { number, of: submission.n_shards }
+}
+
 /// Whether all pairs of a shard are done.
 fn is_done(place: &Place, shard: Shard) -> bool {
     let manifest = Manifest::read(&shard.manifest(&place.results));
-    manifest.is_ok_and(|manifest| manifest.n_done == manifest.own().len())
+    manifest.is_ok_and(|manifest| {
+        let n_own = shard.pairs(manifest.pairs.len()).len();
+        manifest.n_done(shard, &place.results) == n_own
+    })
 }
 
-/// The words of `sweep` that this command was given.
-fn sweep_words() -> Result<Vec<String>> {
+/// The words of what `A` takes, as this command was given them: options, and then the others.
+fn words_of<A: Args>() -> Result<[Vec<String>; 2]> {
     let matches = Cli::command().get_matches();
     let (_, matches) = matches.subcommand().context("a subcommand was given")?;
     let mut words = Vec::new();
-    let sweep = SweepArgs::augment_args(clap::Command::new("sweep"));
+    let taken = A::augment_args(clap::Command::new("words"));
     let mut positional = Vec::new();
-    for arg in sweep.get_arguments() {
+    for arg in taken.get_arguments() {
         let id = arg.get_id().as_str();
         let is_given = matches.value_source(id) == Some(clap::parser::ValueSource::CommandLine);
         if !is_given {
@@ -188,10 +197,7 @@ fn sweep_words() -> Result<Vec<String>> {
             },
         }
     }
-    // Behind this, nothing is an option.
-    words.push("--".into());
-    words.extend(positional);
-    Ok(words)
+    Ok([words, positional])
 }
 
 fn quoted<'a>(words: impl IntoIterator<Item = &'a str>) -> Result<String> {
@@ -234,7 +240,10 @@ fn array_script(
             .filter_map(|(name, value)| value.as_ref().map(|value| format!("--{name}={value}"))),
     );
     options.extend(args.sbatch.iter().cloned());
-    let words = sweep_words()?;
+    let [mut words, positional] = words_of::<SweepArgs>()?;
+    // Behind this, nothing is an option.
+    words.push("--".into());
+    words.extend(positional);
     let sweep = quoted(words.iter().map(String::as_str))?;
     let program = quoted([&*program()?])?;
     Ok(format!(
@@ -260,7 +269,8 @@ fn merge_script(args: &SlurmArgs, place: &Place) -> Result<String> {
     );
     let results = place.results.display().to_string();
     let mut words = vec![program()?, "merge".into(), format!("--out={results}")];
-    words.extend(args.sweep.pool().words());
+    let [options_of_study, _] = words_of::<PoolArgs>()?;
+    words.extend(options_of_study);
     words.extend(["--".into(), results]);
     Ok(format!("{}\nexec {}\n", header(&options), quoted(words.iter().map(String::as_str))?))
 }
@@ -323,17 +333,19 @@ fn follow(place: &Place, submission: &Submission) -> Result<()> {
     };
     bar.set_style(ProgressStyle::with_template("{bar:30} {pos}/{len} pairs  {msg}")?);
     let jobs = [&*submission.array, &*submission.merge];
+    let mut table: Option<Manifest> = None;
     loop {
         let states = states(&jobs)?;
-        let shards =
-            (1..=submission.n_shards).map(|number| Shard { number, of: submission.n_shards });
-        let manifests: Vec<_> = shards
-            .filter_map(|shard| Manifest::read(&shard.manifest(&place.results)).ok())
-            .collect();
-        if let Some(manifest) = manifests.first() {
-            bar.set_length(manifest.pairs.len() as u64);
+        // All manifests name the same pairs: one is enough, once there is any.
+        let mut shards = (1..=submission.n_shards).map(|number| shard(submission, number));
+        table = table.or_else(|| {
+            shards.find_map(|shard| Manifest::read(&shard.manifest(&place.results)).ok())
+        });
+        if let Some(table) = &table {
+            bar.set_length(table.pairs.len() as u64);
+            let whole = Shard { number: 1, of: 1 };
+            bar.set_position(table.n_done(whole, &place.results) as u64);
         }
-        bar.set_position(manifests.iter().map(|m| m.n_done as u64).sum());
         let running = states.iter().filter(|state| *state == "RUNNING").count();
         let waiting = states.len() - running;
         bar.set_message(format!("{running} running, {waiting} waiting"));
@@ -354,7 +366,7 @@ fn follow(place: &Place, submission: &Submission) -> Result<()> {
     }
     bar.finish_and_clear();
     let failed: Vec<_> = (1..=submission.n_shards)
-        .filter(|&number| !is_done(place, Shard { number, of: submission.n_shards }))
+        .filter(|&number| !is_done(place, shard(submission, number)))
         .collect();
     if !failed.is_empty() {
         for &number in failed.iter().take(3) {

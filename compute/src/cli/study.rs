@@ -69,7 +69,8 @@ impl PoolArgs {
     /// # Errors
     /// A text that cannot be read, or a contrast that is none.
     pub fn options(&self, name: &str) -> Result<Options> {
-        if !(self.min_contrast >= 0.0 && self.min_contrast.is_finite()) {
+        let rule = Rule { keep: self.keep, min_contrast: self.min_contrast };
+        if !rule.is_valid() {
             bail!(
                 "expected a contrast of 0 or more for `--min-contrast`, found {}",
                 self.min_contrast
@@ -83,28 +84,10 @@ impl PoolArgs {
         Ok(Options {
             title: self.title.clone().unwrap_or_else(|| name.to_string()),
             text,
-            rule: Rule { keep: self.keep, min_contrast: self.min_contrast },
+            rule,
             group_by: self.group_by.clone(),
             method: Method::default(),
         })
-    }
-}
-
-impl PoolArgs {
-    /// These options as words of a command line.
-    pub fn words(&self) -> Vec<String> {
-        let plain = shared::statistics::WEAK_CONTRAST;
-        let contrast = (self.min_contrast != plain).then(|| self.min_contrast.to_string());
-        let text = self.text.as_ref().map(|path| path.display().to_string());
-        let given = [
-            ("keep", (self.keep != Keep::default()).then(|| self.keep.to_string())),
-            ("min-contrast", contrast),
-            ("group-by", self.group_by.clone()),
-            ("title", self.title.clone()),
-            ("text", text),
-        ];
-        let word = |(name, value): (&str, Option<String>)| Some(format!("--{name}={}", value?));
-        given.into_iter().filter_map(word).collect()
     }
 }
 
@@ -131,20 +114,20 @@ pub fn run(args: &StudyArgs) -> Result<()> {
     if let Some(place) = study.values.as_mut().filter(|_| args.inline) {
         place.put_inline(&values);
     }
-    write(&args.out, &study, &values)?;
+    let manifest = write(&args.out, &study, &values)?;
     output::line(&report(&study))?;
-    output::line(&args.out.join(export::study::MANIFEST).display().to_string())
+    output::line(&manifest.display().to_string())
 }
 
-/// Writes a study and whatever belongs to it.
+/// Writes a study and whatever belongs to it. Returns its manifest's path.
 ///
 /// # Errors
 /// A folder that cannot be made, or a file that cannot be written.
-pub fn write(folder: &Path, study: &Study, values: &[u8]) -> Result<()> {
+pub fn write(folder: &Path, study: &Study, values: &[u8]) -> Result<PathBuf> {
     std::fs::create_dir_all(folder)
         .with_context(|| format!("cannot make the folder {}", folder.display()))?;
     export::study::write(folder, study, values)?;
-    Ok(())
+    Ok(folder.join(export::study::MANIFEST))
 }
 
 /// The result documents that these files and folders are. What is no result in a folder is left

@@ -1,6 +1,5 @@
 //! `patchboard sweep`: pairs in, documents and figures out.
 
-use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -121,10 +120,11 @@ pub fn run(args: &SweepArgs) -> Result<()> {
     let prepared = prepare(&model, &pairs, &settings, allowed)?;
     let Some(folder) = folder else { return dry_run(args, &model, &prepared, allowed) };
 
-    let manifest =
-        args.shard.map(|shard| manifest(&model, &prepared, &settings, shard, pairs.name()));
-    let mut manifest = manifest.transpose()?;
-    let own = manifest.as_ref().map_or(0..prepared.len(), Manifest::own);
+    let own = args.shard.map_or(0..prepared.len(), |shard| shard.pairs(prepared.len()));
+    if let Some(shard) = args.shard {
+        // Its results come to lie beside it: those that are there are those that are done.
+        manifest(&model, &prepared, &settings, shard, pairs.name())?.write(&args.out)?;
+    }
     let prepared = &prepared[own];
     let n_pairs = prepared.len();
     let (mut n_done, mut pending) = (0, Vec::new());
@@ -140,14 +140,6 @@ pub fn run(args: &SweepArgs) -> Result<()> {
         }
     }
     let n_skipped = n_pairs - pending.len();
-    let mut say_done = |n_done: usize| match &mut manifest {
-        None => Ok(()),
-        Some(manifest) => {
-            manifest.n_done = n_skipped + n_done;
-            manifest.write(&args.out)
-        }
-    };
-    say_done(0)?;
     let table: Vec<_> = pending.iter().map(|&i| &prepared[i]).collect();
     let mut failure = None;
     let mut done = |index: usize, document: Document| {
@@ -158,7 +150,6 @@ pub fn run(args: &SweepArgs) -> Result<()> {
                 output::line(&report::experiment(&model, experiment))?;
             }
             let files = folder.write(&document, &formats(args), &FigureOptions::default())?;
-            say_done(n_done + 1)?;
             print_outcome(args, experiment, &Outcome::Done { document: Box::new(document), files })
         };
         match written() {
@@ -226,7 +217,6 @@ fn manifest(
         device: model.network.placement.device_name(),
         engine: format!("patchboard {VERSION}"),
         pairs: prepared.iter().map(pair).collect::<Result<_>>()?,
-        n_done: 0,
     })
 }
 
@@ -248,11 +238,6 @@ impl SweepArgs {
     /// The folder of results.
     pub fn out(&self) -> &Path {
         &self.out
-    }
-
-    /// How pairs are pooled.
-    pub fn pool(&self) -> &PoolArgs {
-        &self.pool
     }
 
     /// Reads and checks everything, and plans the sweep without running it.
@@ -291,11 +276,9 @@ fn pool(
     options: &Options,
 ) -> Result<String> {
     let mut builder = Builder::new();
-    let mut seen = BTreeSet::new();
     for experiment in prepared {
         let id = experiment.id(model)?;
-        // Two rows may be the same experiment.
-        if !seen.insert(id.clone()) {
+        if builder.has(&id) {
             continue;
         }
         let document = folder.find(&experiment.entity, &id).with_context(|| {
@@ -305,8 +288,7 @@ fn pool(
         builder.push(&Document { row: experiment.row.clone(), ..document })?;
     }
     let (study, values) = builder.finish(options)?;
-    super::study::write(&folder.study(), &study, &values)?;
-    let manifest = folder.study().join(crate::export::study::MANIFEST);
+    let manifest = super::study::write(&folder.study(), &study, &values)?;
     Ok(format!("{}\nstudy    in {}", super::study::report(&study), manifest.display()))
 }
 

@@ -1,13 +1,15 @@
 //! The study of a job: what its finished pairs have in common, growing while it runs.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::response::Response;
 use serde::Deserialize;
-use shared::document::Document;
+use shared::document::{Document, content_id};
+use shared::specification::pairs::Pair;
 use shared::statistics::Method;
 use shared::study::{Builder, Keep, Options, Rule, Study};
 use shared::wire::job::State as JobState;
@@ -52,8 +54,10 @@ struct Made {
     /// How far the job was: the tags of the results that it is made of.
     tags: Vec<String>,
     id: String,
-    manifest: String,
-    values: Vec<u8>,
+    /// Of the study and of all results in it: a result may be replaced by another of its id.
+    tag: String,
+    manifest: Bytes,
+    values: Bytes,
 }
 
 /// The studies that were asked for last, the newest first.
@@ -89,7 +93,7 @@ pub async fn study(
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
     let made = made(&app, id, query).await?;
-    Ok(send(&headers, Kind::Json, &made.id, made.manifest.clone().into()))
+    Ok(send(&headers, Kind::Json, &made.tag, made.manifest.clone()))
 }
 
 /// The values of the single pairs of a job's study, a safetensors file.
@@ -107,31 +111,44 @@ pub async fn study_values(
 ) -> Result<Response, ApiError> {
     let made = app.studies.find(|made| made.job == job && made.id == study);
     let made = made.ok_or_else(|| ApiError::not_found("study", &study))?;
-    Ok(send(&headers, Kind::Bytes, &made.id, made.values.clone().into()))
+    Ok(send(&headers, Kind::Bytes, &made.tag, made.values.clone()))
 }
 
 async fn made(app: &Arc<App>, job: String, query: PoolQuery) -> Result<Arc<Made>, ApiError> {
-    if !(query.min_contrast >= 0.0 && query.min_contrast.is_finite()) {
+    let rule = Rule { keep: query.keep, min_contrast: query.min_contrast };
+    if !rule.is_valid() {
         return Err(ApiError::bad_request("expected a `min_contrast` of 0 or more"));
     }
     let studies = app.clone();
     app.heavy(move |queue, waiting| {
         let results = Results::of(queue, &job)?;
-        let tags = || results.done.iter().map(|(_, stored)| stored.etag.clone());
-        let is_it = |made: &Made| {
-            made.job == job && made.query == query && tags().eq(made.tags.iter().cloned())
-        };
+        let is_it =
+            |made: &Made| made.job == job && made.query == query && made.tags == results.tags;
         if let Some(made) = studies.studies.find(is_it) {
             return Ok(made);
         }
-        let (mut study, values) = results.study(&query, waiting)?;
+        let options = Options {
+            title: results.name.clone(),
+            text: String::new(),
+            rule,
+            group_by: query.group_by.clone(),
+            method: Method::default(),
+        };
+        let (mut study, values) = results.study(queue, &options, waiting)?;
         let id = study.id.clone();
         if let Some(place) = &mut study.values {
             place.file = format!("studies/{id}");
         }
-        let (manifest, tags) = (study.to_json(), tags().collect());
-        let made =
-            Arc::new(Made { job: job.clone(), query: query.clone(), tags, id, manifest, values });
+        let tag = content_id(&format!("{id} {}", results.tags.join(" ")));
+        let made = Arc::new(Made {
+            tag,
+            tags: results.tags,
+            id,
+            manifest: study.to_json().into(),
+            values: values.into(),
+            job,
+            query,
+        });
         studies.studies.keep(made.clone());
         Ok(made)
     })
@@ -141,35 +158,47 @@ async fn made(app: &Arc<App>, job: String, query: PoolQuery) -> Result<Arc<Made>
 /// The finished pairs of a job, in the table's order.
 struct Results {
     name: String,
-    done: Vec<(shared::specification::pairs::Pair, crate::store::StoredDocument)>,
+    /// Each pair's row with the id of its result.
+    done: Vec<(Pair, String)>,
+    /// The tags of the results.
+    tags: Vec<String>,
 }
 
 impl Results {
     fn of(queue: &Queue, job: &str) -> Result<Self, ApiError> {
         let detail = queue.job(job)?.ok_or_else(|| ApiError::not_found("job", job))?;
         let rows = queue.store().pairs(job)?;
-        let mut done = Vec::new();
-        let mut seen = BTreeSet::new();
-        for (pair, row) in detail.pairs.iter().zip(rows) {
-            // Two rows may be the same experiment.
-            if pair.state != JobState::Done || !seen.insert(pair.experiment.clone()) {
+        let mut results = Self { name: detail.job.name, done: Vec::new(), tags: Vec::new() };
+        for (pair, row) in detail.pairs.into_iter().zip(rows) {
+            if pair.state != JobState::Done {
                 continue;
             }
             // One that was deleted since is not in the study.
-            if let Some(stored) = queue.store().document(&pair.experiment)? {
-                done.push((row, stored));
+            if let Some(tag) = queue.store().tag(&pair.experiment)? {
+                results.done.push((row, pair.experiment));
+                results.tags.push(tag);
             }
         }
-        if done.is_empty() {
+        if results.done.is_empty() {
             return Err(ApiError::not_found("finished pair of the job", job));
         }
-        Ok(Self { name: detail.job.name, done })
+        Ok(results)
     }
 
-    fn study(&self, query: &PoolQuery, waiting: &Waiting) -> Result<(Study, Vec<u8>), ApiError> {
+    /// Reads one result after the other, since all of a table may be more than memory holds.
+    fn study(
+        &self,
+        queue: &Queue,
+        options: &Options,
+        waiting: &Waiting,
+    ) -> Result<(Study, Vec<u8>), ApiError> {
         let mut builder = Builder::new();
-        for (row, stored) in &self.done {
+        for (row, id) in &self.done {
             waiting.check()?;
+            if builder.has(id) {
+                continue;
+            }
+            let Some(stored) = queue.store().document(id)? else { continue };
             let documents = Document::read(&stored.body);
             let documents = documents.map_err(|error| ApiError::internal(&error))?;
             for document in documents {
@@ -177,13 +206,6 @@ impl Results {
                 builder.push(&document).map_err(|error| ApiError::unusable(error.to_string()))?;
             }
         }
-        let options = Options {
-            title: self.name.clone(),
-            text: String::new(),
-            rule: Rule { keep: query.keep, min_contrast: query.min_contrast },
-            group_by: query.group_by.clone(),
-            method: Method::default(),
-        };
-        builder.finish(&options).map_err(|error| ApiError::bad_request(error.to_string()))
+        builder.finish(options).map_err(|error| ApiError::bad_request(error.to_string()))
     }
 }

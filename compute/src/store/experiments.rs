@@ -83,6 +83,18 @@ impl Store {
         })
     }
 
+    /// The tag of an experiment's document, which is read without it; `None` as for [`Self::document`].
+    ///
+    /// # Errors
+    /// What SQLite reports.
+    pub fn tag(&self, id: &str) -> Result<Option<String>> {
+        self.read(|connection| {
+            let sql = "SELECT d.etag FROM experiments e JOIN documents d USING (seq)
+                WHERE e.id = ?1 AND e.deleted_at IS NULL";
+            Ok(connection.prepare_cached(sql)?.query_row([id], |row| row.get(0)).optional()?)
+        })
+    }
+
     /// Which of `ids` have a result that says all that is wanted. One that was deleted has none.
     ///
     /// # Errors
