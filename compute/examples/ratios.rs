@@ -1,7 +1,8 @@
 //! What company costs: several sites, both directions, live waves and tables, each as a ratio to one
 //! pair at one site in the same run. Medians of interleaved rounds.
 //!
-//! `cargo run --release --example ratios -- MODEL [ROUNDS]`
+//! `cargo run --release --example ratios -- MODEL [ROUNDS [SHAPE]]`, with one of [`SHAPES`], from 0, or
+//! all of them.
 
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -25,9 +26,13 @@ fn main() -> Result<()> {
     let mut args = std::env::args().skip(1);
     let path = args.next().context("expected a model: a folder or a .gguf file")?;
     let n_rounds: usize = args.next().map_or(Ok(5), |rounds| rounds.parse())?;
+    let shapes = match args.next() {
+        Some(shape) => vec![*SHAPES.get(shape.parse::<usize>()?).context("no such shape")?],
+        None => SHAPES.to_vec(),
+    };
     let model = Loader::new(Path::new(&path)).load()?;
     let config = &model.network.config;
-    for (name, n_tokens, n_shared, n_columns, n_pairs) in SHAPES {
+    for (name, n_tokens, n_shared, n_columns, n_pairs) in shapes {
         let specification = |settings: &Settings, seed: usize| {
             let prompt = |own: usize| -> Vec<u32> {
                 let token = |i: usize| match i < n_shared {
