@@ -12,14 +12,13 @@ use super::SweepError;
 use super::certificate::Check;
 use super::check::check;
 use super::cost::{self, BlockCost};
-use super::indices::{Indices, Slice};
 use super::means;
 use super::reach::{self, Reach};
 use super::readout::Reading;
 use super::runs::{RunRows, n_read, sequence};
 use super::sizes::Sizes;
 use super::wave_plan::{Put, Puts, Sites, Traveller, Wave};
-use crate::model::{Config, Network};
+use crate::model::{Config, Indices, Network, Slice};
 
 /// How a table is divided.
 #[derive(Debug, Clone, Copy)]
@@ -99,6 +98,8 @@ pub struct Batch {
     pub runs: RunRows,
     /// What the runs' own edits write.
     pub run_puts: Vec<Vec<Put>>,
+    /// The positions of the runs' rows.
+    pub run_positions: Slice,
     /// The runs' rows one after another, where they are in another order.
     pub order: Option<Slice>,
     /// The first run of each pair.
@@ -433,6 +434,7 @@ impl Draft {
     ) {
         let mut indices = Indices::default();
         let order = self.runs.order().map(|order| indices.add(order));
+        let run_positions = indices.add(self.runs.positions.iter().copied());
         let run_puts = run_puts(config, &self.runs, &mut indices);
         let n_waves = division.n_waves.max(1);
         let total = self.n_rows();
@@ -492,6 +494,7 @@ impl Draft {
             pairs: self.pairs,
             runs: self.runs,
             run_puts,
+            run_positions,
             order,
             first_run: self.first_run,
             known: self.known,

@@ -12,16 +12,17 @@ use shared::specification::vocabulary::Site;
 use shared::specification::{Run, Specification};
 
 use super::certificate::{Certificate, Check, Checker};
-use super::indices::Uploaded;
 use super::lens::{Lens, LensReading};
 use super::means::{self, Means};
+use super::padding::Padding;
 use super::program::{Batch, Program, needs, runs_readout, trials_readout};
 use super::readout::{self, ReadRow, Reading, RowReading};
 use super::runs::n_read;
-use super::wave_plan::{Entering, Put, PutValue, Sites, Tile, TileLayer, Wave};
+use super::wave_plan::{Entering, Put, PutValue, Sites, Wave};
 use super::{SweepError, cost};
 use crate::model::{
-    Block, BlockRows, KeysValues, Network, Rotary, Shared, index, put_rows, standard_normal,
+    Block, BlockRows, Kernels, KeysValues, Network, PaddedSpans, Rotary, Shared, Uploaded, index,
+    put_rows, standard_normal,
 };
 
 /// What a sweep says while it runs.
@@ -190,6 +191,8 @@ pub struct Engine<'a> {
     table: &'a [&'a Specification],
     batch: &'a Batch,
     indices: Uploaded,
+    /// For devices alone.
+    padding: Option<Padding>,
     means: &'a Means,
     n_readout_rows: usize,
     /// What any wave reads of the runs, by layer.
@@ -222,12 +225,16 @@ impl<'a> Engine<'a> {
         means: &'a Means,
         n_readout_rows: usize,
     ) -> Result<Self> {
+        let mut indices = batch.indices.clone();
+        let is_padded = network.placement.kernels == Kernels::Stock;
+        let padding = is_padded.then(|| Padding::new(batch, &mut indices));
         Ok(Self {
             network,
             rotary,
             table,
             batch,
-            indices: batch.indices.upload(network.device())?,
+            indices: indices.upload(network.device())?,
+            padding,
             means,
             n_readout_rows,
             needs: needs(&batch.waves, network.config.n_layers),
@@ -289,8 +296,8 @@ impl<'a> Engine<'a> {
             None => &self.kept[layer],
         };
         let mut tiles = std::mem::take(&mut self.tiles);
-        for (tile, x) in wave.tiles.iter().zip(&mut tiles) {
-            *x = self.advance_tile(block, layer, tile, x.take(), run_layer)?;
+        for (i, (tile, x)) in wave.tiles.iter().zip(&mut tiles).enumerate() {
+            *x = self.advance_tile(block, layer, i, x.take(), run_layer)?;
             count(tile.layers[layer].operations)?;
         }
         self.tiles = tiles;
@@ -329,10 +336,11 @@ impl<'a> Engine<'a> {
         needed: Sites,
     ) -> Result<(Tensor, RunLayer)> {
         let runs = &self.batch.runs;
-        let positions = index(runs.positions.iter().copied(), self.network.device())?;
+        let positions = self.indices.get(self.batch.run_positions)?;
         let order = self.batch.order.map(|order| self.indices.get(order)).transpose()?;
         let rows = BlockRows {
             spans: &runs.spans,
+            padded: self.padded(|padding| &padding.runs),
             own_positions: &positions,
             query_positions: &positions,
             query_rows: None,
@@ -366,38 +374,40 @@ impl<'a> Engine<'a> {
         &self,
         block: &Block,
         layer: usize,
-        tile: &Tile,
+        number: usize,
         x: Option<Tensor>,
         runs: &RunLayer,
     ) -> Result<Option<Tensor>> {
+        let tile = &self.batch.waves[self.number].tiles[number];
         let work = &tile.layers[layer];
         let x = match work.embedded.is_empty() {
             true => x,
             false => Some(runs.rows(Site::ResidPre, &self.indices.get(work.embedded)?)?),
         };
         let entered = match &work.entering {
-            Some(entering) => Some(self.enter(block, layer, entering, runs)?),
+            Some(entering) => Some(self.enter(block, layer, number, entering, runs)?),
             None => None,
         };
         match x {
-            Some(x) => self.travel(block, layer, tile, work, x, entered.as_ref(), runs),
+            Some(x) => self.travel(block, layer, number, x, entered.as_ref(), runs),
             None => Ok(entered),
         }
     }
 
     /// The rows `[rows, d_model]` after a block of the trials that are `x` before it, and then
     /// those that `entered` within it.
-    #[allow(clippy::too_many_arguments, reason = "a tile's layer has as many parts")]
     fn travel(
         &self,
         block: &Block,
         layer: usize,
-        tile: &Tile,
-        work: &TileLayer,
+        number: usize,
         x: Tensor,
         entered: Option<&Tensor>,
         runs: &RunLayer,
     ) -> Result<Option<Tensor>> {
+        let tile = &self.batch.waves[self.number].tiles[number];
+        let work = &tile.layers[layer];
+        let padded = self.padded(|padding| &padding.waves[self.number][number][layer].travelling);
         let positions = self.indices.get(tile.positions.first(work.n_rows))?;
         let is_last = layer + 1 == self.network.config.n_layers;
         let (query_positions, query_rows);
@@ -406,6 +416,7 @@ impl<'a> Engine<'a> {
             query_rows = self.indices.get(tile.last.rows)?;
             BlockRows {
                 spans: &tile.last.spans,
+                padded,
                 own_positions: &positions,
                 query_positions: &query_positions,
                 query_rows: Some(&query_rows),
@@ -414,6 +425,7 @@ impl<'a> Engine<'a> {
         } else {
             BlockRows {
                 spans: &tile.spans[..work.n_travelling],
+                padded,
                 own_positions: &positions,
                 query_positions: &positions,
                 query_rows: None,
@@ -433,6 +445,7 @@ impl<'a> Engine<'a> {
         &self,
         block: &Block,
         layer: usize,
+        number: usize,
         entering: &Entering,
         runs: &RunLayer,
     ) -> Result<Tensor> {
@@ -440,6 +453,7 @@ impl<'a> Engine<'a> {
         let query_positions = self.indices.get(entering.query_positions)?;
         let rows = BlockRows {
             spans: &entering.spans,
+            padded: self.padded(|padding| &padding.waves[self.number][number][layer].entering),
             own_positions: &own_positions,
             query_positions: &query_positions,
             query_rows: None,
@@ -479,6 +493,14 @@ impl<'a> Engine<'a> {
             Some(changed) => Tensor::cat(&[post, &changed], 0)?.index_select(&result, 0),
             None => post.index_select(&result, 0),
         }
+    }
+
+    /// Padded spans with their row numbers, where the device wants them.
+    fn padded(
+        &self,
+        which: impl FnOnce(&Padding) -> &PaddedSpans,
+    ) -> Option<(&PaddedSpans, &Uploaded)> {
+        self.padding.as_ref().map(|padding| (which(padding), &self.indices))
     }
 
     fn put_all(

@@ -13,10 +13,9 @@ use shared::specification::vocabulary::Site;
 use shared::specification::{MeanOver, Write};
 
 use super::cost::BlockCost;
-use super::indices::{Indices, Slice};
 use super::reach::Step;
 use super::runs::RunRows;
-use crate::model::{Config, Span};
+use crate::model::{Config, Indices, Slice, Span};
 
 /// A trial that is computed, or several that are the same.
 #[derive(Debug, Clone)]

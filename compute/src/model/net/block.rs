@@ -11,7 +11,9 @@ use shared::specification::vocabulary::Site;
 use super::attention::{Heads, KeysValues, attend};
 use super::batched_attention;
 use super::elementwise::{activate, added, biased, gated};
+use super::indices::Uploaded;
 use super::norm::Norm;
+use super::padded::PaddedSpans;
 use super::rotary::Rotary;
 use super::rows::Span;
 use super::transpose::transposed;
@@ -46,6 +48,9 @@ pub struct Block {
 pub struct BlockRows<'a> {
     /// Which rows belong together.
     pub spans: &'a [Span],
+    /// The same padded, with the row numbers that are on the device, for [`Kernels::Stock`]; `None`
+    /// to have it made for this block.
+    pub padded: Option<(&'a PaddedSpans, &'a Uploaded)>,
     /// The position of every row of keys and values, `[own rows]` u32.
     pub own_positions: &'a Tensor,
     /// The position of every row of queries, `[query rows]` u32.
@@ -185,7 +190,7 @@ impl Block {
             Some(queries) => {
                 let queries = normed(queries, self.query_norm.as_ref())?;
                 let queries = rotary.rotate(queries, rows.query_positions, self.rope)?;
-                Some(self.mix(&queries, own.as_ref(), shared.as_ref(), rows.spans, rotary)?)
+                Some(self.mix(&queries, own.as_ref(), shared.as_ref(), rows, rotary)?)
             }
         };
         let attn_out = match hook(Site::Z, z)? {
@@ -218,16 +223,21 @@ impl Block {
         queries: &Tensor,
         own: Option<&KeysValues>,
         shared: Option<&KeysValues>,
-        spans: &[Span],
+        rows: BlockRows,
         rotary: &Rotary,
     ) -> Result<Tensor> {
-        match self.kernels {
-            Kernels::Own => attend(queries, own, shared, spans, self.heads),
-            Kernels::Stock => {
-                let mask = rotary.mask(self.heads.window)?;
-                batched_attention::attend(queries, own, shared, spans, self.heads, mask)
-            }
+        if self.kernels == Kernels::Own {
+            return attend(queries, own, shared, rows.spans, self.heads);
         }
+        let mask = rotary.mask(self.heads.window)?;
+        let attend =
+            |padded| batched_attention::attend(queries, own, shared, padded, self.heads, mask);
+        if let Some(padded) = rows.padded {
+            return attend(padded);
+        }
+        let n_shared_rows = shared.map_or(Ok(0), |shared| shared.keys.dim(0))?;
+        let (padded, indices) = PaddedSpans::on(rows.spans, n_shared_rows, queries.device())?;
+        attend((&padded, &indices))
     }
 
     /// What the MLP adds to the residual stream, `[rows, d_model]`, which was `pre`

@@ -55,10 +55,9 @@ impl Norm {
 
     /// As [`LayerNorm`], in candle's operations.
     fn layer_norm(&self, x: &Tensor, bias: &Tensor) -> Result<Tensor> {
+        // What is centred has its variance as its mean square.
         let centred = x.broadcast_sub(&x.mean_keepdim(D::Minus1)?)?;
-        let variance = centred.sqr()?.mean_keepdim(D::Minus1)?;
-        let normed = centred.broadcast_div(&(variance + f64::from(self.eps))?.sqrt()?)?;
-        normed.broadcast_mul(&self.weight)?.broadcast_add(bias)
+        rms_norm(&centred, &self.weight, self.eps)?.broadcast_add(bias)
     }
 }
 

@@ -1,10 +1,12 @@
-//! The kernel against attention written plainly in f64.
+//! The kernel, and the same in candle's operations, against attention written plainly in f64.
 
 use candle_core::Device;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
 use super::*;
+use crate::model::net::batched_attention;
+use crate::model::net::padded::PaddedSpans;
 
 /// The largest difference allowed between f32 here and f64 there, for values of up to 1.
 const TOLERANCE: f64 = 1e-5;
@@ -58,8 +60,9 @@ fn plainly(
     out
 }
 
-/// The largest difference of the kernel from [`plainly`], with random numbers.
-fn difference(spans: &[Span], heads: Heads, random: &mut StdRng) -> f64 {
+/// The largest differences of the kernel and of candle's operations from [`plainly`], with random
+/// numbers.
+fn differences(spans: &[Span], heads: Heads, random: &mut StdRng) -> [f64; 2] {
     let Heads { n_kv, n_groups, d_head, .. } = heads;
     let (d_kv, d_q) = (n_kv * d_head, n_kv * n_groups * d_head);
     let mut matrix = |n_rows: usize, width: usize| -> Vec<f32> {
@@ -82,20 +85,24 @@ fn difference(spans: &[Span], heads: Heads, random: &mut StdRng) -> f64 {
             values: tensor(values, n_rows, d_kv),
         })
     };
-    let got = attend(
-        &tensor(&queries, n_queries, d_q),
-        keys_values(&own, n_own).as_ref(),
-        keys_values(&shared, n_shared).as_ref(),
-        spans,
-        heads,
-    );
-    let got: Vec<f32> = got.unwrap().flatten_all().unwrap().to_vec1().unwrap();
     let expected = plainly(&queries, &own, &shared, spans, heads);
-    assert_eq!(got.len(), expected.len());
-    let differences =
-        got.iter().zip(expected).map(|(got, expected)| (f64::from(*got) - expected).abs());
-    // `max` would pass over what is not a number.
-    differences.fold(0.0, |largest, one| if one <= largest { largest } else { one })
+    let queries = tensor(&queries, n_queries, d_q);
+    let (own, shared) = (keys_values(&own, n_own), keys_values(&shared, n_shared));
+    let (own, shared) = (own.as_ref(), shared.as_ref());
+    let (padded, indices) = PaddedSpans::on(spans, n_shared, &Device::Cpu).unwrap();
+    let n_positions = spans.iter().map(Span::end).max().unwrap_or(0);
+    let mask = batched_attention::mask(n_positions, heads.window, &Device::Cpu).unwrap();
+    let padded = (&padded, &indices);
+    let of_kernel = attend(&queries, own, shared, spans, heads);
+    let of_stock = batched_attention::attend(&queries, own, shared, padded, heads, &mask);
+    [of_kernel, of_stock].map(|got| {
+        let got: Vec<f32> = got.unwrap().flatten_all().unwrap().to_vec1().unwrap();
+        assert_eq!(got.len(), expected.len());
+        let differences =
+            got.iter().zip(&expected).map(|(got, expected)| (f64::from(*got) - expected).abs());
+        // `max` would pass over what is not a number.
+        differences.fold(0.0, |largest, one| if one <= largest { largest } else { one })
+    })
 }
 
 #[test]
@@ -124,9 +131,10 @@ fn the_kernel_is_attention_for_every_width_window_cap_group_and_prefix() {
                 for spans in tables {
                     let (n_kv, n_groups) = divisions[n % divisions.len()];
                     let heads = Heads { n_kv, n_groups, d_head, scale, window, softcap };
-                    let difference = difference(spans, heads, &mut random);
-                    assert!(difference < TOLERANCE, "{difference:.1e}: {heads:?}, {spans:?}");
-                    largest = largest.max(difference);
+                    for difference in differences(spans, heads, &mut random) {
+                        assert!(difference < TOLERANCE, "{difference:.1e}: {heads:?}, {spans:?}");
+                        largest = largest.max(difference);
+                    }
                     n += 1;
                 }
             }

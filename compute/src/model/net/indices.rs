@@ -1,5 +1,4 @@
-//! Row numbers that a program needs on the device. They are all made when it is compiled and are
-//! sent there once.
+//! Row numbers that are needed on the device. They are collected on the host and sent there at once.
 
 use candle_core::{Device, Result, Tensor};
 
@@ -37,6 +36,16 @@ impl Indices {
         let start = self.0.len();
         self.0.extend(numbers.into_iter().map(|number| number as u32));
         Slice { start, len: self.0.len() - start }
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
 
     /// Sends them to a device.
