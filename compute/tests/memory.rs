@@ -7,8 +7,9 @@ mod support;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
+use candle_core::DType;
 use compute::model::{Config, Kernels, Network, Placement};
-use compute::sweep::{Division, Program, SweepError, run, unpatched_bytes};
+use compute::sweep::{Activations, Division, Program, SweepError, run, unpatched_bytes};
 use peak_alloc::PeakAlloc;
 use shared::specification::settings::{List, Settings};
 use shared::specification::vocabulary::{By, Directions, Site};
@@ -89,8 +90,7 @@ fn tables(config: &Config) -> Vec<(&'static str, Vec<Specification>)> {
     cases
 }
 
-/// One test, since the allocator counts what all threads do.
-#[test]
+/// Alone, since the allocator counts what all threads do.
 fn a_sweep_stays_within_its_memory() {
     let config = config();
     let (resident, weights) = support::random_network(config.clone(), 1);
@@ -101,18 +101,23 @@ fn a_sweep_stays_within_its_memory() {
     let mut most_passes = 0;
     for (what, table) in tables(&config) {
         let table: Vec<_> = table.iter().collect();
-        let least = match Program::new(&config, &table, &Division::within(0)) {
-            Err(SweepError::Memory { needed, .. }) => needed,
-            other => panic!("{what}: {other:?}"),
-        };
-        let tight = least + (3 << 20);
-        for (how, network, allowed) in [
-            ("resident", &resident, 1 << 30),
-            ("resident", &resident, tight),
-            ("streamed", &streamed, tight),
-            ("stock", &stock, tight),
+        for (how, network, is_tight) in [
+            ("resident", &resident, false),
+            ("resident", &resident, true),
+            ("streamed", &streamed, true),
+            ("stock", &stock, false),
+            ("stock", &stock, true),
         ] {
-            let program = Program::new(&config, &table, &Division::within(allowed)).unwrap();
+            let within = |allowed| {
+                let division = Division::within(allowed).on(&network.placement);
+                Program::new(&config, &table, &division)
+            };
+            let least = match within(0) {
+                Err(SweepError::Memory { needed, .. }) => needed,
+                other => panic!("{what}: {other:?}"),
+            };
+            let allowed = if is_tight { least + (3 << 20) } else { 1 << 30 };
+            let program = within(allowed).unwrap();
             assert!(program.peak_bytes <= allowed, "{what}: {} of {allowed}", program.peak_bytes);
             let before = ALLOCATED.current_usage();
             ALLOCATED.reset_peak_usage();
@@ -146,7 +151,7 @@ fn a_sweep_stays_within_its_memory() {
             run.tokens = tokens.clone();
         }
         runs.runs[0].tokens.reverse();
-        let planned = unpatched_bytes(&config, tokens.len());
+        let planned = unpatched_bytes(&resident, tokens.len());
         let program = Program::new(&config, &[&runs], &Division::within(1 << 30)).unwrap();
         let before = ALLOCATED.current_usage();
         ALLOCATED.reset_peak_usage();
@@ -154,4 +159,81 @@ fn a_sweep_stays_within_its_memory() {
         let used = ALLOCATED.peak_usage() - before;
         assert!(used <= planned, "{n_tokens} tokens: {used} bytes used, {planned} planned");
     }
+}
+
+/// A model of Llama 3's shape.
+fn llama3(n_layers: usize, d_model: usize, n_heads: usize, d_mlp: usize) -> Config {
+    support::llama(Config {
+        n_layers,
+        d_model,
+        n_heads,
+        n_kv_heads: 8,
+        d_head: 128,
+        d_mlp,
+        d_vocab: 128_256,
+        n_context: 8192,
+        norm_eps: 1e-5,
+        tied_embeddings: false,
+        ..Config::LLAMA
+    })
+}
+
+/// Plans for accelerators that are not there: the weights with what a sweep takes are within what the
+/// card has, resident or read layer by layer, and what is large stays large.
+fn plans_fit_the_cards_that_they_are_made_for() {
+    let bf16 = Placement { dtype: DType::BF16, kernels: Kernels::Stock, ..Placement::default() };
+    let models = [("8B", llama3(32, 4096, 32, 14_336)), ("70B", llama3(80, 8192, 64, 28_672))];
+    // Whether the weights stay on the card.
+    let stays = [("8B", 24), ("8B", 80)];
+    for (model, config) in &models {
+        let prompts = |n: usize, own: usize| -> Vec<u32> {
+            (0..n).map(|i| if i < 20 { i } else { i * 37 + own } as u32).collect()
+        };
+        let pair = |n_tokens: usize, n_columns: usize, own: usize| {
+            let (source, base) = (prompts(n_tokens, 2 * own), prompts(n_tokens, 2 * own + 1));
+            let settings = Settings::default();
+            support::grids(config, &settings, [&source, &base], n_tokens - n_columns)
+        };
+        let tables = [
+            ("a pair of 50 tokens", vec![pair(50, 30, 0)]),
+            ("a pair of 1,000 tokens", vec![pair(1000, 60, 0)]),
+            ("40 pairs of 25 tokens", (0..40).map(|own| pair(25, 5, own)).collect()),
+        ];
+        for card in [8, 24, 80] {
+            let budget = card * 1_000_000_000;
+            let is_resident = Network::n_bytes(config, &bf16, false) + (192 << 20) <= budget;
+            assert_eq!(is_resident, stays.contains(&(model, card)), "{model} on {card} GB");
+            let held = Network::n_bytes(config, &bf16, !is_resident);
+            for (what, table) in &tables {
+                let what = format!("{what}, {model} on {card} GB");
+                let table: Vec<_> = table.iter().collect();
+                let division = Division {
+                    n_tile_rows: 8192,
+                    activations: Activations { n_bytes: 2, most_padded_bytes: Some(512 << 20) },
+                    ..Division::within(budget - held)
+                };
+                let program = Program::new(config, &table, &division).unwrap();
+                assert!(held + program.peak_bytes <= budget, "{what}");
+                let waves = program.batches.iter().flat_map(|batch| &batch.waves);
+                let tallest = waves
+                    .flat_map(|wave| &wave.tiles)
+                    .map(|tile| tile.spans.iter().map(|span| span.n_own).sum::<usize>());
+                let tallest = tallest.max().unwrap();
+                eprintln!(
+                    "{what}: {} GB held, {} GB planned, {} passes, tiles of at most {tallest} rows",
+                    held / 1_000_000_000,
+                    program.peak_bytes / 1_000_000_000,
+                    program.n_passes(),
+                );
+                assert!(card == 8 || tallest >= 1024, "{what}: {tallest}");
+            }
+        }
+    }
+}
+
+/// One test, one part after another, since the allocator counts what all threads do.
+#[test]
+fn memory_is_what_was_planned() {
+    a_sweep_stays_within_its_memory();
+    plans_fit_the_cards_that_they_are_made_for();
 }

@@ -97,15 +97,16 @@ struct Figures {
 /// # Errors
 /// A model or pair that cannot be run.
 pub fn run(args: BenchArgs) -> Result<()> {
-    let limit = args.memory.limit()?;
+    let placement = args.opening.placement()?;
+    let limit = args.memory.limit(&placement.device)?;
     interrupt::listen()?;
-    let model = args.opening.open(args.model.as_deref(), args.json, limit)?;
+    let model = args.opening.open(args.model.as_deref(), args.json, &placement, limit)?;
     let config = &model.network.config;
     let (pair, template) = pair(args.pair)?;
     let settings = Checked { template, ..Settings::default().check()? };
     let experiment = Experiment::prepare(&model, &pair, &settings, None)?;
     let specification = &experiment.specification;
-    let division = Division::within(model.n_sweep_bytes(limit));
+    let division = Division::within(model.n_sweep_bytes(limit)).on(&model.network.placement);
     let program = Program::new(config, &[specification], &division)?;
     let n_tokens = experiment.alignment.base.len();
     let n_cells = specification.trials.len();

@@ -1,11 +1,12 @@
-//! How much memory the process may take.
+//! How much memory may be taken.
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use bytesize::ByteSize;
+use candle_core::Device;
 use clap::Args;
 use sysinfo::System;
 
-/// The limit of the process.
+/// The limits of the process and of the device.
 #[derive(Debug, Args)]
 pub struct MemoryArgs {
     /// The most memory of the whole process, e.g. 4GiB; what the system keeps of files aside. A
@@ -13,19 +14,61 @@ pub struct MemoryArgs {
     /// what is free.
     #[arg(long, value_name = "SIZE")]
     memory: Option<ByteSize>,
+
+    /// The most memory on the GPU, e.g. 20GiB, its weights included. A model that does not fit goes
+    /// through it layer by layer. Default: nine tenths of what is free there.
+    #[arg(long, value_name = "SIZE")]
+    device_memory: Option<ByteSize>,
 }
 
 impl MemoryArgs {
-    /// The limit in bytes.
+    /// What may be taken where models are computed, in bytes: by the process, or on a device that has
+    /// memory of its own.
     ///
     /// # Errors
-    /// More than this machine can address.
-    pub fn limit(&self) -> Result<usize> {
-        let n_bytes = match self.memory {
-            Some(size) => size.as_u64(),
-            None => free()? / 4 * 3,
+    /// A limit for a device that has none, one that is larger than what is free there, or more than
+    /// this machine can address.
+    pub fn limit(&self, device: &Device) -> Result<usize> {
+        let n_bytes = match (free_on(device)?, self.device_memory) {
+            (Some(free), Some(size)) if size.as_u64() > free => bail!(
+                "`--device-memory {size}`, and on the GPU {} are free: allow less",
+                ByteSize(free)
+            ),
+            (Some(_), Some(size)) => size.as_u64(),
+            (Some(free), None) => free / 10 * 9,
+            (None, Some(_)) => bail!(
+                "`--device-memory` is for a GPU, and the device is the CPU: say `--memory`, or \
+                 choose a `--device`"
+            ),
+            (None, None) => match self.memory {
+                Some(size) => size.as_u64(),
+                None => free()? / 4 * 3,
+            },
         };
         usize::try_from(n_bytes).context("that is more memory than there is")
+    }
+}
+
+/// The memory that is free on a device that has its own, in bytes, by its driver; of Metal, which
+/// shares the machine's, what the system recommends to use.
+fn free_on(device: &Device) -> Result<Option<u64>> {
+    match device {
+        Device::Cpu => Ok(None),
+        #[cfg(feature = "cuda")]
+        Device::Cuda(cuda) => {
+            let (free, _) = cuda
+                .cuda_stream()
+                .context()
+                .mem_get_info()
+                .map_err(|e| anyhow::anyhow!("the GPU does not say what is free: {e}"))?;
+            Ok(Some(free as u64))
+        }
+        #[cfg(feature = "metal")]
+        Device::Metal(metal) => {
+            Ok(Some(metal.metal_device().recommended_max_working_set_size() as u64))
+        }
+        #[allow(unreachable_patterns, reason = "which devices there are depends on the features")]
+        _ => Ok(None),
     }
 }
 

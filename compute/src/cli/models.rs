@@ -56,8 +56,9 @@ pub fn run(args: ModelsArgs) -> Result<()> {
         )?;
     }
     // Nothing is computed, so nothing need be in memory.
+    let placement = args.opening.placement()?;
     args.names.iter().try_for_each(|name| {
-        let model = args.opening.open(Some(name), false, 0)?;
+        let model = args.opening.open(Some(name), false, &placement, 0)?;
         opening::identify(&model, false)?;
         describe(&model)
     })

@@ -95,12 +95,18 @@ impl TypeName {
 
 impl OpenArgs {
     /// Opens the model `name`, a path or an id of the hub, which is downloaded first if need be;
-    /// without a name the default model. The process may take `limit` bytes of memory.
+    /// without a name the default model. It is computed where `placement` says, where `limit` bytes
+    /// of memory may be taken.
     ///
     /// # Errors
     /// A model that cannot be had or read.
-    pub fn open(&self, name: Option<&Path>, quiet: bool, limit: usize) -> Result<Model> {
-        let placement = self.placement()?;
+    pub fn open(
+        &self,
+        name: Option<&Path>,
+        quiet: bool,
+        placement: &Placement,
+        limit: usize,
+    ) -> Result<Model> {
         let load = |path: &Path| -> Result<Model> {
             Ok(Loader { path, placement: placement.clone(), budget: limit }.load()?)
         };
@@ -120,7 +126,10 @@ impl OpenArgs {
     }
 
     /// Where and in which type models are computed.
-    fn placement(&self) -> Result<Placement> {
+    ///
+    /// # Errors
+    /// A device that is not there, or a type that it does not have.
+    pub fn placement(&self) -> Result<Placement> {
         if self.device == DeviceName::Cpu && self.dtype != TypeName::F32 {
             bail!(
                 "on the CPU everything is computed in f32, which is its fastest type, too: leave \

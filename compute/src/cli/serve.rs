@@ -105,7 +105,8 @@ pub fn run(args: &ServeArgs) -> Result<()> {
     if let Some(why) = store.why_read_only() {
         tracing::warn!(why, "results are only shown: nothing can be stored");
     }
-    let limit = args.memory.limit()?;
+    let placement = args.opening.placement()?;
+    let limit = args.memory.limit(&placement.device)?;
     let names: Vec<_> = match (guard.read_only, &args.model[..]) {
         (true, _) => Vec::new(),
         (false, []) => vec![None],
@@ -113,7 +114,7 @@ pub fn run(args: &ServeArgs) -> Result<()> {
     };
     let (mut models, mut n_memory_bytes) = (Vec::with_capacity(names.len()), limit);
     for name in names {
-        let model = args.opening.open(name, false, n_memory_bytes)?;
+        let model = args.opening.open(name, false, &placement, n_memory_bytes)?;
         n_memory_bytes = model.n_sweep_bytes(n_memory_bytes);
         models.push(model);
     }

@@ -100,8 +100,9 @@ pub fn run(args: &SweepArgs) -> Result<()> {
     // Before the model is fetched, so that an interruption there cleans up behind itself.
     interrupt::listen()?;
     let begin = Instant::now();
-    let limit = args.memory.limit()?;
-    let model = args.opening.open(args.model.as_deref(), !prints_text, limit)?;
+    let placement = args.opening.placement()?;
+    let limit = args.memory.limit(&placement.device)?;
+    let model = args.opening.open(args.model.as_deref(), !prints_text, &placement, limit)?;
     if prints_text {
         let config = &model.network.config;
         output::line(&format!(
@@ -249,8 +250,9 @@ impl SweepArgs {
         let pairs = self.pairs.read(settings.template.as_ref())?;
         self.pool.options(&pairs.name())?;
         let begin = Instant::now();
-        let limit = self.memory.limit()?;
-        let model = self.opening.open(self.model.as_deref(), self.quiet, limit)?;
+        let placement = self.opening.placement()?;
+        let limit = self.memory.limit(&placement.device)?;
+        let model = self.opening.open(self.model.as_deref(), self.quiet, &placement, limit)?;
         let open_secs = begin.elapsed().as_secs_f64();
         let allowed = model.n_sweep_bytes(limit);
         let prepared = prepare(&model, &pairs, &settings, allowed)?;

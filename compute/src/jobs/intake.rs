@@ -130,8 +130,7 @@ pub fn preview(
     for (i, (experiment, n_cells)) in shown.into_iter().enumerate() {
         let alignment = &experiment.alignment;
         let n_tokens = alignment.source.len().max(alignment.base.len());
-        let fits =
-            unpatched_bytes(&model.network.config, n_tokens) <= queue.settings.n_preview_bytes;
+        let fits = unpatched_bytes(&model.network, n_tokens) <= queue.settings.n_preview_bytes;
         let (mut baselines, mut said) = (None, None);
         if fits {
             let begin = Instant::now();

@@ -55,7 +55,7 @@ impl QueueSettings {
         let n_tokens =
             |model: &Model| self.limits.n_prompt_tokens.min(model.network.config.n_context);
         let needed = resident
-            .map(|model| unpatched_bytes(&model.network.config, n_tokens(model)))
+            .map(|model| unpatched_bytes(&model.network, n_tokens(model)))
             .max()
             .unwrap_or(0);
         let n_preview_bytes = needed.min(n_bytes / 4);

@@ -138,7 +138,7 @@ fn previews_stay_within_what_was_left_to_them() {
     let config = models[0].network.config.clone();
     let settings = QueueSettings::default().with_memory(&models, 1 << 30);
     let n_tokens = settings.limits.n_prompt_tokens.min(config.n_context);
-    assert_eq!(settings.n_preview_bytes, unpatched_bytes(&config, n_tokens));
+    assert_eq!(settings.n_preview_bytes, unpatched_bytes(&models[0].network, n_tokens));
     assert_eq!(settings.n_memory_bytes + settings.n_preview_bytes, 1 << 30);
     // Where there is little, sweeps come first.
     let little = settings.n_preview_bytes;

@@ -35,8 +35,9 @@ pub struct Loader<'a> {
     pub path: &'a Path,
     /// Where the weights go, in which type, and what computes with them.
     pub placement: Placement,
-    /// The memory that the whole process may take, in bytes. Weights are loaded if that leaves
-    /// enough for a sweep, and otherwise stay where they are stored.
+    /// The memory that the whole process may take on the CPU, or else what may be taken on the
+    /// device, in bytes. Weights are loaded if that leaves enough for a sweep, and otherwise stay
+    /// where they are stored.
     pub budget: usize,
 }
 
@@ -136,8 +137,9 @@ impl<'a> Loader<'a> {
         config: Config,
         mut weights: impl Weights + Send + 'static,
     ) -> Result<Network, ModelError> {
-        let all = self.placement.n_bytes(&config, config.weights());
-        let needed = all.saturating_add(n_process_bytes(&config) + MIN_SWEEP_BYTES);
+        let all = Network::n_bytes(&config, &self.placement, false);
+        let beside = n_process_bytes(&config, &self.placement) + MIN_SWEEP_BYTES;
+        let needed = all.saturating_add(beside);
         match needed <= self.budget {
             true => Network::resident(config, &mut weights, &self.placement),
             false => Network::streamed(config, weights, &self.placement),
@@ -146,9 +148,10 @@ impl<'a> Loader<'a> {
 }
 
 impl Model {
-    /// What a sweep may take in a process that may take `limit` bytes.
+    /// What a sweep may take, in bytes, where the [`Loader`] had `limit`.
     pub fn n_sweep_bytes(&self, limit: usize) -> usize {
-        let taken = n_process_bytes(&self.network.config) + self.network.n_held_bytes();
+        let Network { config, placement, .. } = &self.network;
+        let taken = n_process_bytes(config, placement) + self.network.n_held_bytes();
         limit.saturating_sub(taken)
     }
 }
@@ -180,9 +183,9 @@ fn name_of(path: &Path) -> String {
 }
 
 /// What the process takes beside weights and sweeps: its code, and the tokenizer with the texts of
-/// its vocabulary and its merges.
-fn n_process_bytes(config: &Config) -> usize {
-    (48 << 20) + config.d_vocab * (1 << 10)
+/// its vocabulary and its merges; nothing on a device that has memory of its own.
+fn n_process_bytes(config: &Config, placement: &Placement) -> usize {
+    if placement.device.is_cpu() { (48 << 20) + config.d_vocab * (1 << 10) } else { 0 }
 }
 
 /// What must be left to a sweep if weights are to stay in memory.

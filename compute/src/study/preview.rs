@@ -53,7 +53,7 @@ impl Experiment {
         let Specification { runs, grids, metrics, .. } = self.specification.clone();
         let metrics = Metrics { lens: false, ..metrics };
         let runs = Specification { runs, trials: Vec::new(), grids, metrics };
-        let division = Division::within(PLENTY_BYTES);
+        let division = Division::within(PLENTY_BYTES).on(&model.network.placement);
         let program = Program::new(&model.network.config, &[&runs], &division)?;
         Ok((runs, program))
     }

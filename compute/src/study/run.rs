@@ -23,7 +23,7 @@ pub fn compile(
 ) -> Result<Program, SweepError> {
     let specifications: Vec<_> = table.iter().map(|e| &e.specification).collect();
     let n_verified = table.iter().map(|e| e.settings.verify).max().unwrap_or(0);
-    let division = Division { n_verified, ..*division };
+    let division = Division { n_verified, ..*division }.on(&model.network.placement);
     Program::going_on(&model.network.config, &specifications, &division, finished)
 }
 

@@ -32,7 +32,7 @@ pub use program::{Batch, Division, Finished, Operations, Program};
 pub use reach::{Reach, Step, reach};
 pub use readout::{Reading, VocabularyReading};
 pub use runs::{equal_prefix, sequence};
-pub use sizes::unpatched_bytes;
+pub use sizes::{Activations, unpatched_bytes};
 pub use wave::{Listener, Progress, Readings, run};
 
 /// A sweep that did not come to its end.

@@ -16,9 +16,9 @@ use super::means;
 use super::reach::{self, Reach};
 use super::readout::Reading;
 use super::runs::{RunRows, n_read, sequence};
-use super::sizes::Sizes;
+use super::sizes::{Activations, Sizes};
 use super::wave_plan::{Put, Puts, Sites, Traveller, Wave};
-use crate::model::{Config, Indices, Network, Slice};
+use crate::model::{Config, Indices, Network, Placement, Slice};
 
 /// How a table is divided.
 #[derive(Debug, Clone, Copy)]
@@ -39,6 +39,8 @@ pub struct Division {
     pub n_verified: usize,
     /// Whether to compute even trials whose results are known, to check them.
     pub computes_all: bool,
+    /// How activations are held.
+    pub activations: Activations,
 }
 
 impl Division {
@@ -50,7 +52,7 @@ impl Division {
             true => BATCH_SECS.max(READS_PER_BATCH * n_stored_bytes as f64 / READ_BYTES_PER_SEC),
             false => BATCH_SECS,
         };
-        Self { most_operations: speed * secs, ..Self::within(allowed) }
+        Self { most_operations: speed * secs, ..Self::within(allowed).on(&network.placement) }
     }
 
     /// As large as `allowed` bytes allow, and in as few waves.
@@ -63,7 +65,18 @@ impl Division {
             n_tile_rows: TILE_ROWS,
             n_verified: 0,
             computes_all: false,
+            activations: Activations::OWN,
         }
+    }
+
+    /// The same where `placement` says: what an accelerator does at a time is larger.
+    #[must_use]
+    pub fn on(self, placement: &Placement) -> Self {
+        let n_tile_rows = match placement.device.is_cpu() {
+            true => self.n_tile_rows,
+            false => self.n_tile_rows.max(ACCELERATOR_TILE_ROWS),
+        };
+        Self { n_tile_rows, activations: Activations::of(placement), ..self }
     }
 }
 
@@ -132,6 +145,8 @@ const READ_BYTES_PER_SEC: f64 = 1e9;
 /// Rows of a tile, if memory allows: enough that the matrix products run at their peak, few enough
 /// that what lies between them stays in cache.
 const TILE_ROWS: usize = 1024;
+/// The same on accelerators, which need more to be busy.
+const ACCELERATOR_TILE_ROWS: usize = 8192;
 /// Rows of a vocabulary readout, if memory allows.
 const READOUT_ROWS: usize = 256;
 
@@ -358,7 +373,7 @@ impl Draft {
         let range = pairs[0].index..pairs[pairs.len() - 1].index + 1;
         let n_reads: usize = runs.iter().map(|run| n_read(run)).sum();
         let runs = RunRows::new(&runs, config.n_layers);
-        let sizes = Sizes::new(config, &runs, n_reads);
+        let sizes = Sizes::new(config, division.activations, &runs, n_reads);
         let reads_all = table[range.clone()].iter().any(|spec| spec.metrics.vocabulary);
         let largest = travellers.iter().map(Traveller::n_rows).max().unwrap_or(0);
         let has_lens = table[range.clone()].iter().any(|spec| spec.metrics.lens);
@@ -377,7 +392,7 @@ impl Draft {
         // A share of what is free goes to scratch, the rest to the wave itself.
         let scratch = (allowed - fixed) / 4;
         let most_tile_rows = division.n_tile_rows.max(largest).max(1);
-        let n_tile_rows = (scratch / sizes.tile(1)).clamp(largest.max(1), most_tile_rows);
+        let n_tile_rows = sizes.n_tile_rows(scratch).clamp(largest.max(1), most_tile_rows);
         let n_readout_rows = match reads_all {
             true => (scratch / sizes.readout(1)).clamp(1, READOUT_ROWS),
             false => 1,

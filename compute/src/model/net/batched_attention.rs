@@ -8,10 +8,6 @@ use super::attention::{Heads, KeysValues};
 use super::indices::Uploaded;
 use super::padded::{PaddedGroup, PaddedSpans};
 
-/// The most bytes of scores at a time, unless one span alone has more. A tile's spans are divided
-/// beyond that.
-pub const SCORE_BYTES: usize = 64 << 20;
-
 /// As [`super::attention::attend`] for the spans of which `padded` was made, whose row numbers are
 /// in `indices`; `mask` `[positions, positions]` is what [`mask`] makes for the layer's window.
 ///
@@ -35,12 +31,17 @@ pub fn attend(
     };
     // Multiplied beforehand, so that the products stay in the range of half-precision types.
     let queries = (queries * f64::from(heads.scale))?;
-    let gather = Gather { queries, all, indices, heads, mask };
+    let d_keys = all.keys.dim(1)?;
+    let gather = Gather { queries: &queries, all, indices, heads, mask };
     let mut mixed = Vec::with_capacity(padded.groups.len());
     for group in &padded.groups {
-        let n_heads = heads.n_kv * heads.n_groups;
-        let n_span_bytes = n_heads * group.n_queries * group.n_keys * size_of::<f32>();
-        let n_most = (SCORE_BYTES / n_span_bytes.max(1)).max(1);
+        let widths = [heads.n_kv * heads.n_groups, queries.dim(1)?, d_keys];
+        let n_span_bytes = PaddedSpans::n_bytes(
+            widths,
+            [group.n_queries, group.n_keys],
+            queries.dtype().size_in_bytes(),
+        );
+        let n_most = (PaddedSpans::most_bytes(queries.device()) / n_span_bytes.max(1)).max(1);
         for first in (0..group.n_spans).step_by(n_most) {
             mixed.push(gather.attend(group, first, n_most.min(group.n_spans - first))?);
         }
@@ -55,8 +56,8 @@ pub fn attend(
 
 /// What the padded rows are gathered from.
 struct Gather<'a> {
-    queries: Tensor, // [query rows, n_kv * n_groups * d_head], scaled
-    all: KeysValues, // [shared rows and then own ones, n_kv * d_head]
+    queries: &'a Tensor, // [query rows, n_kv * n_groups * d_head], scaled
+    all: KeysValues,     // [shared rows and then own ones, n_kv * d_head]
     indices: &'a Uploaded,
     heads: Heads,
     mask: &'a Tensor, // [positions, positions]

@@ -19,7 +19,7 @@ pub use attention::KeysValues;
 pub use block::{Block, BlockRows, Hook, Shared};
 pub use indices::{Indices, Slice, Uploaded};
 pub use network::Network;
-pub use padded::PaddedSpans;
+pub use padded::{MOST_PADDING, PaddedSpans};
 pub use put::{put_rows, standard_normal};
 pub use rotary::Rotary;
 pub use rows::{Span, contiguous, index};

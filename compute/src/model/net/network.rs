@@ -107,13 +107,17 @@ impl Network {
         matches!(self.blocks, Blocks::Stored(_))
     }
 
-    /// The memory that the weights take: all of them, or two blocks, one at work and one that is
-    /// read, with what reading takes.
+    /// The memory that the weights take.
     pub fn n_held_bytes(&self) -> usize {
-        let (config, to) = (&self.config, &self.placement);
-        match &self.blocks {
-            Blocks::Resident(_) => to.n_bytes(config, config.weights()),
-            Blocks::Stored(_) => {
+        Self::n_bytes(&self.config, &self.placement, self.is_streamed())
+    }
+
+    /// The memory that the weights of such a model take: all of them, or where they are read in
+    /// every pass two blocks, one at work and one that is read, with what reading takes.
+    pub fn n_bytes(config: &Config, to: &Placement, is_streamed: bool) -> usize {
+        match is_streamed {
+            false => to.n_bytes(config, config.weights()),
+            true => {
                 // A weight is in f32 while it is read, whatever it becomes.
                 let n_f32s = |dims: Vec<usize>| dims.iter().product::<usize>() * size_of::<f32>();
                 let largest = config.block_weights(0).map(|(_, dims)| n_f32s(dims)).max();

@@ -11,7 +11,7 @@ use super::rows::Span;
 
 /// Padded rows of queries at most, for each that there is; spans whose lengths differ by more make
 /// groups of their own.
-const MOST_PADDING: usize = 3;
+pub const MOST_PADDING: usize = 3;
 
 /// Spans in groups, each padded to its longest.
 #[derive(Debug, Clone)]
@@ -88,6 +88,23 @@ impl PaddedSpans {
         let mut all = Self { groups, order: Slice::default() };
         all.order = all.order_of(spans, spans.len(), indices);
         all
+    }
+
+    /// What attention takes at a time on `device`, in bytes, unless one span alone takes more.
+    pub fn most_bytes(device: &Device) -> usize {
+        if device.is_cpu() { 64 << 20 } else { 512 << 20 }
+    }
+
+    /// What attention takes for one span of `n_queries` queries and `n_keys` keys, in bytes, if a
+    /// number takes `n_bytes`: scores and weights, and what is gathered, before and after it is
+    /// divided into heads.
+    pub fn n_bytes(
+        [n_heads, d_queries, d_keys]: [usize; 3],
+        [n_queries, n_keys]: [usize; 2],
+        n_bytes: usize,
+    ) -> usize {
+        let scores = n_heads * n_queries * n_keys * (3 * size_of::<f32>() + 2 * n_bytes);
+        scores + 4 * (n_keys * d_keys + n_queries * d_queries) * n_bytes
     }
 
     /// The first `n` of `spans`, of which these were made.
