@@ -39,3 +39,36 @@ need_browser() {
         fi
     fi
 }
+
+# NVIDIA's compiler and libraries, which the Python package index has as wheels, below target/cuda. In
+# place of a driver that is not there stands a library that answers that there is no device.
+cuda_toolkit() {
+    local toolkit=$PWD/target/cuda/toolkit cudarc=0.19
+    say "The toolkit"
+    cargo fetch --quiet
+    export CUDA_HOME=$toolkit/nvidia/cu13 PATH=$toolkit/nvidia/cu13/bin:$PATH
+    if [ ! -e "$toolkit/.whole" ]; then
+        # cudarc $cudarc knows CUDA up to 13.4, and the wheels of CUDA 12 have no nvcc.
+        python3 -m pip install --quiet --no-deps --upgrade --disable-pip-version-check \
+            --root-user-action=ignore --target "$toolkit" \
+            nvidia-cuda-nvcc==13.0.88 nvidia-nvvm==13.0.88 nvidia-cuda-crt==13.0.88 \
+            nvidia-cuda-runtime==13.0.96 nvidia-cuda-cccl==13.0.85 nvidia-cuda-nvrtc==13.0.88 \
+            nvidia-curand==10.4.0.35 nvidia-cublas==13.1.0.3
+        chmod +x "$CUDA_HOME"/bin/* "$CUDA_HOME"/nvvm/bin/*
+        ln -sfn lib "$CUDA_HOME/lib64"
+        # The wheels hold versioned names alone: add those that the linker asks for.
+        for library in cudart:13 cublas:13 cublasLt:13 curand:10 nvrtc:13; do
+            ln -sf "lib${library%%:*}.so.${library##*:}" "$CUDA_HOME/lib/lib${library%%:*}.so"
+        done
+        # In place of the driver a library with every function that cudarc binds, each of which answers
+        # CUDA_ERROR_NO_DEVICE.
+        stubs=$CUDA_HOME/lib/stubs
+        mkdir -p "$stubs"
+        grep -ohE 'fn cu[A-Z][A-Za-z0-9_]+' \
+            "${CARGO_HOME:-$HOME/.cargo}"/registry/src/*/cudarc-$cudarc*/src/driver/sys/*.rs |
+            sort -u | sed 's/^fn \(.*\)/int \1(void) { return 100; }/' >"$stubs/stub.c"
+        gcc -shared -fPIC "$stubs/stub.c" -Wl,-soname,libcuda.so.1 -o "$stubs/libcuda.so"
+        ln -sf libcuda.so "$stubs/libcuda.so.1"
+        touch "$toolkit/.whole"
+    fi
+}

@@ -601,6 +601,39 @@ fn bench_prints_its_figures() {
     assert!(text.contains("speed-up") && text.contains("of the peak"), "{text}");
 }
 
+/// The operations that GPUs are given, on the CPU, by the script that checks GPUs.
+#[test]
+fn a_device_is_checked_against_the_cpu() {
+    let place = Place::new();
+    let report = place.path("report.json");
+    let output = Command::new("bash")
+        .arg(root().join("scripts/check-gpu.sh"))
+        .args(["--device", "cpu", "--shape", "tiny", "--out", &report])
+        .args(["--binary", env!("CARGO_BIN_EXE_patchboard")])
+        // Without the default model, which takes long.
+        .env("XDG_CACHE_HOME", place.path("cache"))
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let report: serde_json::Value =
+        serde_json::from_str(&fs::read_to_string(&report).unwrap()).unwrap();
+    let families = report["check"]["families"].as_array().unwrap();
+    assert!(families.len() >= 26, "f32 and f16 of every family: {families:?}");
+    for found in families {
+        let [difference, bound] = ["largest_difference", "bound"].map(|key| found[key].as_f64());
+        assert!(difference.unwrap() > 0.0 && difference < bound, "{found}");
+    }
+    for key in ["cells_per_sec", "achieved_gflops", "peak_gflops", "share_of_peak"] {
+        assert!(report["check"]["timing"][key].as_f64().unwrap() > 0.0, "{key}: {report}");
+    }
+    assert!(report["default_model"]["cpu"].is_null());
+    fails(
+        &["check", "--memory", "100MiB", "--shape", "8b", "--rounds", "1"],
+        1,
+        "choose a smaller `--shape`",
+    );
+}
+
 #[test]
 fn devices_and_types_that_are_not_there_are_refused_with_what_to_do() {
     let place = Place::new();

@@ -6,6 +6,8 @@ use candle_core::Device;
 use clap::Args;
 use sysinfo::System;
 
+use crate::model::Placement;
+
 /// The limits of the process and of the device.
 #[derive(Debug, Args)]
 pub struct MemoryArgs {
@@ -29,7 +31,7 @@ impl MemoryArgs {
     /// A limit for a device that has none, one that is larger than what is free there, or more than
     /// this machine can address.
     pub fn limit(&self, device: &Device) -> Result<usize> {
-        let n_bytes = match (free_on(device)?, self.device_memory) {
+        let n_bytes = match (Placement::n_free_bytes(device)?, self.device_memory) {
             (Some(free), Some(size)) if size.as_u64() > free => bail!(
                 "`--device-memory {size}`, and on the GPU {} are free: allow less",
                 ByteSize(free)
@@ -46,29 +48,6 @@ impl MemoryArgs {
             },
         };
         usize::try_from(n_bytes).context("that is more memory than there is")
-    }
-}
-
-/// The memory that is free on a device that has its own, in bytes, by its driver; of Metal, which
-/// shares the machine's, what the system recommends to use.
-fn free_on(device: &Device) -> Result<Option<u64>> {
-    match device {
-        Device::Cpu => Ok(None),
-        #[cfg(feature = "cuda")]
-        Device::Cuda(cuda) => {
-            let (free, _) = cuda
-                .cuda_stream()
-                .context()
-                .mem_get_info()
-                .map_err(|e| anyhow::anyhow!("the GPU does not say what is free: {e}"))?;
-            Ok(Some(free as u64))
-        }
-        #[cfg(feature = "metal")]
-        Device::Metal(metal) => {
-            Ok(Some(metal.metal_device().recommended_max_working_set_size() as u64))
-        }
-        #[allow(unreachable_patterns, reason = "which devices there are depends on the features")]
-        _ => Ok(None),
     }
 }
 

@@ -2,6 +2,7 @@
 //! else).
 
 mod bench;
+mod check;
 mod files;
 mod inputs;
 mod interrupt;
@@ -53,6 +54,8 @@ enum Command {
     Report(publish::ReportArgs),
     /// Serve the viewer, the queue and the results to browsers and programs.
     Serve(Box<serve::ServeArgs>),
+    /// Check that a device computes what the CPU does, and time it there.
+    Check(check::CheckArgs),
     /// Measure the sweep against the naive engine and against this machine's matrix products.
     Bench(bench::BenchArgs),
 }
@@ -73,6 +76,7 @@ pub fn run(cli: Cli) -> Result<()> {
         Command::Site(args) => publish::site(&args),
         Command::Report(args) => publish::report(&args),
         Command::Serve(args) => serve::run(&args),
+        Command::Check(args) => check::run(&args),
         Command::Bench(args) => bench::run(args),
     }
 }

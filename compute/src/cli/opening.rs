@@ -34,9 +34,12 @@ pub struct OpenArgs {
 
 /// A device by its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum DeviceName {
+pub enum DeviceName {
+    /// The CPU.
     Cpu,
+    /// An NVIDIA GPU by its number.
     Cuda(usize),
+    /// Apple's GPU.
     Metal,
 }
 
@@ -55,7 +58,11 @@ impl FromStr for DeviceName {
 }
 
 impl DeviceName {
-    fn open(self) -> Result<Device> {
+    /// Opens the device.
+    ///
+    /// # Errors
+    /// A device that is not there, or for which the program was not built.
+    pub fn open(self) -> Result<Device> {
         let advice = |feature: &str, is_built: bool| match is_built {
             true => format!("{feature} is built in, and the device cannot be used"),
             false => format!(

@@ -72,4 +72,33 @@ impl Placement {
             candle_core::DeviceLocation::Metal { .. } => "metal".into(),
         }
     }
+
+    /// The memory that is free on a device that has its own, in bytes, by its driver; of Metal, which
+    /// shares the machine's, what the system recommends to use.
+    ///
+    /// # Errors
+    /// A driver that does not say.
+    pub fn n_free_bytes(device: &Device) -> candle_core::Result<Option<u64>> {
+        match device {
+            Device::Cpu => Ok(None),
+            #[cfg(feature = "cuda")]
+            Device::Cuda(cuda) => {
+                let (free, _) = cuda
+                    .cuda_stream()
+                    .context()
+                    .mem_get_info()
+                    .map_err(|e| candle_core::Error::msg(format!("what is free there: {e}")))?;
+                Ok(Some(free as u64))
+            }
+            #[cfg(feature = "metal")]
+            Device::Metal(metal) => {
+                Ok(Some(metal.metal_device().recommended_max_working_set_size() as u64))
+            }
+            #[allow(
+                unreachable_patterns,
+                reason = "which devices there are depends on the features"
+            )]
+            _ => Ok(None),
+        }
+    }
 }
