@@ -335,7 +335,7 @@ fn bad_input_is_refused_before_any_work() {
     sweep(&["--columns", "entity=who"], 1, "no column `who` for the entity");
     sweep(&["--memory", "3MiB"], 1, "the sweep needs at least");
     sweep(&["--memory", "much"], 2, "--memory");
-    sweep(&["--format", "pdf"], 2, "`pdf` is no format: expected one of json, csv, png, svg");
+    sweep(&["--format", "gif"], 2, "`gif` is no format: expected one of json, csv, png, svg, pdf");
     sweep(&["--only", "Nobody"], 1, "is about `Nobody`");
     sweep(&["--limit", "none"], 2, "invalid value 'none'");
     fails(&["sweep"], 2, "required");

@@ -1,6 +1,6 @@
 //! A result as a file: the document itself, its cells as CSV, or its figure.
 
-mod bitmap;
+mod drawing;
 pub mod study;
 
 use std::io::{self, Write};
@@ -12,8 +12,6 @@ use shared::document::Document;
 use shared::field::cells::{self, TableError};
 use shared::figure::{Figure, FigureError, FigureOptions, TextUnit};
 pub use shared::specification::vocabulary::Format;
-
-use self::bitmap::Bitmap;
 
 /// The scale of a PNG where none is asked for: fit for print at the size of the SVG.
 pub const PNG_SCALE: f64 = 2.0;
@@ -33,6 +31,9 @@ pub enum ExportError {
     /// The pixels could not be encoded.
     #[error("the PNG could not be encoded: {0}")]
     Png(#[from] png::EncodingError),
+    /// The figure could not be drawn.
+    #[error("the figure could not be drawn: {0}")]
+    Drawing(String),
     /// The file could not be written.
     #[error("the file could not be written: {error}; {advice} ({})", path.display())]
     Write {
@@ -58,7 +59,12 @@ pub fn render(
     match format {
         Format::Json => Ok(document.to_json().into_bytes()),
         Format::Csv => Ok(cells::csv(document)?.into_bytes()),
-        Format::Svg => svg(&Figure::new(document, options)?),
+        Format::Svg => Ok(svg(&Figure::new(document, options)?)?.into_bytes()),
+        Format::Pdf => {
+            // Paper has no pixels: the scale is that of the page.
+            let plain = FigureOptions { scale: None, ..options.clone() };
+            drawing::pdf(&svg(&Figure::new(document, &plain)?)?, options.scale())
+        }
         Format::Png => {
             let scale = options.scale.or(Some(PNG_SCALE));
             let options = FigureOptions { scale, ..options.clone() };
@@ -74,25 +80,22 @@ pub fn render(
 fn draw(figure: &Figure, format: Format, scale: f64) -> Result<Vec<u8>, ExportError> {
     match format {
         Format::Png => png(figure, scale),
-        _ => svg(figure),
+        Format::Pdf => drawing::pdf(&svg(figure)?, scale),
+        _ => Ok(svg(figure)?.into_bytes()),
     }
 }
 
-fn svg(figure: &Figure) -> Result<Vec<u8>, ExportError> {
+fn svg(figure: &Figure) -> Result<String, ExportError> {
     let mut text = String::from("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n");
     let root = SVGBackend::with_string(&mut text, figure.size()).into_drawing_area();
     figure.draw(&root, TextUnit::LineHeight)?;
     drop(root);
-    Ok(text.into_bytes())
+    Ok(text)
 }
 
 fn png(figure: &Figure, scale: f64) -> Result<Vec<u8>, ExportError> {
     let (width, height) = figure.size();
-    let mut pixels = vec![0xff; 3 * width as usize * height as usize];
-    let root = Bitmap::new(&mut pixels, (width, height)).into_drawing_area();
-    figure.draw(&root, TextUnit::Em)?;
-    drop(root);
-
+    let pixels = drawing::pixels(&svg(figure)?, [width, height])?;
     let mut bytes = Vec::new();
     let mut encoder = png::Encoder::new(&mut bytes, width, height);
     encoder.set_color(png::ColorType::Rgb);

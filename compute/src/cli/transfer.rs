@@ -36,7 +36,7 @@ pub struct ExportArgs {
     #[arg(required = true)]
     files: Vec<PathBuf>,
 
-    /// What to write: json, csv, png, svg.
+    /// What to write: json, csv, png, svg, pdf.
     #[arg(long, value_name = "FORMATS", value_delimiter = ',', default_value = "png,svg,csv")]
     format: Vec<Format>,
 

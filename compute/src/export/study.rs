@@ -38,7 +38,7 @@ pub fn write(folder: &Path, study: &Study, values: &[u8]) -> Result<Vec<PathBuf>
         write(TABLE, study.csv(values).as_bytes())?;
     }
     for (grid, name) in study.grids.iter().zip(study.grid_names()) {
-        for format in [Format::Svg, Format::Png] {
+        for format in [Format::Svg, Format::Png, Format::Pdf] {
             let bytes = mean_map(study, grid, format)?;
             write(&format!("mean-{name}.{format}"), &bytes)?;
         }

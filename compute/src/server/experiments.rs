@@ -245,14 +245,15 @@ impl FigureQuery {
     }
 }
 
-/// An experiment as a file: `json`, `csv`, `png`, `svg`, or `html`, a report with the viewer inside.
+/// An experiment as a file: `json`, `csv`, `png`, `svg`, `pdf`, or `html`, a report with the viewer inside.
 #[utoipa::path(
     get, path = "/api/experiments/{id}/export/{format}", tag = "experiments",
     params(("id" = String, Path, description = "The experiment's id"),
-        ("format" = String, Path, description = "json, csv, png, svg or html"), FigureQuery),
+        ("format" = String, Path, description = "json, csv, png, svg, pdf or html"), FigureQuery),
     responses(
         (status = 200, content((Document = "application/json"), (String = "text/csv"),
-            (String = "image/png"), (String = "image/svg+xml"), (String = "text/html"))),
+            (String = "image/png"), (String = "image/svg+xml"), (String = "application/pdf"),
+            (String = "text/html"))),
         (status = 304),
         (status = "4XX", body = Problem, content_type = "application/problem+json"),
         (status = 501, body = Problem, content_type = "application/problem+json"))
@@ -271,7 +272,7 @@ pub async fn export(
                 StatusCode::NOT_FOUND,
                 "format",
                 "No such format",
-                format!("{found:?} is no format: expected json, csv, png, svg or html"),
+                format!("{found:?} is no format: expected json, csv, png, svg, pdf or html"),
             )
         })?),
     };
@@ -295,13 +296,15 @@ pub async fn export(
                 Format::Csv => Kind::Csv,
                 Format::Png => Kind::Png,
                 Format::Svg => Kind::Svg,
+                Format::Pdf => Kind::Pdf,
             };
             Ok((kind, render(&documents.remove(0), format, &options)?))
         })
         .await?;
     let mut response = send(&headers, kind, &tag, bytes.into());
     // Only figures are shown in place: a report has scripts, which run nowhere here.
-    let place = if matches!(kind, Kind::Png | Kind::Svg) { "inline" } else { "attachment" };
+    let place =
+        if matches!(kind, Kind::Png | Kind::Svg | Kind::Pdf) { "inline" } else { "attachment" };
     let name = format!("{place}; filename=\"patchboard-{id}.{word}\"");
     if let Ok(name) = HeaderValue::from_str(&name) {
         response.headers_mut().insert(header::CONTENT_DISPOSITION, name);

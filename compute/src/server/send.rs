@@ -19,6 +19,8 @@ pub enum Kind {
     Svg,
     /// A figure in pixels.
     Png,
+    /// A figure on a page.
+    Pdf,
     /// JSON.
     Json,
     /// A table.
@@ -37,6 +39,7 @@ impl Kind {
             "wasm" => Self::Wasm,
             "svg" => Self::Svg,
             "png" => Self::Png,
+            "pdf" => Self::Pdf,
             "json" => Self::Json,
             "csv" => Self::Csv,
             _ => Self::Bytes,
@@ -52,6 +55,7 @@ impl Kind {
             Self::Wasm => "application/wasm",
             Self::Svg => "image/svg+xml",
             Self::Png => "image/png",
+            Self::Pdf => "application/pdf",
             Self::Json => "application/json",
             Self::Csv => "text/csv; charset=utf-8",
             Self::Bytes => "application/octet-stream",

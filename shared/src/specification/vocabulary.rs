@@ -242,6 +242,8 @@ named! {
         Png = "png",
         /// The figure as vectors.
         Svg = "svg",
+        /// The figure as vectors on a page of its size.
+        Pdf = "pdf",
     }
 }
 
