@@ -8,6 +8,7 @@ mod interrupt;
 mod memory;
 mod merge;
 mod models;
+mod ndif;
 mod opening;
 mod output;
 mod partial;

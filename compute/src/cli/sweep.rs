@@ -16,6 +16,7 @@ use shared::study::{Builder, Options};
 use super::files::Folder;
 use super::inputs::{PairArgs, Pairs};
 use super::memory::MemoryArgs;
+use super::ndif::{self, NdifArgs, Remote};
 use super::opening::{self, OpenArgs};
 use super::partial::Partial;
 use super::report::counted;
@@ -23,7 +24,7 @@ use super::shards::{self, Manifest, ManifestPair, Shard};
 use super::study::PoolArgs;
 use super::{interrupt, output, report};
 use crate::export::Format;
-use crate::model::{Model, VERSION};
+use crate::model::{Description, Model};
 use crate::study::{self, Experiment};
 use crate::sweep::{Division, Finished, Progress, SweepError, speed};
 
@@ -44,6 +45,9 @@ pub struct SweepArgs {
 
     #[command(flatten)]
     opening: OpenArgs,
+
+    #[command(flatten)]
+    ndif: NdifArgs,
 
     #[command(flatten)]
     memory: MemoryArgs,
@@ -99,37 +103,26 @@ pub fn run(args: &SweepArgs) -> Result<()> {
     let prints_text = !args.quiet && !args.json;
     // Before the model is fetched, so that an interruption there cleans up behind itself.
     interrupt::listen()?;
-    let begin = Instant::now();
-    let limit = args.memory.limit()?;
-    let model = args.opening.open(args.model.as_deref(), !prints_text, limit)?;
-    if prints_text {
-        let config = &model.network.config;
-        output::line(&format!(
-            "{}: {} layers of width {}, weights in {}{} computed in {} on {}, opened in {:.1} s",
-            model.name,
-            config.n_layers,
-            config.d_model,
-            model.weights_dtype,
-            if model.network.is_streamed() { ", read layer by layer," } else { "" },
-            model.network.placement.dtype.as_str(),
-            model.network.placement.device_name(),
-            begin.elapsed().as_secs_f64()
-        ))?;
-    }
-    let allowed = model.n_sweep_bytes(limit);
-    let prepared = prepare(&model, &pairs, &settings, allowed)?;
-    let Some(folder) = folder else { return dry_run(args, &model, &prepared, allowed) };
+    let engine = args.open(&settings, prints_text)?;
+    let model = engine.model();
+    let prepared = prepare(&engine, &pairs, &settings)?;
+    let Some(folder) = folder else {
+        return match &engine {
+            Engine::Here { model, allowed } => dry_run(args, model, &prepared, *allowed),
+            Engine::Ndif(_) => ndif_dry_run(args, model, &prepared),
+        };
+    };
 
     let own = args.shard.map_or(0..prepared.len(), |shard| shard.pairs(prepared.len()));
     if let Some(shard) = args.shard {
         // Its results come to lie beside it: those that are there are those that are done.
-        manifest(&model, &prepared, &settings, shard, pairs.name())?.write(&args.out)?;
+        manifest(model, &prepared, &settings, shard, pairs.name())?.write(&args.out)?;
     }
     let prepared = &prepared[own];
     let n_pairs = prepared.len();
     let (mut n_done, mut pending) = (0, Vec::new());
     for (i, experiment) in prepared.iter().enumerate() {
-        match swept_before(args, &folder, &model, experiment)? {
+        match swept_before(args, &folder, model, experiment)? {
             Some((id, files)) => {
                 if prints_text {
                     output::line(&title(i, n_pairs, experiment))?;
@@ -147,7 +140,7 @@ pub fn run(args: &SweepArgs) -> Result<()> {
             let experiment = table[index];
             if prints_text {
                 output::line(&title(pending[index], n_pairs, experiment))?;
-                output::line(&report::experiment(&model, experiment))?;
+                output::line(&report::experiment(model, experiment))?;
             }
             let files = folder.write(&document, &formats(args), &FigureOptions::default())?;
             print_outcome(args, experiment, &Outcome::Done { document: Box::new(document), files })
@@ -164,7 +157,12 @@ pub fn run(args: &SweepArgs) -> Result<()> {
             }
         }
     };
-    let swept = sweep_table(&model, &folder, &table, allowed, prints_text, &mut done);
+    let swept = match &engine {
+        Engine::Here { model, allowed } => {
+            sweep_table(model, &folder, &table, *allowed, prints_text, &mut done)
+        }
+        Engine::Ndif(remote) => remote.sweep(&folder, &table, prints_text, &mut done),
+    };
     match (failure, swept) {
         (Some(error), _) => return Err(error),
         (None, Err(error)) if is_cancelled(&error) => bail!(
@@ -176,7 +174,7 @@ pub fn run(args: &SweepArgs) -> Result<()> {
         (None, swept) => swept?,
     }
     if n_pairs > 1 && args.shard.is_none() {
-        let study = pool(&folder, &model, prepared, &pooling)?;
+        let study = pool(&folder, model, prepared, &pooling)?;
         if prints_text {
             output::line(&format!("\n{study}"))?;
         }
@@ -191,9 +189,43 @@ pub fn run(args: &SweepArgs) -> Result<()> {
     Ok(())
 }
 
+/// What computes a sweep.
+enum Engine {
+    /// This process.
+    Here {
+        /// The model.
+        model: Box<Model>,
+        /// What a sweep may take of memory, in bytes.
+        allowed: usize,
+    },
+    /// A server.
+    Ndif(Box<Remote>),
+}
+
+impl Engine {
+    fn model(&self) -> &Description {
+        match self {
+            Self::Here { model, .. } => model,
+            Self::Ndif(remote) => &remote.model,
+        }
+    }
+
+    /// Refuses what it cannot carry out.
+    fn check(&self, experiment: &Experiment) -> Result<()> {
+        match self {
+            Self::Here { model, allowed } => {
+                let division = Division::within(*allowed);
+                study::compile(model, &[experiment], &division, &[])?;
+            }
+            Self::Ndif(_) => crate::ndif::check_experiment(experiment)?,
+        }
+        Ok(())
+    }
+}
+
 /// What the results of a shard will be part of.
 fn manifest(
-    model: &Model,
+    model: &Description,
     prepared: &[Experiment],
     settings: &Checked,
     shard: Shard,
@@ -213,9 +245,9 @@ fn manifest(
         settings: settings.settings.clone(),
         model: model.name.clone(),
         model_fingerprint: model.fingerprint.get()?.to_string(),
-        dtype: model.network.placement.dtype.as_str().to_string(),
-        device: model.network.placement.device_name(),
-        engine: format!("patchboard {VERSION}"),
+        dtype: model.dtype.clone(),
+        device: model.device.clone(),
+        engine: model.engine.clone(),
         pairs: prepared.iter().map(pair).collect::<Result<_>>()?,
     })
 }
@@ -235,6 +267,33 @@ pub struct Estimate {
 }
 
 impl SweepArgs {
+    /// Opens what computes, and says what it is.
+    fn open(&self, settings: &Checked, prints_text: bool) -> Result<Engine> {
+        let begin = Instant::now();
+        let name = self.model.as_deref();
+        if self.ndif.is_on()? {
+            let remote = Remote::open(&self.ndif, &self.opening, name, settings, prints_text)?;
+            return Ok(Engine::Ndif(Box::new(remote)));
+        }
+        let limit = self.memory.limit()?;
+        let model = self.opening.open(name, !prints_text, limit)?;
+        if prints_text {
+            output::line(&format!(
+                "{}: {} layers of width {}, weights in {}{} computed in {} on {}, opened in {:.1} s",
+                model.name,
+                model.config.n_layers,
+                model.config.d_model,
+                model.weights_dtype,
+                if model.network.is_streamed() { ", read layer by layer," } else { "" },
+                model.dtype,
+                model.device,
+                begin.elapsed().as_secs_f64()
+            ))?;
+        }
+        let allowed = model.n_sweep_bytes(limit);
+        Ok(Engine::Here { model: Box::new(model), allowed })
+    }
+
     /// The folder of results.
     pub fn out(&self) -> &Path {
         &self.out
@@ -248,12 +307,17 @@ impl SweepArgs {
         let settings = self.settings.clone().check()?;
         let pairs = self.pairs.read(settings.template.as_ref())?;
         self.pool.options(&pairs.name())?;
+        if self.ndif.is_on()? {
+            bail!("`--on ndif` leaves nothing for a cluster to compute: run `patchboard sweep`");
+        }
         let begin = Instant::now();
         let limit = self.memory.limit()?;
         let model = self.opening.open(self.model.as_deref(), self.quiet, limit)?;
         let open_secs = begin.elapsed().as_secs_f64();
         let allowed = model.n_sweep_bytes(limit);
-        let prepared = prepare(&model, &pairs, &settings, allowed)?;
+        let engine = Engine::Here { model: Box::new(model), allowed };
+        let prepared = prepare(&engine, &pairs, &settings)?;
+        let Engine::Here { model, .. } = &engine else { unreachable!("it was made so") };
         let speed = speed::estimate(&model.network.placement)?;
         let table: Vec<_> = prepared.iter().collect();
         let division = Division::of_table(&model.network, model.n_stored_bytes, speed, allowed);
@@ -271,7 +335,7 @@ impl SweepArgs {
 /// Makes the study of a table whose results are all in `folder`, and says what it found.
 fn pool(
     folder: &Folder,
-    model: &Model,
+    model: &Description,
     prepared: &[Experiment],
     options: &Options,
 ) -> Result<String> {
@@ -298,12 +362,8 @@ fn is_cancelled(error: &anyhow::Error) -> bool {
 
 /// Prepares every pair, so that what is wrong with any is said before the first sweep, and all at
 /// once.
-fn prepare(
-    model: &Model,
-    pairs: &Pairs,
-    settings: &Checked,
-    allowed: usize,
-) -> Result<Vec<Experiment>> {
+fn prepare(engine: &Engine, pairs: &Pairs, settings: &Checked) -> Result<Vec<Experiment>> {
+    let model = engine.model();
     let (mut prepared, mut problems) = (Vec::with_capacity(pairs.pairs.len()), Vec::new());
     let problem = |pair: &Pair, error: &dyn std::fmt::Display| match &pairs.file {
         Some(file) => format!("{file}:{}: {error}", pair.line),
@@ -311,11 +371,10 @@ fn prepare(
     };
     // A pair that is wrong is named below, with all others that are.
     let mean = study::mean_over(model, &pairs.pairs, settings).ok().flatten();
-    let division = Division::within(allowed);
     for pair in &pairs.pairs {
         let one = Experiment::prepare(model, pair, settings, mean.as_ref());
         let one = one.map_err(anyhow::Error::from).and_then(|experiment| {
-            study::compile(model, &[&experiment], &division, &[])?;
+            engine.check(&experiment)?;
             Ok(experiment)
         });
         match one {
@@ -347,7 +406,7 @@ fn formats(args: &SweepArgs) -> Vec<Format> {
 fn swept_before(
     args: &SweepArgs,
     folder: &Folder,
-    model: &Model,
+    model: &Description,
     experiment: &Experiment,
 ) -> Result<Option<(String, Vec<PathBuf>)>> {
     // Without need, no sweep waits until all of a large model has been read for the id.
@@ -433,10 +492,11 @@ fn sweep_table(
     }
 }
 
-const BAR_STEPS: u64 = 1000;
+/// The steps of [`progress_bar`].
+pub(super) const BAR_STEPS: u64 = 1000;
 
 /// A bar with time left on standard error; hidden where that is no terminal.
-fn progress_bar(shown: bool) -> ProgressBar {
+pub(super) fn progress_bar(shown: bool) -> ProgressBar {
     if !shown {
         return ProgressBar::hidden();
     }
@@ -557,6 +617,34 @@ fn dry_run(args: &SweepArgs, model: &Model, prepared: &[Experiment], allowed: us
             }
             output::line(&report::plan(experiment, &program))?;
             output::line(&report::cost(network.n_held_bytes(), read_bytes, wall_secs))?;
+        }
+    }
+    Ok(())
+}
+
+/// Shows what would be asked of a server.
+fn ndif_dry_run(args: &SweepArgs, model: &Description, prepared: &[Experiment]) -> Result<()> {
+    for (i, experiment) in prepared.iter().enumerate() {
+        let plan = ndif::plan(model, experiment)?;
+        if args.json {
+            let alignment = &experiment.alignment;
+            output::line(
+                &serde_json::json!({
+                    "id": experiment.id(model)?,
+                    "entity": experiment.entity,
+                    "status": "planned",
+                    "source_tokens": alignment.source,
+                    "base_tokens": alignment.base,
+                    "sentence_start": alignment.start,
+                    "answers": experiment.answers,
+                    "n_cells": plan.n_cells(),
+                })
+                .to_string(),
+            )?;
+        } else if !args.quiet {
+            output::line(&title(i, prepared.len(), experiment))?;
+            output::line(&report::experiment(model, experiment))?;
+            output::line(&format!("plan     {}", ndif::described(&plan)))?;
         }
     }
     Ok(())
