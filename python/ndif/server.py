@@ -12,6 +12,7 @@ import websocket
 from nnsight.intervention.backends.remote import RemoteBackend, RemoteError
 from nnsight.schema.request import RequestModel
 
+import waves
 from helper import Failure, last_lines
 
 # Seconds.
@@ -50,8 +51,9 @@ class Server:
         """What the server says of the model; nothing if it does not run it."""
         rank = {"RUNNING": 0, "DEPLOYING": 1}
         found = None
-        for deployment in (self.get("/status").get("deployments") or {}).values():
-            key = str(deployment.get("model_key", ""))
+        for name, deployment in (self.get("/status").get("deployments") or {}).items():
+            # Of some deployments there is nothing but the actor's name, which ends in the model's.
+            key = str(deployment.get("model_key") or name.partition("ModelActor:")[2])
             # A server knows a model by the spelling of the hub.
             if key.lower() != self.model_key.lower() or deployment.get("deployment_level") == "COLD":
                 continue
@@ -68,23 +70,31 @@ class Server:
         theirs = packages.get("nnsight")
         if theirs is not None and not str(theirs).startswith(MINOR + "."):
             raise Failure("unsupported", f"the server has nnsight {theirs}, and this helper speaks with {MINOR}")
-        found = self.deployment()
-        if found is None or found.get("application_state") != "RUNNING":
+        found = self.deployment() or {}
+        if found.get("application_state") != "RUNNING":
             self.answer("said", text=f"{self.repo} is not running on {self.host}: asking the server for it")
-            with model.trace([0], backend=self.backend()):
-                pass
+        dtype = found.get("dtype")
+        if found.get("application_state") != "RUNNING" or dtype is None:
+            dtype = self.asked_dtype(model)
             found = self.deployment() or {}
         tags = identity.get("tags") or []
         return {
             "host": urlsplit(self.host).netloc,
             "server_nnsight": theirs,
             "ndif": packages.get("ndif"),
-            "state": str(found.get("application_state", "unknown")).lower(),
-            "dtype": found.get("dtype"),
+            "state": str(found.get("application_state", "running")).lower(),
+            "dtype": dtype,
             "time_limit_secs": found.get("execution_timeout_seconds"),
             # Without accounts, or without the key of one, the server says nothing of it.
             "is_trusted": "trusted" in tags if identity.get("email") or tags else None,
         }
+
+    def asked_dtype(self, model):
+        """The type that the model computes in, by a request of one token."""
+        lines = []
+        waves.say_dtype(model, Backend(self, lines.append))
+        said = [line for line in lines if line.startswith(waves.MARK)]
+        return str(json.loads(said[-1][len(waves.MARK) :])).removeprefix("torch.") if said else None
 
     def is_there(self):
         try:
@@ -93,15 +103,15 @@ class Server:
             return False
 
     def backend(self):
-        return Backend(self)
+        return Backend(self, self.told)
 
 
 class Backend(RemoteBackend):
     """Sends a block and listens until it has run."""
 
-    def __init__(self, server):
+    def __init__(self, server, printed):
         super().__init__(server.model_key, host=server.host, api_key=server.api_key or None)
-        self.server, self.n_sent, self.n_received = server, 0, 0
+        self.server, self.printed, self.n_sent, self.n_received = server, printed, 0, 0
 
     def __call__(self, tracer=None):
         blob = self._serialize(tracer)
@@ -146,7 +156,7 @@ class Backend(RemoteBackend):
             if status == "ERROR":
                 raise failed(text)
             if status == "LOG":
-                self.server.told(text)
+                self.printed(text)
             else:
                 self.server.answer("said", text=f"{status}: {text}" if text else str(status))
 

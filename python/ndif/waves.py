@@ -65,6 +65,21 @@ def prepared(pair):
             "true_ids": pair["true_ids"], "false_ids": pair["false_ids"]}  # fmt: skip
 
 
+def say_dtype(model, backend):
+    """Prints the type of the residual stream, by way of a request of one token."""
+    blocks_path, _ = paths(model.config)
+    mark = MARK
+    with model.session(backend=backend):
+        first = model
+        for part in blocks_path:
+            first = getattr(first, part)
+        with model.trace([0]):
+            found = first[0].output
+            if isinstance(found, tuple):
+                found = found[0]
+            print(mark + json.dumps(str(found.dtype)))
+
+
 def run(model, how, pairs, n_top):
     """Runs all waves of `pairs` in one session, which is one request on a server."""
     blocks_path, (attention, mlp) = paths(model.config)

@@ -223,25 +223,20 @@ impl Sweep<'_> {
         n_largest: usize,
         n_fruitless: usize,
     ) -> bool {
+        let limits = &mut self.limits;
         match reason {
             Reason::Key | Reason::Model | Reason::Unsupported => return false,
             Reason::Unreachable | Reason::Other => return n_fruitless < N_TRIES,
-            Reason::TimeOut | Reason::TooLarge | Reason::Memory => {}
-        }
-        // What did not suffice for all suffices for half, or for what has arrived.
-        let is_memory = reason == Reason::Memory;
-        if n_arrived == 0 || is_memory {
-            if n_cells <= 1 {
-                return false;
+            // Not even one wave was done in time.
+            Reason::TimeOut if n_arrived == 0 => {
+                limits.n_cells = n_largest / 2;
+                limits.n_wave_cells = limits.n_cells;
             }
-            self.limits.n_cells = (n_cells / 2).max(1);
-            if is_memory || n_cells == n_largest {
-                self.limits.n_wave_cells = (n_largest / 2).max(1);
-            }
-        } else {
-            self.limits.n_cells = (n_arrived * n_largest).min(n_cells).div_ceil(2).max(1);
+            Reason::TimeOut => limits.n_cells = (n_arrived * n_largest).div_ceil(2),
+            Reason::Memory => limits.n_wave_cells = n_largest / 2,
+            Reason::TooLarge => limits.n_cells = n_cells / 2,
         }
-        true
+        limits.n_cells.min(limits.n_wave_cells) > 0
     }
 
     fn n_runs(&self) -> usize {
