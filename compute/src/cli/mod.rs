@@ -2,6 +2,7 @@
 //! else).
 
 mod bench;
+mod engine;
 mod files;
 mod inputs;
 mod interrupt;

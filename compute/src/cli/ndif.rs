@@ -13,8 +13,8 @@ use shared::specification::settings::Checked;
 use super::files::Folder;
 use super::opening::{self, OpenArgs};
 use super::partial::Partial;
-use super::report::counted;
-use super::sweep::{BAR_STEPS, progress_bar};
+use super::report::{self, counted};
+use super::sweep::{BAR_STEPS, progress_bar, title};
 use super::{interrupt, output};
 use crate::hub::Wanted;
 use crate::model::{Description, Elsewhere, VERSION};
@@ -192,23 +192,44 @@ fn say(bar: &ProgressBar, text: &str) {
     bar.suspend(|| eprintln!("ndif: {text}"));
 }
 
-/// What a sweep of `experiment` would ask for.
+/// Shows what would be asked of a server.
 ///
 /// # Errors
 /// An experiment that cannot be carried out there.
-pub fn plan(model: &Description, experiment: &Experiment) -> Result<PairPlan> {
-    Ok(PairPlan::new(&experiment.specification, model.config.n_layers)?)
-}
-
-/// A plan in words.
-pub fn described(plan: &PairPlan) -> String {
-    let n_waves = plan.waves(plan.wave_cells(), |_| false).len();
-    format!(
-        "{} of which {} known beforehand, in {}",
-        counted(plan.n_cells() + plan.known.len(), "cell"),
-        plan.known.len(),
-        counted(n_waves, "wave")
-    )
+pub fn dry_run(
+    model: &Description,
+    prepared: &[Experiment],
+    is_json: bool,
+    is_quiet: bool,
+) -> Result<()> {
+    for (i, experiment) in prepared.iter().enumerate() {
+        let plan = PairPlan::new(&experiment.specification, model.config.n_layers)?;
+        if is_json {
+            let alignment = &experiment.alignment;
+            let planned = serde_json::json!({
+                "id": experiment.id(model)?,
+                "entity": experiment.entity,
+                "status": "planned",
+                "source_tokens": alignment.source,
+                "base_tokens": alignment.base,
+                "sentence_start": alignment.start,
+                "answers": experiment.answers,
+                "n_cells": plan.n_cells(),
+            });
+            output::line(&planned.to_string())?;
+        } else if !is_quiet {
+            let n_waves = plan.waves(plan.wave_cells(), |_| false).len();
+            output::line(&title(i, prepared.len(), experiment))?;
+            output::line(&report::experiment(model, experiment))?;
+            output::line(&format!(
+                "plan     {} in {}, {} known beforehand",
+                counted(plan.n_cells(), "cell"),
+                counted(n_waves, "wave"),
+                plan.known.len()
+            ))?;
+        }
+    }
+    Ok(())
 }
 
 /// What the description of a model says of where it is computed.

