@@ -5,6 +5,7 @@ pub mod export;
 pub mod hub;
 pub mod jobs;
 pub mod model;
+pub mod ndif;
 pub mod server;
 pub mod site;
 pub mod store;

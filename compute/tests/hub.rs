@@ -10,7 +10,7 @@ use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use compute::hub::{Hub, HubError, HubId, Snapshot};
+use compute::hub::{Hub, HubError, HubId, Snapshot, Wanted};
 use compute::model::{Loader, Model};
 use fake::{COMMIT, FakeHub, Fault};
 use tempfile::TempDir;
@@ -43,7 +43,7 @@ impl Place {
     }
 
     fn get(&self, id: &str, vars: &[(&str, &str)]) -> Result<Snapshot, HubError> {
-        self.hub(vars).snapshot(&HubId::parse(id).unwrap(), &mut |_| {})
+        self.hub(vars).snapshot(&HubId::parse(id).unwrap(), Wanted::All, &mut |_| {})
     }
 
     /// The folder of the model.
@@ -130,7 +130,7 @@ fn a_download_is_whole_and_only_what_is_needed() {
         let mut heard = Vec::new();
         let found = place
             .hub(&[])
-            .snapshot(&HubId::parse(ID).unwrap(), &mut |progress| {
+            .snapshot(&HubId::parse(ID).unwrap(), Wanted::All, &mut |progress| {
                 heard.push((progress.file.to_string(), progress.n_done, progress.n_bytes));
             })
             .unwrap();

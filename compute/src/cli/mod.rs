@@ -3,12 +3,14 @@
 
 mod bench;
 mod check;
+mod engine;
 mod files;
 mod inputs;
 mod interrupt;
 mod memory;
 mod merge;
 mod models;
+mod ndif;
 mod opening;
 mod output;
 mod partial;

@@ -11,8 +11,8 @@ use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::{interrupt, output};
-use crate::hub::{Downloading, Hub, HubId};
-use crate::model::{DEFAULT_MODEL, Loader, Model, Placement};
+use crate::hub::{Downloading, Hub, HubId, Snapshot, Wanted};
+use crate::model::{DEFAULT_MODEL, Description, Loader, Model, Placement};
 
 /// How models are opened.
 #[derive(Debug, Clone, Args)]
@@ -120,16 +120,29 @@ impl OpenArgs {
         let Some(name) = name else {
             return load(&self.default_model(quiet)?);
         };
-        // What is there is meant, whatever it looks like.
-        let id = name.to_str().filter(|_| !name.exists()).and_then(HubId::parse);
-        let Some(id) = id else { return load(name) };
+        let Some(id) = hub_id(name) else { return load(name) };
+        let snapshot = self.snapshot(&id, Wanted::All, quiet)?;
+        let mut model = load(&snapshot.folder)?;
+        model.description.name = id.name;
+        model.description.revision = Some(snapshot.commit);
+        Ok(model)
+    }
+
+    /// What is wanted of a model of the hub, downloaded first if need be.
+    ///
+    /// # Errors
+    /// A model that cannot be had.
+    pub fn snapshot(&self, id: &HubId, wanted: Wanted, quiet: bool) -> Result<Snapshot> {
         let hub = Hub::from_vars(|name| std::env::var_os(name))?.offline(self.offline);
         let mut bar = DownloadBar { quiet, file: String::new(), bar: ProgressBar::hidden() };
-        let snapshot = hub.snapshot(&id, &mut |progress| bar.tell(progress));
+        let snapshot = hub.snapshot(id, wanted, &mut |progress| bar.tell(progress));
         bar.bar.finish_and_clear();
-        let snapshot = snapshot?;
-        let model = load(&snapshot.folder)?;
-        Ok(Model { name: id.name, revision: Some(snapshot.commit), ..model })
+        Ok(snapshot?)
+    }
+
+    /// Whether anything is said of what computes on this machine.
+    pub fn names_device(&self) -> bool {
+        self.device != DeviceName::Cpu || self.dtype != TypeName::F32
     }
 
     /// Where and in which type models are computed.
@@ -171,12 +184,17 @@ impl OpenArgs {
     }
 }
 
+/// The id of a model of the hub; `None` for a path: what is there is meant, whatever it looks like.
+pub fn hub_id(name: &Path) -> Option<HubId> {
+    name.to_str().filter(|_| !name.exists()).and_then(HubId::parse)
+}
+
 /// Waits until all of the model's files have been read, without which it cannot be told from
 /// others; what was read once is remembered for large files.
 ///
 /// # Errors
 /// Files that cannot be read, that were changed since the model was opened, or an interruption.
-pub fn identify(model: &Model, quiet: bool) -> Result<()> {
+pub fn identify(model: &Description, quiet: bool) -> Result<()> {
     let bar = if quiet { ProgressBar::hidden() } else { ProgressBar::no_length() };
     let style = ProgressStyle::with_template(
         "reading the whole model to tell it from others {wide_bar} {bytes} of {total_bytes}",

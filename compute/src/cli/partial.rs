@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result};
 
 use super::files::Folder;
-use crate::model::Model;
+use crate::model::Description;
 use crate::study::{Experiment, finished};
 use crate::sweep::{Finished, Reading};
 
@@ -24,7 +24,7 @@ impl Partial {
     ///
     /// # Errors
     /// Files of the model that cannot be read.
-    pub fn new(folder: &Folder, model: &Model, experiment: &Experiment) -> Result<Self> {
+    pub fn new(folder: &Folder, model: &Description, experiment: &Experiment) -> Result<Self> {
         let id = experiment.id(model)?;
         let path = folder.partial(&experiment.entity, &id);
         let (readout, top) = (experiment.settings.readout, experiment.settings.top);

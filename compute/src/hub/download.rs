@@ -9,7 +9,7 @@ use hf_hub::api::Progress;
 use hf_hub::api::sync::{ApiBuilder, ApiError, ApiRepo};
 use serde::Deserialize;
 
-use super::files::{indexed, needed};
+use super::files::{Wanted, indexed, needed};
 use super::{Hub, HubError, HubId, Snapshot};
 use crate::model::{VERSION, sha256_of};
 
@@ -52,6 +52,7 @@ struct Lfs {
 pub fn download(
     hub: &Hub,
     id: &HubId,
+    wanted: Wanted,
     listener: &mut dyn FnMut(Downloading),
 ) -> Result<Snapshot, HubError> {
     let failed = |error| failure(hub, id, error);
@@ -75,11 +76,13 @@ pub fn download(
     let repo = Fetch { hub, id, repo: api.repo(id.repo(&info.sha)), info: &info };
     let names: Vec<_> = info.siblings.iter().map(|sibling| &*sibling.rfilename).collect();
     let unusable = |problem: String| HubError::Files { id: id.to_string(), problem };
-    for name in needed(&names).map_err(unusable)? {
+    for name in needed(&names, wanted).map_err(unusable)? {
         repo.fetch(&folder, name, listener)?;
     }
-    for name in indexed(&folder).map_err(unusable)? {
-        repo.fetch(&folder, &name, listener)?;
+    if wanted == Wanted::All {
+        for name in indexed(&folder).map_err(unusable)? {
+            repo.fetch(&folder, &name, listener)?;
+        }
     }
     // Last: from now on the name means this commit.
     Cache::new(hub.cache.clone())

@@ -12,12 +12,21 @@ const REQUIRED: [&str; 2] = ["config.json", "tokenizer.json"];
 /// Files that change what a model does where they are there: this one names the token to pad with.
 const OPTIONAL: [&str; 1] = ["tokenizer_config.json"];
 
+/// What is wanted of a model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wanted {
+    /// All that it takes to compute with it.
+    All,
+    /// Configuration and tokenizer.
+    AllButWeights,
+}
+
 /// The files to fetch from a repository that has these files; of sharded weights the index, which
 /// names the others.
 ///
 /// # Errors
 /// What is missing and what to do.
-pub fn needed(names: &[&str]) -> Result<Vec<&'static str>, String> {
+pub fn needed(names: &[&str], wanted: Wanted) -> Result<Vec<&'static str>, String> {
     let has = |name: &str| names.contains(&name);
     if let Some(missing) = REQUIRED.iter().find(|name| !has(name)) {
         let ggufs = names.iter().any(|name| name.to_ascii_lowercase().ends_with(".gguf"));
@@ -27,15 +36,18 @@ pub fn needed(names: &[&str]) -> Result<Vec<&'static str>, String> {
         };
         return Err(format!("the repository has no `{missing}`{advice}"));
     }
-    let weights = [SINGLE, INDEX].into_iter().find(|name| has(name));
-    let Some(weights) = weights else {
+    let optional = OPTIONAL.into_iter().filter(|name| has(name));
+    let settings = REQUIRED.into_iter().chain(optional);
+    if wanted == Wanted::AllButWeights {
+        return Ok(settings.collect());
+    }
+    let Some(weights) = [SINGLE, INDEX].into_iter().find(|name| has(name)) else {
         return Err(match has("pytorch_model.bin") || has("pytorch_model.bin.index.json") {
             true => PICKLED.to_string(),
             false => format!("the repository has neither `{SINGLE}` nor `{INDEX}`"),
         });
     };
-    let optional = OPTIONAL.into_iter().filter(|name| has(name));
-    Ok(REQUIRED.into_iter().chain(optional).chain([weights]).collect())
+    Ok(settings.chain([weights]).collect())
 }
 
 /// The shards that the index in `folder` names, if there is one.
@@ -50,18 +62,19 @@ pub fn indexed(folder: &Path) -> Result<BTreeSet<String>, String> {
     }
 }
 
-/// Whether a model can be loaded from `folder`.
-pub fn is_whole(folder: &Path) -> bool {
+/// Whether what is wanted of a model can be read from `folder`.
+pub fn is_whole(folder: &Path, wanted: Wanted) -> bool {
     let has = |name: &str| folder.join(name).is_file();
     REQUIRED.iter().all(|name| has(name))
-        && (has(SINGLE)
+        && (wanted == Wanted::AllButWeights
+            || has(SINGLE)
             || has(INDEX)
                 && indexed(folder).is_ok_and(|shards| shards.iter().all(|shard| has(shard))))
 }
 
-/// Whether nothing that the hub might have for a model is missing in `folder`.
-pub fn needs_nothing(folder: &Path) -> bool {
-    is_whole(folder) && OPTIONAL.iter().all(|name| folder.join(name).is_file())
+/// Whether nothing that the hub might have for it is missing in `folder`.
+pub fn needs_nothing(folder: &Path, wanted: Wanted) -> bool {
+    is_whole(folder, wanted) && OPTIONAL.iter().all(|name| folder.join(name).is_file())
 }
 
 #[cfg(test)]
@@ -81,10 +94,11 @@ mod tests {
         ];
         let expected =
             ["config.json", "tokenizer.json", "tokenizer_config.json", "model.safetensors"];
-        assert_eq!(needed(&all).unwrap(), expected);
+        assert_eq!(needed(&all, Wanted::All).unwrap(), expected);
+        assert_eq!(needed(&all, Wanted::AllButWeights).unwrap(), expected[..3]);
         let sharded = ["config.json", "model.safetensors.index.json", "tokenizer.json"];
         assert_eq!(
-            needed(&sharded).unwrap(),
+            needed(&sharded, Wanted::All).unwrap(),
             ["config.json", "tokenizer.json", "model.safetensors.index.json"]
         );
         let cases: [(&[&str], &str); 4] = [
@@ -94,7 +108,7 @@ mod tests {
             (&["x.Q4_K_M.gguf"], "it has GGUF files"),
         ];
         for (names, expected) in cases {
-            let error = needed(names).unwrap_err();
+            let error = needed(names, Wanted::All).unwrap_err();
             assert!(error.contains(expected), "{names:?}: {error}");
         }
     }

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use hf_hub::{Cache, Repo, RepoType};
 
 pub use download::Downloading;
+pub use files::Wanted;
 use files::{is_whole, needs_nothing};
 
 /// A model on the hub: `org/name` or `org/name@revision`.
@@ -114,34 +115,35 @@ impl Hub {
         self
     }
 
-    /// The model's files: those in the cache as they are, or else downloaded.
+    /// What is wanted of the model's files: those in the cache as they are, or else downloaded.
     ///
     /// # Errors
     /// [`HubError`], which says what to do.
     pub fn snapshot(
         &self,
         id: &HubId,
+        wanted: Wanted,
         listener: &mut dyn FnMut(Downloading),
     ) -> Result<Snapshot, HubError> {
-        match self.cached(id) {
+        match self.cached(id, wanted) {
             // What is whole but may lack an optional file is taken where nobody can be asked.
-            Some(found) if needs_nothing(&found.folder) || self.offline => Ok(found),
+            Some(found) if needs_nothing(&found.folder, wanted) || self.offline => Ok(found),
             _ if self.offline => {
                 Err(HubError::NotCached { id: id.to_string(), cache: self.cache.clone() })
             }
-            _ => download::download(self, id, listener),
+            _ => download::download(self, id, wanted, listener),
         }
     }
 
-    /// What the cache holds of a model, if that is enough to load it.
-    fn cached(&self, id: &HubId) -> Option<Snapshot> {
+    /// What the cache holds of a model, if that is all that is wanted.
+    fn cached(&self, id: &HubId, wanted: Wanted) -> Option<Snapshot> {
         let folder = self.cache.join(id.repo(&id.revision).folder_name());
         let commit = match std::fs::read_to_string(folder.join("refs").join(&id.revision)) {
             Ok(commit) => commit.trim().to_string(),
             Err(_) => id.revision.clone(),
         };
         let folder = self.snapshot_folder(id, &commit)?;
-        is_whole(&folder).then_some(Snapshot { folder, commit })
+        is_whole(&folder, wanted).then_some(Snapshot { folder, commit })
     }
 
     /// Where the files of a commit are; `None` if that is no commit.

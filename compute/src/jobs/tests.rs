@@ -156,7 +156,8 @@ fn previews_stay_within_what_was_left_to_them() {
 #[test]
 fn an_estimate_counts_verification_and_is_of_the_model() {
     let folder = tempfile::tempdir().unwrap();
-    let other = Model { name: "other".into(), ..model() };
+    let mut other = model();
+    other.description.name = "other".into();
     let mut settings = QueueSettings::default();
     settings.limits.n_verified = usize::MAX;
     let queue = queue(folder.path(), vec![model(), other], settings);

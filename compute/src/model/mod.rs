@@ -24,7 +24,7 @@ pub use net::{
     Block, BlockPass, BlockRows, Hook, Indices, KeysValues, MOST_PADDING, Network, PaddedSpans,
     Rotary, Shared, Slice, Span, Uploaded, index, put_rows, standard_normal,
 };
-pub use open::{Loader, Model};
+pub use open::{Description, Elsewhere, Loader, Model};
 pub(crate) use sha256::sha256_of;
 pub use tokenizer::{Encoded, Tokenizer};
 

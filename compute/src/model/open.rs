@@ -1,7 +1,9 @@
 //! Opening a model: from its files, on a device, in a type, within the memory that there is.
 
+use std::ops::Deref;
 use std::path::Path;
 
+use super::VERSION;
 use super::arch::{Config, Module, Weight, WeightLayout, hugging_face};
 use super::checkpoint::{
     Checkpoint, Digests, FileState, Fingerprint, Gguf, ModelError, Part, Placement,
@@ -10,10 +12,29 @@ use super::checkpoint::{
 use super::net::Network;
 use super::tokenizer::{Tokenizer, from_metadata};
 
-/// A model: its numbers, its tokenizer, and where it came from.
+/// A model: its numbers, and all else that there is to know of it.
 pub struct Model {
     /// The numbers.
     pub network: Network,
+    /// The bytes of the files that hold the weights.
+    pub n_stored_bytes: u64,
+    /// All else.
+    pub description: Description,
+}
+
+impl Deref for Model {
+    type Target = Description;
+
+    fn deref(&self) -> &Description {
+        &self.description
+    }
+}
+
+/// What tokens, experiments, ids and documents take of a model: everything but its numbers, which may
+/// be on another machine.
+pub struct Description {
+    /// Dimensions and conventions.
+    pub config: Config,
     /// The tokenizer.
     pub tokenizer: Tokenizer,
     /// The name shown to people: the folder's or the file's.
@@ -22,10 +43,29 @@ pub struct Model {
     pub fingerprint: Fingerprint,
     /// How the weights are stored.
     pub weights_dtype: String,
-    /// The bytes of the files that hold the weights.
-    pub n_stored_bytes: u64,
     /// The commit, for a model of the Hugging Face hub.
     pub revision: Option<String>,
+    /// The type that is computed in, e.g. `f32`.
+    pub dtype: String,
+    /// What computes: `cpu`, an accelerator, or a server.
+    pub device: String,
+    /// The programs that compute, with their versions.
+    pub engine: String,
+}
+
+/// A model whose weights are on another machine.
+#[derive(Debug, Clone)]
+pub struct Elsewhere {
+    /// What it is called there.
+    pub name: String,
+    /// The commit, where the other machine says so.
+    pub revision: Option<String>,
+    /// The type that is computed in there, e.g. `bf16`.
+    pub dtype: String,
+    /// What computes.
+    pub device: String,
+    /// The programs that compute, with their versions.
+    pub engine: String,
 }
 
 /// How a model is opened.
@@ -88,23 +128,19 @@ impl<'a> Loader<'a> {
 
     fn load_folder(&self) -> Result<Model, ModelError> {
         let folder = OpenFolder::new(self.path)?;
-        let (tokenizer, read) = Tokenizer::from_folder(self.path, &folder.config_text)?;
+        let (tokenizer, read) = Tokenizer::from_folder(self.path, &folder.settings.text)?;
         let weights = folder.weights.states();
         let n_stored_bytes = weights.iter().map(|file| file.n_bytes).sum();
-        let mut parts = vec![Part { role: "config", file: folder.config_file.clone() }];
+        let mut parts = vec![folder.settings.part()];
         parts.extend(read);
         parts.extend(weights.into_iter().map(|file| Part { role: "weights", file }));
         // The files are read for it while they are read for the network.
         let fingerprint = Fingerprint::begin(parts, Digests::of_user());
-        Ok(Model {
-            name: name_of(&self.path.canonicalize().unwrap_or_else(|_| self.path.to_path_buf())),
-            fingerprint,
-            n_stored_bytes,
-            weights_dtype: folder.weights.dtype(),
-            revision: None,
-            network: self.network_of(folder)?,
-            tokenizer,
-        })
+        let weights_dtype = folder.weights.dtype();
+        let network = self.network_of(folder)?;
+        let name = name_of(&self.path.canonicalize().unwrap_or_else(|_| self.path.to_path_buf()));
+        let description = describe(&network, name, tokenizer, fingerprint, weights_dtype);
+        Ok(Model { network, n_stored_bytes, description })
     }
 
     fn load_gguf(&self) -> Result<Model, ModelError> {
@@ -112,20 +148,17 @@ impl<'a> Loader<'a> {
         let tokenizer =
             from_metadata(gguf.metadata()).map_err(|e| ModelError::file(self.path, e))?;
         let parts = vec![Part { role: "gguf", file: gguf.state() }];
-        Ok(Model {
-            name: name_of(&self.path.with_extension("")),
-            fingerprint: Fingerprint::begin(parts, Digests::of_user()),
-            n_stored_bytes: gguf.state().n_bytes,
-            weights_dtype: gguf.dtype(),
-            revision: None,
-            network: self.within(config, Checkpoint::new(gguf, layout))?,
-            tokenizer,
-        })
+        let fingerprint = Fingerprint::begin(parts, Digests::of_user());
+        let (n_stored_bytes, weights_dtype) = (gguf.state().n_bytes, gguf.dtype());
+        let network = self.within(config, Checkpoint::new(gguf, layout))?;
+        let name = name_of(&self.path.with_extension(""));
+        let description = describe(&network, name, tokenizer, fingerprint, weights_dtype);
+        Ok(Model { network, n_stored_bytes, description })
     }
 
     fn network_of(&self, folder: OpenFolder) -> Result<Network, ModelError> {
-        let mut config = folder.config;
-        let checkpoint = Checkpoint::new(folder.weights, folder.layout);
+        let mut config = folder.settings.config;
+        let checkpoint = Checkpoint::new(folder.weights, folder.settings.layout);
         // Checkpoints that tie their embeddings have no weight of its own for the unembedding.
         config.tied_embeddings |= !checkpoint.contains(Weight::new(Module::Unembed, 0));
         self.within(config, checkpoint)
@@ -156,24 +189,87 @@ impl Model {
     }
 }
 
-/// A folder in Hugging Face's layout whose configuration and headers are read.
-struct OpenFolder {
-    config_text: String,
-    config_file: FileState,
+/// The description of a model that is loaded.
+fn describe(
+    network: &Network,
+    name: String,
+    tokenizer: Tokenizer,
+    fingerprint: Fingerprint,
+    weights_dtype: String,
+) -> Description {
+    Description {
+        config: network.config.clone(),
+        tokenizer,
+        name,
+        fingerprint,
+        weights_dtype,
+        revision: None,
+        dtype: network.placement.dtype.as_str().to_string(),
+        device: network.placement.device_name(),
+        engine: format!("patchboard {VERSION}"),
+    }
+}
+
+impl Description {
+    /// Reads configuration and tokenizer of the folder `path`, of a model whose weights are on another
+    /// machine. Nobody here has seen those: the fingerprint is of what was read and of what the other
+    /// machine says.
+    ///
+    /// # Errors
+    /// Files that are missing, damaged, or of a family that is not supported.
+    pub fn of_folder(path: &Path, elsewhere: &Elsewhere) -> Result<Self, ModelError> {
+        let settings = FolderConfig::open(path)?;
+        let (tokenizer, read) = Tokenizer::from_folder(path, &settings.text)?;
+        let parts = [settings.part()].into_iter().chain(read).collect();
+        let files = Fingerprint::begin(parts, None);
+        let Elsewhere { name, revision, dtype, device, engine } = elsewhere.clone();
+        let told = [files.get()?, &name, revision.as_deref().unwrap_or_default(), &device];
+        Ok(Self {
+            config: settings.config,
+            tokenizer,
+            fingerprint: Fingerprint::of_text(&told.join("\n")),
+            weights_dtype: dtype.clone(),
+            name,
+            revision,
+            dtype,
+            device,
+            engine,
+        })
+    }
+}
+
+/// The configuration of a folder in Hugging Face's layout.
+struct FolderConfig {
+    text: String,
+    file: FileState,
     config: Config,
     layout: WeightLayout,
+}
+
+impl FolderConfig {
+    fn open(folder: &Path) -> Result<Self, ModelError> {
+        let path = folder.join("config.json");
+        let (text, file) = read_text(&path)
+            .map_err(|e| ModelError::file(&path, format!("cannot read it: {e}")))?;
+        let (config, layout) =
+            hugging_face::parse(&text).map_err(|e| ModelError::file(&path, e))?;
+        Ok(Self { text, file, config, layout })
+    }
+
+    fn part(&self) -> Part {
+        Part { role: "config", file: self.file.clone() }
+    }
+}
+
+/// A folder in Hugging Face's layout whose configuration and headers are read.
+struct OpenFolder {
+    settings: FolderConfig,
     weights: SafetensorsFolder,
 }
 
 impl OpenFolder {
     fn new(path: &Path) -> Result<Self, ModelError> {
-        let config_path = path.join("config.json");
-        let (config_text, config_file) = read_text(&config_path)
-            .map_err(|e| ModelError::file(&config_path, format!("cannot read it: {e}")))?;
-        let (config, layout) =
-            hugging_face::parse(&config_text).map_err(|e| ModelError::file(&config_path, e))?;
-        let weights = SafetensorsFolder::open(path)?;
-        Ok(Self { weights, config_text, config_file, config, layout })
+        Ok(Self { settings: FolderConfig::open(path)?, weights: SafetensorsFolder::open(path)? })
     }
 }
 

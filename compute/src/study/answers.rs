@@ -9,12 +9,12 @@ use shared::specification::template::{Template, TemplateError};
 
 use super::error::PrepareError;
 use super::prepare::cell;
-use crate::model::Model;
+use crate::model::Description;
 
 /// Finds a pair's answers. Where either has no variant of a single token, both are read token by
 /// token.
 pub(super) fn answers(
-    model: &Model,
+    model: &Description,
     pair: &Pair,
     asked: &Checked,
 ) -> Result<(Answers, AnswerIds), PrepareError> {
@@ -46,7 +46,7 @@ pub(super) fn answers(
 }
 
 /// The variants of a word that are a single token.
-fn single(model: &Model, word: String, is_exact: bool) -> Result<Answer, PrepareError> {
+fn single(model: &Description, word: String, is_exact: bool) -> Result<Answer, PrepareError> {
     let variants = if is_exact { vec![word.clone()] } else { answer_variants(&word) };
     let (mut kept, mut dropped) = (Vec::<Token>::new(), Vec::new());
     for variant in variants {
@@ -62,7 +62,7 @@ fn single(model: &Model, word: String, is_exact: bool) -> Result<Answer, Prepare
 /// Both answers as continuations of the prompt: as written, or with the space that a model would
 /// write before a word.
 fn continued(
-    model: &Model,
+    model: &Description,
     answers: [Answer; 2],
     is_exact: bool,
 ) -> Result<(Answers, AnswerIds), PrepareError> {

@@ -12,7 +12,7 @@ use shared::specification::vocabulary::{Align, Span};
 use shared::specification::{self, Axis, Key, Specification, Trial};
 
 use super::Experiment;
-use crate::model::{Model, ModelError, VERSION};
+use crate::model::{Description, ModelError};
 use crate::sweep::{CellReading, Certificate, Reading, Readings, SweepError, cell_readings};
 
 /// What a result cost.
@@ -31,12 +31,12 @@ impl Experiment {
     /// The model's files cannot be read, or were changed since it was opened.
     pub fn document(
         &self,
-        model: &Model,
+        model: &Description,
         readings: &Readings,
         cost: Cost,
         certificate: Option<&Certificate>,
     ) -> Result<Document, SweepError> {
-        let config = &model.network.config;
+        let config = &model.config;
         let tokens = |ids: &[u32]| ids.iter().map(|&id| model.tokenizer.token(id)).collect();
         let base_tokens: Vec<Token> = tokens(&self.alignment.base);
         let start = self.alignment.start;
@@ -108,13 +108,13 @@ impl Experiment {
             settings: Some(self.settings.clone()),
             verification: certificate.map(verification),
             provenance: Some(Provenance {
-                engine: format!("patchboard {VERSION}"),
+                engine: model.engine.clone(),
                 model_fingerprint: model.fingerprint.get().map_err(unknown)?.to_string(),
                 architecture: config.architecture.to_string(),
                 model_revision: model.revision.clone(),
                 weights_dtype: model.weights_dtype.clone(),
-                dtype: model.network.placement.dtype.as_str().to_string(),
-                device: model.network.placement.device_name(),
+                dtype: model.dtype.clone(),
+                device: model.device.clone(),
                 wall_secs: cost.wall_secs,
                 operations: cost.operations,
                 finished_at: humantime::format_rfc3339_seconds(SystemTime::now()).to_string(),
@@ -125,7 +125,7 @@ impl Experiment {
 
     /// The unpatched runs by their readings, in the order of the specification's runs; `None` if
     /// the whole vocabulary was not read.
-    pub(super) fn baselines_of(&self, model: &Model, runs: &[Reading]) -> Option<Baselines> {
+    pub(super) fn baselines_of(&self, model: &Description, runs: &[Reading]) -> Option<Baselines> {
         let [base, source] = base_and_source(&self.specification, runs)?;
         Some(Baselines { source: baseline(model, &source)?, base: baseline(model, &base)? })
     }
@@ -232,7 +232,7 @@ fn span(span: &specification::SpanPositions) -> DocumentSpan {
 }
 
 /// A reading of an unpatched run as the document has it.
-fn baseline(model: &Model, reading: &Reading) -> Option<Baseline> {
+fn baseline(model: &Description, reading: &Reading) -> Option<Baseline> {
     let vocabulary = reading.vocabulary.as_ref()?;
     let first = top(&vocabulary.top).and_then(|top| top.first().copied());
     Some(Baseline {
@@ -245,7 +245,11 @@ fn baseline(model: &Model, reading: &Reading) -> Option<Baseline> {
 }
 
 /// The readout of the notebook's grid.
-fn readout(model: &Model, cells: &[Option<CellReading>], n_columns: usize) -> Option<Readout> {
+fn readout(
+    model: &Description,
+    cells: &[Option<CellReading>],
+    n_columns: usize,
+) -> Option<Readout> {
     let vocabulary = |cell: &Option<CellReading>| cell.as_ref()?.vocabulary.clone();
     let vocabularies = cells.iter().map(vocabulary).collect::<Option<Vec<_>>>()?;
     let tops: Vec<_> =

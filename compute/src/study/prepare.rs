@@ -21,7 +21,7 @@ use super::answers::answers;
 use super::error::PrepareError;
 use super::spans::Sides;
 use super::{Experiment, NUMERICS};
-use crate::model::{Config, Encoded, Model, ModelError};
+use crate::model::{Config, Description, Encoded, ModelError};
 use crate::sweep::SweepError;
 
 /// One side of a pair.
@@ -50,7 +50,7 @@ struct Draft {
 
 impl PairPrompt {
     fn new(
-        model: &Model,
+        model: &Description,
         pair: &Pair,
         sentence: &str,
         template: Option<&Template>,
@@ -91,7 +91,7 @@ impl PairPrompt {
     }
 
     /// The sentence's first token: where the template says, or else where the notebook finds it.
-    fn start(&self, model: &Model) -> Option<usize> {
+    fn start(&self, model: &Description) -> Option<usize> {
         match &self.prompt.sentence {
             Some(sentence) => self.encoded.token_at(sentence.start),
             None => {
@@ -116,9 +116,9 @@ pub(super) fn cell<'a>(pair: &'a Pair, column: &str) -> Result<&'a str, String> 
 }
 
 impl Draft {
-    fn new(model: &Model, pair: &Pair, asked: &Checked) -> Result<Self, PrepareError> {
+    fn new(model: &Description, pair: &Pair, asked: &Checked) -> Result<Self, PrepareError> {
         let settings = &asked.settings;
-        let config = &model.network.config;
+        let config = &model.config;
         if let Some(&site) = settings.sites.items().iter().find(|&&site| !config.has_site(site)) {
             let architecture = config.architecture;
             return Err(PrepareError::Site(SweepError::NoSite { site, architecture }));
@@ -133,7 +133,7 @@ impl Draft {
         let mut base = PairPrompt::new(model, pair, base_text, template, "base")?;
         let (source_ids, base_ids) = (&source.encoded.ids, &base.encoded.ids);
         // Before anything that takes time with the length.
-        let limit = model.network.config.n_context;
+        let limit = model.config.n_context;
         for (prompt, ids) in [("source", source_ids), ("base", base_ids)] {
             if ids.len() > limit {
                 let found = ids.len();
@@ -221,11 +221,11 @@ fn with_padding(n_padding: usize, roles: &[Role]) -> Vec<Role> {
 
 /// Every token must have an embedding and every run fit into the model's context.
 fn check_tokens(
-    model: &Model,
+    model: &Description,
     alignment: &Alignment,
     answers: &AnswerIds,
 ) -> Result<(), PrepareError> {
-    let Config { d_vocab, n_context: limit, .. } = model.network.config;
+    let Config { d_vocab, n_context: limit, .. } = model.config;
     let (source_padding, source) = alignment.source.split_at(alignment.source_padding);
     let (base_padding, base) = alignment.base.split_at(alignment.base_padding);
     let (AnswerIds::Single { true_ids, false_ids } | AnswerIds::Continued { true_ids, false_ids }) =
@@ -273,7 +273,7 @@ fn swept(alignment: &Alignment) -> [(&Vec<u32>, Range<usize>); 2] {
 /// # Errors
 /// What is wrong with a pair, and which.
 pub fn mean_over<'a>(
-    model: &Model,
+    model: &Description,
     pairs: impl IntoIterator<Item = &'a Pair>,
     asked: &Checked,
 ) -> Result<Option<Arc<MeanOver>>, (&'a Pair, PrepareError)> {
@@ -295,14 +295,14 @@ impl Experiment {
     /// # Errors
     /// [`PrepareError`], before any long work.
     pub fn prepare(
-        model: &Model,
+        model: &Description,
         pair: &Pair,
         asked: &Checked,
         mean: Option<&Arc<MeanOver>>,
     ) -> Result<Self, PrepareError> {
         let Draft { source, base, alignment, roles, spans, noised, answers, ids, direction } =
             Draft::new(model, pair, asked)?;
-        let config = &model.network.config;
+        let config = &model.config;
         let mean = match asked.settings.write {
             Written::Mean => Some(mean.cloned().unwrap_or_else(|| {
                 let runs = swept(&alignment).map(|(tokens, at)| (tokens.clone(), at)).to_vec();
@@ -346,8 +346,8 @@ impl Experiment {
     ///
     /// # Errors
     /// Files that cannot be read, or that were changed since the model was opened.
-    pub fn id(&self, model: &Model) -> Result<String, ModelError> {
-        let dtype = model.network.placement.dtype.as_str();
+    pub fn id(&self, model: &Description) -> Result<String, ModelError> {
+        let dtype = &model.dtype;
         let digest = self.specification.digest();
         Ok(id_of(NUMERICS, model.fingerprint.get()?, dtype, &digest, &self.roles))
     }
