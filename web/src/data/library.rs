@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use leptos::prelude::*;
 use shared::document::Document;
+use shared::wire::gallery::StudyEntry;
 use shared::wire::studies::StudySource;
 
 use crate::data::opened::Opened;
@@ -58,6 +59,14 @@ impl Library {
         let is_same = !is_file || before.is_none_or(|before| *before == document);
         self.keep(Arc::new(document));
         is_same
+    }
+
+    /// The studies of a report and of opened files, and those of a site that were looked at.
+    pub fn opened_studies(self) -> Vec<StudyEntry> {
+        let of_files = |(source, opened): (&StudySource, &Arc<Opened>)| {
+            matches!(source, StudySource::Id(_)).then(|| StudyEntry::of(&opened.study))
+        };
+        self.studies.with(|studies| studies.iter().filter_map(of_files).collect())
     }
 
     /// A study read before.

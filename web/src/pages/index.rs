@@ -110,6 +110,15 @@ fn Local() -> impl IntoView {
         gallery.with(|g| g.as_ref().map(|g| Facets::of(&g.experiments))).unwrap_or_default()
     });
     let total = move || gallery.with(|g| g.as_ref().map(|g| g.experiments.len()));
+    let studies = move || {
+        let mut listed = gallery.get().map(|gallery| gallery.studies).unwrap_or_default();
+        for study in viewer.library.opened_studies() {
+            if listed.iter().all(|known| known.id != study.id) {
+                listed.push(study);
+            }
+        }
+        listed
+    };
     let problem = Memo::new(move |_| failed.get().filter(|_| gallery.with(Option::is_none)));
     move || match problem.get() {
         Some(text) => view! { <Problem text /> }.into_any(),
@@ -120,6 +129,7 @@ fn Local() -> impl IntoView {
                 shown
                 facets
                 filter
+                studies=Signal::derive(studies)
                 on_more=move |()| n_shown.update(|n| *n += 4 * BATCH)
             />
         }

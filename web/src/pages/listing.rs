@@ -4,8 +4,9 @@ use std::iter;
 
 use leptos::prelude::*;
 use shared::wire::address::{Address, Filter, Page, Sort, Source};
-use shared::wire::gallery::Entry;
+use shared::wire::gallery::{Entry, StudyEntry};
 use shared::wire::listing::{Facet, Facets};
+use shared::wire::studies::StudySource;
 
 use crate::navigation::viewer::Viewer;
 use crate::pages::card::{Card, pick};
@@ -27,6 +28,9 @@ pub fn Listing(
     shown: Signal<Vec<Entry>>,
     #[prop(into)] facets: Signal<Facets>,
     #[prop(into)] filter: Signal<Filter>,
+    /// Studies to choose from.
+    #[prop(optional, into)]
+    studies: Signal<Vec<StudyEntry>>,
     /// Called for more of them.
     #[prop(into)]
     on_more: Callback<()>,
@@ -34,7 +38,8 @@ pub fn Listing(
     let is_stored = Viewer::get().server.is_some();
     let picked = Memo::new(move |_| filter.get().picked);
     // The page stays as it is while experiments come.
-    let is_empty = Memo::new(move |_| total.get().map(|total| total == 0));
+    let is_empty =
+        Memo::new(move |_| total.get().map(|total| total == 0 && studies.with(Vec::is_empty)));
     move || {
         match is_empty.get() {
         None => view! { <p class="loading" role="status">"Loading…"</p> }.into_any(),
@@ -47,6 +52,7 @@ pub fn Listing(
                         {move || format!("{} of {}", n_chosen.get(), total.get().unwrap_or(0))}
                     </p>
                 </div>
+                {move || study_links(&studies.get())}
                 <Filters facets filter />
                 <ul class="cards">
                     <For each=move || shown.get() key=|entry| entry.id.clone() children=move |entry| {
@@ -160,4 +166,21 @@ fn Welcome() -> impl IntoView {
             </div>
         </section>
     }
+}
+
+/// Where to find studies, above the experiments that they are made of.
+fn study_links(studies: &[StudyEntry]) -> Option<AnyView> {
+    let link = |study: &StudyEntry| {
+        let address = Address::of(Page::Study(StudySource::Id(study.id.clone())));
+        let facts = format!(" {} · {} of {} pairs count", study.model, study.n_kept, study.n_pairs);
+        view! {
+            <li dir="auto">
+                <a href=format!("#{}", address.fragment())>{study.title.clone()}</a>
+                <span class="facts">{facts}</span>
+            </li>
+        }
+    };
+    let links: Vec<_> = studies.iter().map(link).collect();
+    (!links.is_empty())
+        .then(|| view! { <nav class="studies"><h2>"Studies"</h2><ul>{links}</ul></nav> }.into_any())
 }
