@@ -4,9 +4,11 @@
 # what this machine computes. Needs root, Debian's packages, Python 3.12 or 3.13 as PYTHON, and 6 GB; not
 # part of the test command.
 #   scripts/check-ndif.sh [FOLDER]      default: ~/.cache/patchboard/ndif
-# PATCHBOARD names another program than the release build.
+# PATCHBOARD names another program than the release build; PARTS leaves out some of families, sweeps and
+# faults.
 source "$(dirname "$0")/lib.sh"
 
+parts=${PARTS:-families sweeps faults}
 work=${1:-$HOME/.cache/patchboard/ndif}
 mkdir -p "$work"
 work=$(cd "$work" && pwd)
@@ -31,8 +33,10 @@ if [ "${INSIDE:-}" != yes ]; then
     "$patchboard" models --fetch >/dev/null
     gguf=$(echo "${XDG_CACHE_HOME:-$HOME/.cache}"/patchboard/models/SmolLM2*.gguf)
     "$venv/bin/python" tests/ndif/make_model.py "$gguf" $repo "$work/hf"
-    say "The helper alone, on small models of every family"
-    [ "${QUICK:-}" = yes ] || "$venv/bin/python" python/ndif/test_helper.py
+    if [[ $parts == *families* ]]; then
+        say "The helper alone, on small models of every family"
+        "$venv/bin/python" python/ndif/test_helper.py
+    fi
     # Nothing of what follows can be reached from outside, and nothing of it stays.
     INSIDE=yes exec unshare --net --pid --fork --kill-child --mount-proc "$0" "$work"
 fi
@@ -67,60 +71,71 @@ start_server
 say "It took $(($(date +%s) - begin)) s to start"
 export NDIF_API_KEY=$trusted
 
-say "One grid, 30 layers, here and there"
-here "$out/one.tsv" --quiet --out "$out/here-one"
-begin=$(date +%s.%N)
-logged there "$out/one.tsv" --out "$out/there-one"
-echo "with Python's start: $(echo "$(date +%s.%N) - $begin" | bc) s"
-compare "$out/here-one" "$out/there-one"
-"$venv/bin/python" tests/ndif/notebook.py $host $repo "$folder" "$(echo "$out"/here-one/king-*.json)" 24
-
-say "Two pairs of unequal lengths: four sites, both alignments, both directions, named positions"
-both_aligned() { # NAME OPTION...
-    local name=$1
-    shift
-    here "$out/two.tsv" "$@" --quiet --out "$out/here-$name"
-    logged there "$out/two.tsv" "$@" --out "$out/there-$name" | grep '^ndif  \|swept'
-    compare "$out/here-$name" "$out/there-$name"
-}
-both_aligned pad --site resid_pre,attn_out,mlp_out,resid_post --align pad
 settings=(--direction both --align right)
-both_aligned right "${settings[@]}"
-both_aligned spans --positions entity,sentence,all
-say "A key that is not trusted, whose requests run in a sandbox"
-NDIF_API_KEY=$plain logged there "$out/one.tsv" --out "$out/there-plain"
-compare "$out/here-one" "$out/there-plain"
+sweeps() {
+    say "One grid, 30 layers, here and there"
+    here "$out/one.tsv" --quiet --out "$out/here-one"
+    begin=$(date +%s)
+    logged there "$out/one.tsv" --out "$out/there-one"
+    echo "with the start of Python, $(($(date +%s) - begin)) s"
+    compare "$out/here-one" "$out/there-one"
+    "$venv/bin/python" tests/ndif/notebook.py $host $repo "$folder" "$(echo "$out"/here-one/king-*.json)" 24
 
-say "Keys and models"
-NDIF_API_KEY=$unknown refused 'does not accept the key' there "$out/one.tsv" --out "$out/refused"
-NDIF_API_KEY=no-key-at-all refused 'does not accept the key' there "$out/one.tsv" --out "$out/refused"
-NDIF_API_KEY='' refused 'does not accept the key' there "$out/one.tsv" --out "$out/refused"
-cp -r "$work/hf/hub/models--local--smol" "$work/hf/hub/models--local--other"
-refused 'does not run this model' "$patchboard" sweep "$out/one.tsv" --model local/other --on ndif --ndif-host $host --out "$out/refused"
-rm -r "$work/hf/hub/models--local--other"
-refused 'cannot be reached' "$patchboard" sweep "$out/one.tsv" --model $repo --on ndif --ndif-host http://127.0.0.1:9 --out "$out/refused"
+    say "Two pairs of unequal lengths: four sites, both alignments, both directions, named positions"
+    both_aligned() { # NAME OPTION...
+        local name=$1
+        shift
+        here "$out/two.tsv" "$@" --quiet --out "$out/here-$name"
+        logged there "$out/two.tsv" "$@" --out "$out/there-$name" | grep '^ndif  \|swept'
+        compare "$out/here-$name" "$out/there-$name"
+    }
+    both_aligned pad --site resid_pre,attn_out,mlp_out,resid_post --align pad
+    both_aligned right "${settings[@]}"
+    both_aligned spans --positions entity,sentence,all
+    say "A key that is not trusted, whose requests run in a sandbox"
+    NDIF_API_KEY=$plain logged there "$out/one.tsv" --out "$out/there-plain"
+    compare "$out/here-one" "$out/there-plain"
+}
 
-say "A server that is killed in the middle, and the same command again"
-there "$out/two.tsv" "${settings[@]}" --out "$out/killed" >"$out/killed.log" 2>&1 &
-pid=$!
-for _ in $(seq 600); do
-    ls "$out/killed"/*.partial >/dev/null 2>&1 && break
-    sleep 0.1
+faults() {
+    [ -e "$out/here-right" ] || here "$out/two.tsv" "${settings[@]}" --quiet --out "$out/here-right"
+    say "Keys and models"
+    NDIF_API_KEY=$unknown refused 'does not accept the key' there "$out/one.tsv" --out "$out/refused"
+    NDIF_API_KEY=no-key-at-all refused 'does not accept the key' there "$out/one.tsv" --out "$out/refused"
+    NDIF_API_KEY='' refused 'does not accept the key' there "$out/one.tsv" --out "$out/refused"
+    # A model that is known here and not there.
+    mkdir -p "$out/hf/hub"
+    cp -r "$work/hf/hub/models--local--smol" "$out/hf/hub/models--local--other"
+    HF_HOME=$out/hf refused 'does not run this model' "$patchboard" sweep "$out/one.tsv" --model local/other --on ndif --ndif-host $host --out "$out/refused"
+    rm -r "$out/hf"
+    refused 'cannot be reached' "$patchboard" sweep "$out/one.tsv" --model $repo --on ndif --ndif-host http://127.0.0.1:9 --out "$out/refused"
+
+    say "A server that is killed in the middle, and the same command again"
+    there "$out/two.tsv" "${settings[@]}" --out "$out/killed" >"$out/killed.log" 2>&1 &
+    pid=$!
+    for _ in $(seq 600); do
+        ls "$out/killed"/*.partial >/dev/null 2>&1 && break
+        sleep 0.1
+    done
+    kill -9 -- -$pid_api
+    if wait $pid; then fail "a killed server was no failure"; fi
+    tail -2 "$out/killed.log"
+    cat "$out/killed.log" >>"$out/all.log"
+    say "$(cat "$out/killed"/*.partial | wc -l) waves were kept"
+    start_api
+    logged there "$out/two.tsv" "${settings[@]}" --out "$out/killed" | grep '^ndif  \|swept'
+    compare "$out/here-right" "$out/killed"
+
+    say "A server whose requests may take 6 s"
+    stop_server
+    start_server 6
+    logged there "$out/two.tsv" "${settings[@]}" --out "$out/limited" | grep 'longer than\|^ndif  \|swept'
+    compare "$out/here-right" "$out/limited"
+}
+
+for part in $parts; do
+    [ "$part" = families ] || "$part"
 done
-kill -9 -- -$pid_api
-if wait $pid; then fail "a killed server was no failure"; fi
-tail -2 "$out/killed.log"
-cat "$out/killed.log" >>"$out/all.log"
-say "$(cat "$out/killed"/*.partial | wc -l) waves were kept"
-start_api
-logged there "$out/two.tsv" "${settings[@]}" --out "$out/killed" | grep '^ndif  \|swept'
-compare "$out/here-right" "$out/killed"
-
-say "A server whose requests may take 6 s"
-stop_server
-start_server 6
-logged there "$out/two.tsv" "${settings[@]}" --out "$out/limited" | grep 'longer than\|^ndif  \|swept'
-compare "$out/here-right" "$out/limited"
 
 say "No key was printed or written"
 for key in $trusted $plain $unknown no-key-at-all; do

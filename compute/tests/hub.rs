@@ -11,7 +11,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use compute::hub::{Hub, HubError, HubId, Snapshot, Wanted};
-use compute::model::{Loader, Model};
+use compute::model::{Description, Elsewhere, Loader, Model};
 use fake::{COMMIT, FakeHub, Fault};
 use tempfile::TempDir;
 
@@ -149,6 +149,37 @@ fn a_download_is_whole_and_only_what_is_needed() {
         assert_eq!(place.get(ID, &[]).unwrap(), found);
         assert_eq!(server.n_requests(), n_requests);
     }
+}
+
+#[test]
+fn configuration_and_tokenizer_come_alone_where_that_is_wanted() {
+    let server = FakeHub::start(&tiny("tiny-tied"), Fault::None);
+    let place = Place::new(&server.address);
+    let id = HubId::parse(ID).unwrap();
+    let get = |wanted, vars: &[(&str, &str)]| place.hub(vars).snapshot(&id, wanted, &mut |_| {});
+    let found = get(Wanted::AllButWeights, &[]).unwrap();
+    let snapshot = format!("snapshots/{COMMIT}");
+    assert_eq!(place.files(&snapshot), ["config.json", "tokenizer.json", "tokenizer_config.json"]);
+    let elsewhere = |name: &str| Elsewhere {
+        name: name.into(),
+        revision: None,
+        dtype: "bf16".into(),
+        device: "a server".into(),
+        engine: "others".into(),
+    };
+    let described = Description::of_folder(&found.folder, &elsewhere("org/name")).unwrap();
+    let plain = Loader::new(&tiny("tiny-tied")).load().unwrap();
+    assert_eq!(described.config.n_layers, plain.config.n_layers);
+    assert_ne!(described.fingerprint.get().unwrap(), id_of(&plain));
+    let other = Description::of_folder(&found.folder, &elsewhere("org/other")).unwrap();
+    assert_ne!(described.fingerprint.get().unwrap(), other.fingerprint.get().unwrap());
+
+    // For those who want all, that is not the model; and what is there is not fetched again.
+    let offline = [("HF_HUB_OFFLINE", "1")];
+    assert_eq!(get(Wanted::AllButWeights, &offline).unwrap(), found);
+    assert!(matches!(get(Wanted::All, &offline), Err(HubError::NotCached { .. })));
+    assert_eq!(get(Wanted::All, &[]).unwrap(), found);
+    assert_eq!(id_of(&Loader::new(&found.folder).load().unwrap()), id_of(&plain));
 }
 
 #[test]

@@ -41,8 +41,8 @@ def hidden(text):
 def answer(kind, **fields):
     try:
         line = json.dumps({"kind": kind, **fields}, allow_nan=False)
-    except ValueError:
-        line = json.dumps({"kind": "failed", "reason": "other", "message": "the model computes NaN or infinity"})
+    except ValueError as error:
+        raise Failure("other", "the model computes NaN or infinity") from error
     ANSWERS.write(hidden(line) + "\n")
     ANSWERS.flush()
 

@@ -42,6 +42,9 @@ class Server:
         headers = {"ndif-api-key": self.api_key} if self.api_key else {}
         try:
             response = httpx.get(self.host + path, headers=headers, timeout=httpx.Timeout(ANSWER, connect=CONNECT))
+            # A key of the wrong form; of one that it does not know a server says nothing here.
+            if path == "/whoami" and response.status_code in (400, 401, 403):
+                raise Failure("key", response.text)
             response.raise_for_status()
             return response.json()
         except (httpx.HTTPError, ValueError) as error:

@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::ops::ControlFlow;
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
@@ -45,6 +46,8 @@ enum On {
     Ndif,
 }
 
+/// A longer time limit is none.
+const MAX_LIMIT_SECS: f64 = 1e6;
 /// The host that is no server.
 const LOCAL: &str = "local";
 
@@ -66,6 +69,7 @@ pub struct Remote {
     /// What is known of it.
     pub model: Description,
     helper: RefCell<Helper>,
+    time_limit: Option<Duration>,
 }
 
 impl Remote {
@@ -126,7 +130,9 @@ impl Remote {
         if prints_text {
             output::line(&described_server(&model, &opened))?;
         }
-        Ok(Self { model, helper: RefCell::new(helper) })
+        let time_limit = opened.time_limit_secs.filter(|secs| *secs > 0.0 && secs.is_finite());
+        let time_limit = time_limit.map(|secs| Duration::from_secs_f64(secs.min(MAX_LIMIT_SECS)));
+        Ok(Self { model, helper: RefCell::new(helper), time_limit })
     }
 
     /// Sweeps a table behind a progress bar. What has arrived of a pair is kept in `folder` until all
@@ -175,7 +181,7 @@ impl Remote {
             interrupt::check()
         };
         let mut helper = self.helper.borrow_mut();
-        let limits = Limits::default();
+        let limits = Limits { time_limit: self.time_limit, ..Limits::default() };
         let swept = run(&mut helper, &self.model, table, &finished, limits, &mut listener);
         bar.finish_and_clear();
         match (failure, swept) {

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use shared::document::Document;
 
 use super::check::{self, Shape};
-use super::plan::{Expected, PairPlan, PlannedWave};
+use super::plan::{Expected, MAX_WAVE_CELLS, PairPlan, PlannedWave};
 use super::protocol::{Answer, Ask, AskPair, Numbers, Reason};
 use super::{Helper, NdifError};
 use crate::model::Description;
@@ -36,8 +36,8 @@ pub enum Event<'a> {
         /// Its document.
         document: &'a Document,
     },
-    /// It waits.
-    Nothing,
+    /// Nothing new.
+    Waiting,
 }
 
 /// Hears what a sweep says, and may break it off.
@@ -50,15 +50,20 @@ pub struct Limits {
     pub n_cells: usize,
     /// Cells of a wave, beside what a wave may have by its tokens.
     pub n_wave_cells: usize,
+    /// How long a request may take, where the server says so.
+    pub time_limit: Option<Duration>,
     /// How long to wait before a server is asked again that could not be reached.
     pub pause: Duration,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        // A request of so many cells is a few tens of kilobytes each way, and a few minutes of a large
-        // model.
-        Self { n_cells: 2_000, n_wave_cells: usize::MAX, pause: Duration::from_secs(3) }
+        Self {
+            n_cells: MAX_CELLS,
+            n_wave_cells: usize::MAX,
+            time_limit: None,
+            pause: Duration::from_secs(3),
+        }
     }
 }
 
@@ -79,6 +84,11 @@ pub struct Summary {
     pub largest_control: f32,
 }
 
+/// The most cells of a request, which is tens of kilobytes to send and some hundreds to receive, and
+/// minutes of a large model.
+const MAX_CELLS: usize = 2_000;
+/// The share of a time limit that a request is meant to take.
+const LIMIT_SHARE: f64 = 0.5;
 /// So many requests may fail or bring nothing, one after another.
 const N_TRIES: usize = 3;
 /// So many waves may fail their controls in all.
@@ -140,7 +150,8 @@ struct Sweep<'a> {
 
 /// What a request came to.
 enum Outcome {
-    Done,
+    /// All was computed, in so many seconds from the first numbers to the last.
+    Done(f64),
     Failed(Reason, String),
 }
 
@@ -172,6 +183,11 @@ pub fn run(
     });
     let pairs: Vec<_> = pairs.collect();
     let n_trials = pairs.iter().map(|pair| pair.experiment.specification.trials.len()).sum();
+    let mut limits = limits;
+    if limits.time_limit.is_some() {
+        // A first wave shows how long one takes.
+        limits.n_cells = limits.n_cells.min(MAX_WAVE_CELLS);
+    }
     let (summary, at) = (Summary::default(), Instant::now());
     let mut sweep = Sweep { helper, model, pairs, limits, summary, n_trials, at };
     sweep.run(listener)?;
@@ -191,14 +207,20 @@ impl Sweep<'_> {
                 false => 0,
             };
             match outcome {
-                Outcome::Done if n_fruitless >= N_TRIES => {
+                Outcome::Done(_) if n_fruitless >= N_TRIES => {
                     return Err(NdifError::Incomplete(n_fruitless));
                 }
-                Outcome::Done => {}
+                Outcome::Done(secs) => {
+                    let n_cells: usize = asked.iter().map(|(_, waves)| n_cells(waves)).sum();
+                    if let Some(limit) = self.limits.time_limit.filter(|_| n_cells > 0) {
+                        let fitting = LIMIT_SHARE * limit.as_secs_f64() / secs * n_cells as f64;
+                        self.limits.n_cells = (fitting as usize).clamp(1, MAX_CELLS);
+                    }
+                }
                 Outcome::Failed(reason, message) => {
-                    let waves: Vec<_> = asked.iter().flat_map(|(_, waves)| waves).collect();
-                    let n_largest = waves.iter().map(|wave| wave.n_cells()).max().unwrap_or(0);
-                    let n_cells = waves.iter().map(|wave| wave.n_cells()).sum::<usize>();
+                    let waves = asked.iter().flat_map(|(_, waves)| waves);
+                    let n_largest = waves.map(PlannedWave::n_cells).max().unwrap_or(0);
+                    let n_cells = asked.iter().map(|(_, waves)| n_cells(waves)).sum();
                     let goes_on = self.learn(reason, n_arrived, n_cells, n_largest, n_fruitless);
                     if !goes_on {
                         return Err(NdifError::Failed { reason, message });
@@ -293,18 +315,20 @@ impl Sweep<'_> {
         self.summary.n_requests += 1;
         self.at = Instant::now();
         self.helper.ask(&Ask::Sweep { pairs, n_top: n_top.unwrap_or(1) })?;
+        let mut begin = None;
         // Waves of a pair come in the order in which they were asked for.
         let mut next = vec![0; asked.len()];
         loop {
-            let answer = self.helper.answer(&mut || listener(Event::Nothing).is_break())?;
+            let answer = self.helper.answer(&mut || listener(Event::Waiting).is_break())?;
             match answer {
-                Answer::Alive => self.say(listener, Event::Nothing)?,
+                Answer::Alive => self.say(listener, Event::Waiting)?,
                 Answer::Said { text } => self.say(listener, Event::Said(&text))?,
                 Answer::Opened(_) => return Err(NdifError::bad("a model that nobody asked for")),
                 Answer::Done { n_sent, n_received } => {
                     self.summary.n_sent += n_sent;
                     self.summary.n_received += n_received;
-                    return Ok(Outcome::Done);
+                    let secs = begin.map_or(0.0, |begin: Instant| begin.elapsed().as_secs_f64());
+                    return Ok(Outcome::Done(secs));
                 }
                 Answer::Failed { reason, message } => return Ok(Outcome::Failed(reason, message)),
                 Answer::Runs { pair, numbers } => {
@@ -313,6 +337,7 @@ impl Sweep<'_> {
                             "runs of pair {pair}, which was not asked for"
                         )));
                     }
+                    begin.get_or_insert_with(Instant::now);
                     self.runs(pair, numbers)?;
                     self.hand_out(pair, listener)?;
                 }
@@ -425,10 +450,14 @@ impl Sweep<'_> {
     fn wait(&mut self, listener: &mut Listener) -> Result<(), NdifError> {
         let begin = Instant::now();
         while begin.elapsed() < self.limits.pause {
-            self.say(listener, Event::Nothing)?;
+            self.say(listener, Event::Waiting)?;
             std::thread::sleep(Duration::from_millis(50).min(self.limits.pause));
         }
         self.limits.pause *= 2;
         Ok(())
     }
+}
+
+fn n_cells(waves: &[PlannedWave]) -> usize {
+    waves.iter().map(PlannedWave::n_cells).sum()
 }
