@@ -167,7 +167,7 @@ fn a_sentence_piece_tokenizer_is_rebuilt_from_pieces_and_scores() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("model.gguf");
     write(&path, GgmlDType::F32, |_| {});
-    let tokenizer = Loader::new(&path).load().unwrap().tokenizer;
+    let tokenizer = Loader::new(&path).load().unwrap().description.tokenizer;
     let cases: [(&str, &[u32]); 6] = [
         ("ab", &[1, 8]),
         ("abc", &[1, 8, 6]),
@@ -250,7 +250,7 @@ fn tokenizers_of_every_kind_agree_on_awkward_strings() {
                 metadata.push(("tokenizer.ggml.add_space_prefix", Value::Bool(adds)));
             }
         });
-        let tokenizer = Loader::new(&path).load().unwrap().tokenizer;
+        let tokenizer = Loader::new(&path).load().unwrap().description.tokenizer;
         assert!(fixture.strings.len() >= 40, "{name}");
         for case in &fixture.strings {
             let got = tokenizer.encode(&case.text).unwrap().ids;
