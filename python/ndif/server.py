@@ -185,6 +185,8 @@ def failed(text):
         ("out of memory", "memory"),
         ("OutOfMemory", "memory"),
     ]:
-        if words in text:
-            return Failure(reason, last_lines(text))
+        # Of a traceback around it nobody is the wiser.
+        for line in text.splitlines():
+            if words in line:
+                return Failure(reason, line.strip())
     return Failure("other", last_lines(text))

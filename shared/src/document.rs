@@ -281,7 +281,7 @@ pub struct Verification {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Provenance {
-    /// `patchboard` and its version.
+    /// `patchboard` and its version, and those of the programs on a server.
     pub engine: String,
     /// Tells two models apart: a hash of the configuration, the tensor table and samples of the
     /// weights.
@@ -295,7 +295,7 @@ pub struct Provenance {
     pub weights_dtype: String,
     /// The type that was computed in, e.g. `f32`.
     pub dtype: String,
-    /// `cpu`, or the accelerator.
+    /// `cpu`, the accelerator, or `ndif` and a server.
     pub device: String,
     /// Seconds from the first layer to the last cell.
     pub wall_secs: f64,
