@@ -3,7 +3,6 @@
 use std::ops::Deref;
 use std::path::Path;
 
-use super::VERSION;
 use super::arch::{Config, Module, Weight, WeightLayout, hugging_face};
 use super::checkpoint::{
     Checkpoint, Digests, FileState, Fingerprint, Gguf, ModelError, Part, Placement,
@@ -203,7 +202,7 @@ fn describe(
         revision: None,
         dtype: network.placement.dtype.as_str().to_string(),
         device: network.placement.device_name(),
-        engine: format!("patchboard {VERSION}"),
+        engine: concat!("patchboard ", env!("CARGO_PKG_VERSION")).to_string(),
     }
 }
 
