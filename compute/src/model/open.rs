@@ -3,7 +3,6 @@
 use std::ops::Deref;
 use std::path::Path;
 
-use super::VERSION;
 use super::arch::{Config, Module, Weight, WeightLayout, hugging_face};
 use super::checkpoint::{
     Checkpoint, Digests, FileState, Fingerprint, Gguf, ModelError, Part, Placement,
@@ -206,7 +205,7 @@ fn describe(
         revision: None,
         dtype: network.placement.dtype.as_str().to_string(),
         device: network.placement.device_name(),
-        engine: format!("patchboard {VERSION}"),
+        engine: concat!("patchboard ", env!("CARGO_PKG_VERSION")).to_string(),
     }
 }
 
