@@ -702,6 +702,7 @@ fn a_table_becomes_a_study() {
     assert!(said.contains("study    3 of 3 pairs count: all with known baselines"), "{said}");
     let folder = place.folder.path().join("out/study");
     let expected = [
+        "mean-resid_post.denoising.pdf",
         "mean-resid_post.denoising.png",
         "mean-resid_post.denoising.svg",
         "pairs.csv",

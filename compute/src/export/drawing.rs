@@ -30,7 +30,32 @@ const POINTS_PER_PIXEL: f32 = 72.0 / 100.0;
 
 fn read(svg: &str) -> Result<Tree, ExportError> {
     let options = Options { fontdb: FONTS.clone(), ..Options::default() };
-    Tree::from_str(svg, &options).map_err(|error| ExportError::Drawing(error.to_string()))
+    Tree::from_str(&without_shifts(svg), &options)
+        .map_err(|error| ExportError::Drawing(error.to_string()))
+}
+
+/// How plotters sets a text below its place, in ems.
+const SHIFT: f64 = 0.76;
+
+/// The same drawing with texts set at their own place and shifted by nothing, since usvg shifts the
+/// first letter alone where a text runs from right to left.
+fn without_shifts(svg: &str) -> String {
+    let placed = |text: &str| -> Option<String> {
+        let (tag, rest) = text.split_once('>')?;
+        let (before, after) = tag.split_once(&format!(" dy=\"{SHIFT}em\""))?;
+        let (start, y) = before.rsplit_once("y=\"")?;
+        let y: f64 = y.strip_suffix('"')?.parse().ok()?;
+        let size: f64 = after.split_once("font-size=\"")?.1.split_once('"')?.0.parse().ok()?;
+        Some(format!("{start}y=\"{}\"{after}>{rest}", y + SHIFT * size))
+    };
+    // What people wrote has no `<` of its own.
+    let mut texts = svg.split("<text ");
+    let mut drawing = texts.next().unwrap_or_default().to_string();
+    for text in texts {
+        drawing.push_str("<text ");
+        drawing.push_str(&placed(text).unwrap_or_else(|| text.to_string()));
+    }
+    drawing
 }
 
 /// An SVG of `width` times `height` pixels on white, three bytes a pixel, row by row.
@@ -112,6 +137,19 @@ mod tests {
     }
 
     #[test]
+    fn texts_of_every_direction_are_shifted_whole() {
+        let text = |shift: &str| {
+            let svg = format!(
+                "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"120\" height=\"40\">\
+                 <text x=\"5\" {shift} text-anchor=\"start\" font-family=\"DejaVu Sans\" \
+                 font-size=\"20\">سلام / a</text></svg>"
+            );
+            pixels(&svg, [120, 40]).unwrap()
+        };
+        assert!(text("y=\"10\" dy=\"0.76em\"") == text("y=\"25.2\""));
+    }
+
+    #[test]
     fn a_pdf_has_the_size_on_paper() {
         let svg = "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"200\" height=\"100\">\
                    <text y=\"20\" font-family=\"DejaVu Sans\">Paris</text></svg>";
@@ -119,7 +157,7 @@ mod tests {
             let bytes = pdf(svg, scale).unwrap();
             assert!(bytes.starts_with(b"%PDF-"));
             let text = String::from_utf8_lossy(&bytes);
-            assert!(text.contains(&format!("/MediaBox [0 0 {width} {height}]")), "{text}");
+            assert!(text.contains(&format!("/MediaBox[0 0 {width} {height}]")), "{text}");
         }
     }
 }
