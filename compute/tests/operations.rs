@@ -152,8 +152,8 @@ fn a_wave_is_few_operations_whatever_is_in_it() {
     for name in ["llama", "gpt2", "gemma2", "qwen3"] {
         let network = network(Family::named(name).unwrap(), 4);
         // A single tile of 20 mixed pairs, and many tiles.
-        for n_tile_rows in [usize::MAX, 4096] {
-            let table = table(&network.config, 20, 24, &settings());
+        for n_tile_rows in [usize::MAX, 1500] {
+            let table = table(&network.config, 20, 16, &settings());
             let counts = counts(&network, &table, n_tile_rows);
             eprintln!("{name}: {counts:?}");
             for layer in &counts {
@@ -169,7 +169,7 @@ fn a_wave_is_few_operations_whatever_is_in_it() {
     let of = |n_pairs, n_tokens| {
         counts(&network, &table(&network.config, n_pairs, n_tokens, &one), usize::MAX)
     };
-    let few = of(5, 24);
-    assert_eq!(few, of(40, 24));
-    assert_eq!(few, of(5, 60));
+    let few = of(8, 20);
+    assert_eq!(few, of(16, 20));
+    assert_eq!(few, of(8, 28));
 }
