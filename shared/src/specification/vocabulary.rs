@@ -263,7 +263,7 @@ mod tests {
             "`resid` is no site: expected one of resid_pre, q, k, v, z, attn_out, resid_mid, \
              mlp_out, resid_post"
         );
-        let error = "pdf".parse::<Format>().unwrap_err().to_string();
-        assert_eq!(error, "`pdf` is no format: expected one of json, csv, png, svg");
+        let error = "gif".parse::<Format>().unwrap_err().to_string();
+        assert_eq!(error, "`gif` is no format: expected one of json, csv, png, svg, pdf");
     }
 }
