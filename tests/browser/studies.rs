@@ -1,13 +1,10 @@
-//! The study of a table, from the form to its page, to a pair and back, and as a link, a site and a
-//! report.
+//! The study of a table, from the form to its page, to a pair and back, and as a link.
 
-use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
-use browser_tests::{Browser, Server, Site, folder};
+use browser_tests::{Browser, Server, folder};
 use serde_json::json;
 use thirtyfour::prelude::*;
 
@@ -26,15 +23,11 @@ fn table() -> String {
     format!("name\tsource\tbase\tkind\n{rows}")
 }
 
-fn model() -> String {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../oracle/models/tiny-llama3");
-    folder.display().to_string()
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn from_a_table_to_its_study_to_a_pair_and_back_and_as_a_link() -> Result<()> {
     let (_folder, data) = folder()?;
-    let server = Server::start(PROGRAM, &data, &["--model", &model()])?;
+    let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("../oracle/models/tiny-llama3");
+    let server = Server::start(PROGRAM, &data, &["--model", &model.display().to_string()])?;
     let browser = Browser::start().await?;
     browser.open(&format!("{}#/new?table=1&template=none", server.url)).await?;
     browser.expect(".table-text", "").await?;
@@ -123,59 +116,4 @@ async fn from_a_table_to_its_study_to_a_pair_and_back_and_as_a_link() -> Result<
     ensure!(same == cell, "{same} in place of {cell}");
     other.expect(".study-rule p", &all).await?;
     other.stop(&[]).await
-}
-
-/// Runs the command line.
-fn run(args: &[&str], files: &[PathBuf]) -> Result<()> {
-    let output = Command::new(PROGRAM).args(args).args(files).output()?;
-    ensure!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
-    Ok(())
-}
-
-/// Follows the list's link to the study, and looks whether its values are there, too.
-async fn follow(browser: &Browser) -> Result<()> {
-    browser.expect(".studies", &format!("{N_PAIRS} pairs count")).await?;
-    browser.driver.find(By::Css(".studies a")).await?.click().await?;
-    browser.expect(".study-rule", "pairs count").await?;
-    browser.choose("Pairs that count", "all").await?;
-    browser.expect(".spread h2", &format!("Effects of {N_PAIRS} pairs at layer")).await?;
-    browser.driver.find(By::LinkText("king 4")).await?.click().await?;
-    browser.expect("main h1", "king 4").await?;
-    browser.expect(".neighbours", &format!("pair 5 of {N_PAIRS}")).await.map(drop)
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn studies_are_published_on_a_site_and_in_a_report() -> Result<()> {
-    let (_folder, path) = folder()?;
-    let (pairs, results) = (path.join("pairs.tsv"), path.join("results"));
-    fs::write(&pairs, table())?;
-    let text = |path: &Path| path.display().to_string();
-    let out = ["--out", &text(&results), "--format", "json", "--template", "none", "--quiet"];
-    run(&[&["sweep", &text(&pairs), "--model", &model()], &out[..]].concat(), &[])?;
-    let files = fs::read_dir(&results)?.map(|entry| Ok(entry?.path()));
-    let mut files = files.collect::<Result<Vec<_>>>()?;
-    files.retain(|file| file.extension().is_some_and(|ending| ending == "json"));
-    let study = text(&results.join("study"));
-
-    let folder = tempfile::tempdir()?;
-    run(&["site", "--study", &study, "--out", &text(folder.path())], &files)?;
-    let site = Site::serve_folder(folder)?;
-    let browser = Browser::start().await?;
-    browser.open(&site.url).await?;
-    follow(&browser).await?;
-
-    let report = path.join("report.html");
-    run(&["report", "--study", &study, "--out", &text(&report)], &files)?;
-    browser.open(&format!("file://{}", report.display())).await?;
-    follow(&browser).await?;
-
-    // In a frame without an address or storage of its own.
-    let framed = path.join("framed.html");
-    let page = fs::read_to_string(&report)?.replace('&', "&amp;").replace('"', "&quot;");
-    let frame = "<iframe sandbox=\"allow-scripts\" width=\"1200\" height=\"1300\" srcdoc=\"";
-    fs::write(&framed, format!("{frame}{page}\"></iframe>"))?;
-    browser.open(&format!("file://{}", framed.display())).await?;
-    browser.driver.find(By::Css("iframe")).await?.enter_frame().await?;
-    follow(&browser).await?;
-    browser.stop(&[]).await
 }
