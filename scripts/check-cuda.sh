@@ -11,6 +11,18 @@ cuda_toolkit
 export CUDA_COMPUTE_CAP=${CUDA_COMPUTE_CAP:-90}
 export CUDAFORGE_THREADS=${CUDAFORGE_THREADS:-2}
 
+say "The kernels"
+kernels=compute/src/model/net/cuda
+for type in 0 1 2; do
+    for kernel in attention rows; do
+        # An odd width of heads, too, whose rows cannot be read several numbers at once.
+        for width in 128 37; do
+            cat $kernels/numbers.cu $kernels/$kernel.cu | nvcc -x cu -arch="sm_$CUDA_COMPUTE_CAP" -cubin \
+                -DTYPE=$type -DD_HEAD=$width -DN_KV=8 -DN_GROUPS=7 -DCENTRED=1 -DACTIVATION=$type -o /dev/null -
+        done
+    done
+done
+
 say "cargo $action --features cuda"
 export CARGO_TARGET_DIR=$PWD/target/cuda/build
 nice cargo "$action" --package compute --features cuda --all-targets

@@ -19,7 +19,7 @@ SIZES = {
 COMMON = {
     "model_type": "llama", "hidden_act": "silu", "num_key_value_heads": 8, "vocab_size": VOCABULARY,
     "max_position_embeddings": 131072, "rms_norm_eps": 1e-05, "rope_theta": 500000.0, "tie_word_embeddings": False,
-    "torch_dtype": "bfloat16",
+    "bos_token_id": None, "eos_token_id": 0, "pad_token_id": 1, "torch_dtype": "bfloat16",
     "rope_scaling": {"factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
                      "original_max_position_embeddings": 8192, "rope_type": "llama3"},
 }  # fmt: skip
@@ -89,7 +89,8 @@ def main():
     (args.folder / "config.json").write_text(json.dumps(config, indent=2))
     # Any tokenizer will do whose tokens are within the vocabulary.
     models = Path(__file__).parent.parent / "tests/oracle/models"
-    shutil.copy(models / "tiny-tied/tokenizer.json", args.folder)
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(models / "tiny-tied" / name, args.folder)
     d = config["hidden_size"]
     shards = [
         {"model.embed_tokens.weight": [VOCABULARY, d]},

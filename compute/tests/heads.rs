@@ -136,6 +136,7 @@ fn a_head_acts_through_its_own_slice_of_the_output_projection() {
                 for head in 0..n_heads {
                     let slice = |x: &Tensor| x.narrow(1, head * d_head, d_head).unwrap();
                     let through = slice(&weight.to_device(network.device()).unwrap()).t().unwrap();
+                    let through = through.contiguous().unwrap();
                     let added = slice(difference).contiguous().unwrap().matmul(&through).unwrap();
                     for positions in &columns {
                         let part = added.narrow(0, positions.start, positions.len()).unwrap();

@@ -209,7 +209,12 @@ fn plans_fit_the_cards_that_they_are_made_for() {
                 let table: Vec<_> = table.iter().collect();
                 let division = Division {
                     n_tile_rows: 8192,
-                    activations: Activations { n_bytes: 2, most_padded_bytes: Some(512 << 20) },
+                    activations: Activations {
+                        n_bytes: 2,
+                        most_padded_bytes: Some(512 << 20),
+                        n_per_logit: 4,
+                        overhead: 256 << 20,
+                    },
                     ..Division::within(budget - held)
                 };
                 let program = Program::new(config, &table, &division).unwrap();

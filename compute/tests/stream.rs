@@ -169,13 +169,13 @@ struct Failing {
 }
 
 impl Weights for Failing {
-    fn load(&mut self, weight: Weight, dims: &[usize]) -> Result<Tensor, ModelError> {
+    fn load(&mut self, weight: Weight, dims: &[usize], dtype: DType) -> Result<Tensor, ModelError> {
         if weight.layer == self.layer && weight.module == Module::Down && self.n_left > 0 {
             self.n_left -= 1;
             assert!(!self.panics, "a defect of the reader");
             return Err(ModelError::file(Path::new("disk"), "the disk is gone"));
         }
-        self.weights.load(weight, dims)
+        self.weights.load(weight, dims, dtype)
     }
 }
 

@@ -6,7 +6,7 @@ use std::hint::black_box;
 use std::time::Instant;
 
 use anyhow::{Result, bail};
-use candle_core::{DType, Tensor};
+use candle_core::{DType, Device, Tensor};
 use clap::{Args, ValueEnum};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -45,6 +45,10 @@ pub struct CheckArgs {
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
     rounds: u32,
 
+    /// Check candle's operations alone, and not Patchboard's own kernels for NVIDIA's GPUs.
+    #[arg(long)]
+    stock: bool,
+
     #[command(flatten)]
     memory: MemoryArgs,
 
@@ -71,6 +75,8 @@ enum Shape {
 struct Report {
     version: &'static str,
     device: String,
+    /// Whether only candle's operations were used.
+    stock: bool,
     families: Vec<Agreement>,
     timing: Timing,
 }
@@ -123,7 +129,13 @@ pub fn run(args: &CheckArgs) -> Result<()> {
     interrupt::listen()?;
     let device = args.device.open()?;
     let limit = args.memory.limit(&device)?;
-    let on = |dtype| Placement { device: device.clone(), dtype, kernels: Kernels::Stock };
+    let on = |dtype| {
+        let own = Placement::new(device.clone(), dtype);
+        match device.is_cpu() || args.stock {
+            true => Placement { kernels: Kernels::Stock, ..own },
+            false => own,
+        }
+    };
     let mut families = Vec::new();
     for family in FAMILIES {
         for (dtype, bound) in BOUNDS {
@@ -141,8 +153,14 @@ pub fn run(args: &CheckArgs) -> Result<()> {
         }
     }
     let timing = time(args, &on, limit)?;
-    let report =
-        Report { version: VERSION, device: on(DType::F32).device_name(), families, timing };
+    let checked = on(DType::F32);
+    let report = Report {
+        version: VERSION,
+        device: checked.device_name(),
+        stock: checked.kernels == Kernels::Stock,
+        families,
+        timing,
+    };
     match args.json {
         true => output::line(&serde_json::to_string(&report)?)?,
         false => output::line(&report.timing.text())?,
@@ -232,7 +250,8 @@ fn difference(family: &Family, placement: &Placement) -> Result<f32> {
     let table: Vec<_> = settings
         .iter()
         .enumerate()
-        .map(|(i, settings)| specification(&config, settings, 12 + i, 5))
+        // One is longer than what a GPU's kernel looks at at once.
+        .map(|(i, settings)| specification(&config, settings, 12 + 15 * i, 5))
         .collect();
     let table: Vec<_> = table.iter().collect();
     let sweep = |network: &Network| -> Result<Vec<Readings>> {
@@ -267,7 +286,7 @@ fn time(args: &CheckArgs, on: &dyn Fn(DType) -> Placement, limit: usize) -> Resu
     let n_tokens = (args.tokens as usize).min(config.n_context);
     let specification = specification(&config, &Settings::default(), n_tokens, n_tokens * 3 / 5);
     let network =
-        Network::resident(config.clone(), &mut Made { placement: &placement }, &placement)?;
+        Network::resident(config.clone(), &mut Made { device: &placement.device }, &placement)?;
     let division = Division::within(limit - held).on(&placement);
     let program = Program::new(&config, &[&specification], &division)?;
     let free = || Placement::n_free_bytes(&placement.device).ok().flatten();
@@ -379,26 +398,26 @@ struct Drawn {
 }
 
 impl Weights for Drawn {
-    fn load(&mut self, weight: Weight, dims: &[usize]) -> Result<Tensor, ModelError> {
+    fn load(&mut self, weight: Weight, dims: &[usize], dtype: DType) -> Result<Tensor, ModelError> {
         let (centre, spread, n) = (centre(weight), spread(dims), dims.iter().product());
         let numbers: Vec<f32> =
             (0..n).map(|_| centre + spread * self.random.random_range(-1.5..1.5f32)).collect();
-        let tensor = Tensor::from_vec(numbers, dims, &candle_core::Device::Cpu)
-            .map_err(|e| ModelError::file("random weights".as_ref(), e))?;
+        let failed = |e| ModelError::file("random weights".as_ref(), e);
+        let tensor = Tensor::from_vec(numbers, dims, &Device::Cpu).map_err(failed)?;
         self.weights.insert(weight, tensor.clone());
-        Ok(tensor)
+        tensor.to_dtype(dtype).map_err(failed)
     }
 }
 
 /// Makes weights where they are computed with.
 struct Made<'a> {
-    placement: &'a Placement,
+    device: &'a Device,
 }
 
 impl Weights for Made<'_> {
-    fn load(&mut self, weight: Weight, dims: &[usize]) -> Result<Tensor, ModelError> {
-        Tensor::randn(centre(weight), spread(dims), dims, &self.placement.device)
-            .and_then(|tensor| tensor.to_dtype(self.placement.dtype))
+    fn load(&mut self, weight: Weight, dims: &[usize], dtype: DType) -> Result<Tensor, ModelError> {
+        Tensor::randn(centre(weight), spread(dims), dims, self.device)
+            .and_then(|tensor| tensor.to_dtype(dtype))
             .map_err(|e| ModelError::file("random weights".as_ref(), e))
     }
 }

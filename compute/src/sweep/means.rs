@@ -120,7 +120,7 @@ fn compute(network: &Network, over: &MeanOver, nodes: &[Node]) -> Result<BTreeMa
             let block = block?;
             let block_rows = BlockRows {
                 spans: &rows.spans,
-                padded: None,
+                on_device: None,
                 own_positions: &positions,
                 query_positions: &positions,
                 query_rows: None,

@@ -64,7 +64,7 @@ fn through(
     let at = index(0..n, network.device())?;
     let rows = BlockRows {
         spans: &spans,
-        padded: None,
+        on_device: None,
         own_positions: &at,
         query_positions: &at,
         query_rows: None,

@@ -35,6 +35,8 @@ pub struct Division {
     pub n_wave_rows: usize,
     /// The most rows that go through a block at a time, likewise.
     pub n_tile_rows: usize,
+    /// The most rows whose whole vocabulary is read at a time.
+    pub n_readout_rows: usize,
     /// How many trials of each pair are checked.
     pub n_verified: usize,
     /// Whether to compute even trials whose results are known, to check them.
@@ -63,6 +65,7 @@ impl Division {
             n_waves: 1,
             n_wave_rows: usize::MAX,
             n_tile_rows: TILE_ROWS,
+            n_readout_rows: READOUT_ROWS,
             n_verified: 0,
             computes_all: false,
             activations: Activations::OWN,
@@ -72,11 +75,16 @@ impl Division {
     /// The same where `placement` says: what an accelerator does at a time is larger.
     #[must_use]
     pub fn on(self, placement: &Placement) -> Self {
-        let n_tile_rows = match placement.device.is_cpu() {
-            true => self.n_tile_rows,
-            false => self.n_tile_rows.max(ACCELERATOR_TILE_ROWS),
-        };
-        Self { n_tile_rows, activations: Activations::of(placement), ..self }
+        let activations = Activations::of(placement);
+        match placement.device.is_cpu() {
+            true => Self { activations, ..self },
+            false => Self {
+                n_tile_rows: self.n_tile_rows.max(ACCELERATOR_TILE_ROWS),
+                n_readout_rows: self.n_readout_rows.max(ACCELERATOR_READOUT_ROWS),
+                activations,
+                ..self
+            },
+        }
     }
 }
 
@@ -149,6 +157,8 @@ const TILE_ROWS: usize = 1024;
 const ACCELERATOR_TILE_ROWS: usize = 8192;
 /// Rows of a vocabulary readout, if memory allows.
 const READOUT_ROWS: usize = 256;
+/// The same on accelerators, for which the host waits after every readout.
+const ACCELERATOR_READOUT_ROWS: usize = 1024;
 
 impl Program {
     /// Compiles `table`.
@@ -195,7 +205,7 @@ impl Program {
         }
         let mut program = Self {
             batches: Vec::new(),
-            n_readout_rows: READOUT_ROWS,
+            n_readout_rows: division.n_readout_rows,
             peak_bytes: 0,
             operations: Operations::default(),
         };
@@ -394,7 +404,7 @@ impl Draft {
         let most_tile_rows = division.n_tile_rows.max(largest).max(1);
         let n_tile_rows = sizes.n_tile_rows(scratch).clamp(largest.max(1), most_tile_rows);
         let n_readout_rows = match reads_all {
-            true => (scratch / sizes.readout(1)).clamp(1, READOUT_ROWS),
+            true => (scratch / sizes.readout(1)).clamp(1, division.n_readout_rows),
             false => 1,
         };
         let taken = fixed + sizes.tile(n_tile_rows).max(sizes.readout(n_readout_rows));

@@ -4,8 +4,10 @@ use super::runs::RunRows;
 use crate::model::{Config, Kernels, MOST_PADDING, Network, PaddedSpans, Placement};
 
 const F32_BYTES: usize = 4;
-/// Packing buffers of the matrix products, the allocator's slack, and the like.
-const OVERHEAD_BYTES: usize = 24 << 20;
+/// Packing buffers of the matrix products, the allocator's slack, and the like, on the CPU.
+const CPU_OVERHEAD_BYTES: usize = 24 << 20;
+/// Code, the libraries' workspaces, and what the allocator of a device keeps.
+const DEVICE_OVERHEAD_BYTES: usize = 256 << 20;
 
 /// How activations are held.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -15,18 +17,36 @@ pub struct Activations {
     /// How much attention takes at a time where it gathers padded keys and values
     /// ([`PaddedSpans`]), in bytes.
     pub most_padded_bytes: Option<usize>,
+    /// How many f32 numbers each logit takes while it is read.
+    pub n_per_logit: usize,
+    /// What is taken whatever is computed, in bytes.
+    pub overhead: usize,
 }
 
 impl Activations {
     /// Those of f32 and our kernels on the CPU.
-    pub const OWN: Self = Self { n_bytes: F32_BYTES, most_padded_bytes: None };
+    pub const OWN: Self = Self {
+        n_bytes: F32_BYTES,
+        most_padded_bytes: None,
+        n_per_logit: 2,
+        overhead: CPU_OVERHEAD_BYTES,
+    };
 
     /// Those of a placement.
     pub fn of(placement: &Placement) -> Self {
+        if placement.kernels == Kernels::Own {
+            return Self::OWN;
+        }
         Self {
             n_bytes: placement.dtype.size_in_bytes(),
             most_padded_bytes: (placement.kernels == Kernels::Stock)
                 .then(|| PaddedSpans::most_bytes(&placement.device)),
+            // They are reduced where they are, and what they become on the way is there as well.
+            n_per_logit: 4,
+            overhead: match placement.device.is_cpu() {
+                true => CPU_OVERHEAD_BYTES,
+                false => DEVICE_OVERHEAD_BYTES,
+            },
         }
     }
 }
@@ -104,7 +124,7 @@ impl<'a> Sizes<'a> {
 
     /// What padded attention takes beside that at a time, for `n_rows` rows of queries.
     fn padded(&self, n_rows: usize) -> usize {
-        let Activations { n_bytes, most_padded_bytes: Some(most) } = self.activations else {
+        let Activations { n_bytes, most_padded_bytes: Some(most), .. } = self.activations else {
             return 0;
         };
         let Config { n_heads, n_kv_heads, d_head, .. } = *self.config;
@@ -136,7 +156,7 @@ impl<'a> Sizes<'a> {
     /// runs over the whole vocabulary, to which others are compared.
     pub fn fixed(&self) -> usize {
         let tables = self.n_run_positions * self.config.d_head * F32_BYTES;
-        OVERHEAD_BYTES
+        self.activations.overhead
             + self.tile(self.n_run_rows)
             + self.activations()
             + self.state(4 * self.n_run_rows)
@@ -162,6 +182,8 @@ impl<'a> Sizes<'a> {
 
     /// Rows read with their whole vocabulary.
     pub fn readout(&self, n_rows: usize) -> usize {
-        n_rows * (2 * self.config.d_vocab + 2 * self.config.d_model) * F32_BYTES
+        n_rows
+            * (self.activations.n_per_logit * self.config.d_vocab + 2 * self.config.d_model)
+            * F32_BYTES
     }
 }

@@ -12,17 +12,17 @@ use shared::specification::vocabulary::Site;
 use shared::specification::{Run, Specification};
 
 use super::certificate::{Certificate, Check, Checker};
+use super::device_spans::BatchSpans;
 use super::lens::{Lens, LensReading};
 use super::means::{self, Means};
-use super::padding::Padding;
 use super::program::{Batch, Program, needs, runs_readout, trials_readout};
 use super::readout::{self, ReadRow, Reading, RowReading};
 use super::runs::n_read;
 use super::wave_plan::{Entering, Put, PutValue, Sites, Wave};
 use super::{SweepError, cost};
 use crate::model::{
-    Block, BlockRows, Kernels, KeysValues, Network, PaddedSpans, Rotary, Shared, Uploaded, index,
-    put_rows, standard_normal,
+    Block, BlockRows, DeviceSpans, Kernels, KeysValues, Network, Rotary, Shared, Slice, Uploaded,
+    index, put_rows, standard_normal,
 };
 
 /// What a sweep says while it runs.
@@ -176,9 +176,9 @@ struct RunLayer {
 }
 
 impl RunLayer {
-    fn rows(&self, site: Site, rows: &Tensor) -> Result<Tensor> {
+    fn rows(&self, site: Site, indices: &Uploaded, rows: Slice) -> Result<Tensor> {
         match self.activations.get(&site) {
-            Some(activation) => activation.index_select(rows, 0),
+            Some(activation) => indices.select(activation, rows),
             None => candle_core::bail!("`{site}` of the runs was not kept"),
         }
     }
@@ -192,7 +192,7 @@ pub struct Engine<'a> {
     batch: &'a Batch,
     indices: Uploaded,
     /// For devices alone.
-    padding: Option<Padding>,
+    spans: Option<BatchSpans>,
     means: &'a Means,
     n_readout_rows: usize,
     /// What any wave reads of the runs, by layer.
@@ -225,16 +225,21 @@ impl<'a> Engine<'a> {
         means: &'a Means,
         n_readout_rows: usize,
     ) -> Result<Self> {
-        let mut indices = batch.indices.clone();
-        let is_padded = network.placement.kernels == Kernels::Stock;
-        let padding = is_padded.then(|| Padding::new(batch, &mut indices));
+        let (spans, indices) = match network.placement.kernels {
+            Kernels::Own => (None, batch.indices.upload(network.device())?),
+            kernels => {
+                let mut indices = batch.indices.clone();
+                let spans = BatchSpans::new(batch, &mut indices, kernels);
+                (Some(spans), indices.upload(network.device())?)
+            }
+        };
         Ok(Self {
             network,
             rotary,
             table,
             batch,
-            indices: indices.upload(network.device())?,
-            padding,
+            indices,
+            spans,
             means,
             n_readout_rows,
             needs: needs(&batch.waves, network.config.n_layers),
@@ -340,7 +345,7 @@ impl<'a> Engine<'a> {
         let order = self.batch.order.map(|order| self.indices.get(order)).transpose()?;
         let rows = BlockRows {
             spans: &runs.spans,
-            padded: self.padded(|padding| &padding.runs),
+            on_device: self.on_device(|spans| &spans.runs),
             own_positions: &positions,
             query_positions: &positions,
             query_rows: None,
@@ -352,7 +357,7 @@ impl<'a> Engine<'a> {
             let Some(mut x) = x else { return Ok(None) };
             for put in puts.iter().filter(|put| put.site == site) {
                 // A run may copy from another in the same matrix.
-                let from = |rows: &Tensor| x.index_select(rows, 0);
+                let from = |rows: Slice| self.indices.select(&x, rows);
                 x = self.put(put, layer, x.clone(), &from)?;
             }
             if needed.has(site) {
@@ -382,7 +387,7 @@ impl<'a> Engine<'a> {
         let work = &tile.layers[layer];
         let x = match work.embedded.is_empty() {
             true => x,
-            false => Some(runs.rows(Site::ResidPre, &self.indices.get(work.embedded)?)?),
+            false => Some(runs.rows(Site::ResidPre, &self.indices, work.embedded)?),
         };
         let entered = match &work.entering {
             Some(entering) => Some(self.enter(block, layer, number, entering, runs)?),
@@ -407,7 +412,7 @@ impl<'a> Engine<'a> {
     ) -> Result<Option<Tensor>> {
         let tile = &self.batch.waves[self.number].tiles[number];
         let work = &tile.layers[layer];
-        let padded = self.padded(|padding| &padding.waves[self.number][number][layer].travelling);
+        let on_device = self.on_device(|spans| &spans.waves[self.number][number][layer].travelling);
         let positions = self.indices.get(tile.positions.first(work.n_rows))?;
         let is_last = layer + 1 == self.network.config.n_layers;
         let (query_positions, query_rows);
@@ -416,7 +421,7 @@ impl<'a> Engine<'a> {
             query_rows = self.indices.get(tile.last.rows)?;
             BlockRows {
                 spans: &tile.last.spans,
-                padded,
+                on_device,
                 own_positions: &positions,
                 query_positions: &query_positions,
                 query_rows: Some(&query_rows),
@@ -425,7 +430,7 @@ impl<'a> Engine<'a> {
         } else {
             BlockRows {
                 spans: &tile.spans[..work.n_travelling],
-                padded,
+                on_device,
                 own_positions: &positions,
                 query_positions: &positions,
                 query_rows: None,
@@ -453,7 +458,7 @@ impl<'a> Engine<'a> {
         let query_positions = self.indices.get(entering.query_positions)?;
         let rows = BlockRows {
             spans: &entering.spans,
-            padded: self.padded(|padding| &padding.waves[self.number][number][layer].entering),
+            on_device: self.on_device(|spans| &spans.waves[self.number][number][layer].entering),
             own_positions: &own_positions,
             query_positions: &query_positions,
             query_rows: None,
@@ -462,14 +467,14 @@ impl<'a> Engine<'a> {
         let mut hook = |site: Site, x: Option<Tensor>| {
             let mut parts = Vec::from_iter(x);
             if site == Site::ResidPost && !entering.after_mlp.is_empty() {
-                let rows = self.indices.get(entering.after_mlp)?;
-                let mlp_out = runs.rows(Site::MlpOut, &rows)?;
+                let rows = entering.after_mlp;
+                let mlp_out = runs.rows(Site::MlpOut, &self.indices, rows)?;
                 let puts = &entering.puts_after_mlp;
                 let mlp_out = self.put_all(puts, Site::MlpOut, layer, mlp_out, runs)?;
-                parts.push((runs.rows(Site::ResidMid, &rows)? + mlp_out)?);
+                parts.push((runs.rows(Site::ResidMid, &self.indices, rows)? + mlp_out)?);
             }
             for (_, rows) in entering.rows.iter().filter(|(entry, _)| *entry == site) {
-                parts.push(runs.rows(site, &self.indices.get(*rows)?)?);
+                parts.push(runs.rows(site, &self.indices, *rows)?);
             }
             let x = match parts.len() {
                 0 => return Ok(None),
@@ -480,27 +485,30 @@ impl<'a> Engine<'a> {
         };
         // Those that enter after the MLP alone need no residual stream.
         let residual = match runs.activations.get(&Site::ResidPre) {
-            Some(pre) => Some(pre.index_select(&self.indices.get(entering.residual)?, 0)?),
-            None => None,
+            Some(pre) if !entering.residual.is_empty() => {
+                Some(self.indices.select(pre, entering.residual)?)
+            }
+            _ => None,
         };
         let shared = Shared::Of(&runs.shared);
         let changed = block.run(None, residual.as_ref(), rows, shared, self.rotary, &mut hook)?.0;
-        let result = self.indices.get(entering.result)?;
         let Some(post) = runs.activations.get(&Site::ResidPost) else {
             candle_core::bail!("the runs' residual stream was not kept")
         };
         match changed {
-            Some(changed) => Tensor::cat(&[post, &changed], 0)?.index_select(&result, 0),
-            None => post.index_select(&result, 0),
+            Some(changed) => {
+                self.indices.select(&Tensor::cat(&[post, &changed], 0)?, entering.result)
+            }
+            None => self.indices.select(post, entering.result),
         }
     }
 
-    /// Padded spans with their row numbers, where the device wants them.
-    fn padded(
+    /// Spans for the device with their row numbers, where they are prepared.
+    fn on_device(
         &self,
-        which: impl FnOnce(&Padding) -> &PaddedSpans,
-    ) -> Option<(&PaddedSpans, &Uploaded)> {
-        self.padding.as_ref().map(|padding| (which(padding), &self.indices))
+        which: impl FnOnce(&BatchSpans) -> &DeviceSpans,
+    ) -> Option<(&DeviceSpans, &Uploaded)> {
+        self.spans.as_ref().map(|spans| (which(spans), &self.indices))
     }
 
     fn put_all(
@@ -512,12 +520,12 @@ impl<'a> Engine<'a> {
         runs: &RunLayer,
     ) -> Result<Tensor> {
         for put in puts.iter().filter(|put| put.site == site) {
-            let from = |rows: &Tensor| {
+            let from = |rows: Slice| {
                 let Some(activation) = runs.activations.get(&site) else {
                     candle_core::bail!("`{site}` of the runs was not kept")
                 };
                 let width = if put.by_head { self.network.config.d_head } else { x.dim(1)? };
-                by_width(activation, width)?.index_select(rows, 0)
+                self.indices.select(&by_width(activation, width)?, rows)
             };
             x = self.put(put, layer, x.clone(), &from)?;
         }
@@ -530,18 +538,18 @@ impl<'a> Engine<'a> {
         put: &Put,
         layer: usize,
         x: Tensor,
-        from: &dyn Fn(&Tensor) -> Result<Tensor>,
+        from: &dyn Fn(Slice) -> Result<Tensor>,
     ) -> Result<Tensor> {
         let dims = x.dims2()?;
         let device = self.network.device();
         let width = if put.by_head { self.network.config.d_head } else { dims.1 };
         let rows = self.indices.get(put.rows)?;
         let values = match &put.value {
-            PutValue::Rows(slice) => from(&self.indices.get(*slice)?)?,
+            PutValue::Rows(slice) => from(*slice)?,
             PutValue::Zero => Tensor::zeros((rows.elem_count(), width), x.dtype(), device)?,
             PutValue::Mean(over, heads) => {
                 let mean = self.means.get(over, layer, put.site)?;
-                by_width(mean, width)?.index_select(&self.indices.get(*heads)?, 0)?
+                self.indices.select(&by_width(mean, width)?, *heads)?
             }
             PutValue::Noise(seeds, scale) => {
                 let std = self.network.embedding_std()? * f64::from(*scale);

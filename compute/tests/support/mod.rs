@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::ops::ControlFlow;
 
-use candle_core::{Device, Tensor};
+use candle_core::{DType, Device, Tensor};
 use compute::model::{Config, ModelError, Network, Placement, Rope, Weight, Weights};
 use compute::sweep::{Division, Program, Readings, SweepError, run};
 use rand::rngs::StdRng;
@@ -85,7 +85,7 @@ struct Random {
 }
 
 impl Weights for Random {
-    fn load(&mut self, weight: Weight, dims: &[usize]) -> Result<Tensor, ModelError> {
+    fn load(&mut self, weight: Weight, dims: &[usize], dtype: DType) -> Result<Tensor, ModelError> {
         let is_norm = weight.module.is_norm() && !weight.is_bias;
         let spread = match dims {
             [_] => 0.3,
@@ -97,6 +97,6 @@ impl Weights for Random {
         let numbers: Vec<f32> = (0..n).map(draw).collect();
         let tensor = Tensor::from_vec(numbers, dims, &Device::Cpu).unwrap();
         self.drawn.insert(weight, tensor.clone());
-        Ok(tensor)
+        Ok(tensor.to_dtype(dtype).unwrap())
     }
 }

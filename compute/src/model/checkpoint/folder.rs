@@ -3,12 +3,12 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::fs::File;
-use std::io::{Read, Seek, SeekFrom};
+use std::io::Read;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use bytemuck::pod_collect_to_vec;
-use candle_core::{Device, Tensor};
+use bytemuck::{Pod, Zeroable, pod_collect_to_vec};
+use candle_core::{DType, Device, Tensor, WithDType};
 use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 use rayon::prelude::*;
@@ -17,7 +17,7 @@ use safetensors::tensor::Metadata;
 
 use super::error::ModelError;
 use super::file_state::FileState;
-use super::weights::{Tensors, check_shape, prevailing_dtype};
+use super::weights::{Tensors, check_shape, converted, prevailing_dtype};
 
 /// The safetensors files of a folder, opened and their headers checked.
 pub struct SafetensorsFolder {
@@ -38,8 +38,9 @@ struct TensorFile {
     state: FileState,
 }
 
-/// So many numbers are read and widened at a time: what is in memory beside the weight itself.
-const CHUNK: usize = 4 << 20;
+/// So many numbers each core reads and converts at a time: what is in memory beside the weight
+/// itself.
+const CHUNK: usize = 1 << 18;
 
 /// The file that names the shards.
 pub const INDEX: &str = "model.safetensors.index.json";
@@ -119,9 +120,10 @@ impl Tensors for SafetensorsFolder {
         name: &str,
         dims: &[usize],
         rows: Range<usize>,
+        dtype: DType,
     ) -> Result<Tensor, ModelError> {
         match self.file_of.get(name) {
-            Some(&file) => self.files[file].read(name, dims, rows),
+            Some(&file) => self.files[file].read(name, dims, rows, dtype),
             None => Err(ModelError::Missing { name: name.to_string(), path: self.path.clone() }),
         }
     }
@@ -160,57 +162,119 @@ impl TensorFile {
 
     /// Reads the bytes of these rows alone.
     fn read(
-        &mut self,
+        &self,
         name: &str,
         dims: &[usize],
         rows: Range<usize>,
+        dtype: DType,
     ) -> Result<Tensor, ModelError> {
-        let error = |message: String| ModelError::file(&self.path, message);
         let missing = || ModelError::Missing { name: name.to_string(), path: self.path.clone() };
         let info = self.metadata.info(name).ok_or_else(missing)?;
-        let widen: fn(&[u8], &mut [f32]) = match info.dtype {
-            Dtype::F32 => |bytes, numbers| numbers.copy_from_slice(&pod_collect_to_vec(bytes)),
-            Dtype::F16 => |bytes, numbers| {
+        check_shape(name, &info.shape, dims, &self.path)?;
+        let (stored, n_row) = (info.dtype, dims[1..].iter().product::<usize>());
+        let place = Place {
+            name,
+            begin: info.data_offsets.0 + rows.start * n_row * stored.bitsize() / 8,
+            n: rows.len() * n_row,
+            n_bytes: stored.bitsize() / 8,
+        };
+        let mut shape = dims.to_vec();
+        shape[0] = rows.len();
+        // Halves that are wanted as they are stored are copied; all else comes by way of f32.
+        match (stored, dtype) {
+            (Dtype::F16, DType::F16) => return self.numbers::<f16>(&place, None, shape),
+            (Dtype::BF16, DType::BF16) => return self.numbers::<bf16>(&place, None, shape),
+            _ => {}
+        }
+        let widen: Option<Convert<f32>> = match stored {
+            Dtype::F32 => None,
+            Dtype::F16 => Some(|bytes, numbers| {
                 let halves: Vec<f16> = pod_collect_to_vec(bytes);
                 halves.convert_to_f32_slice(numbers);
-            },
-            Dtype::BF16 => |bytes, numbers| {
+            }),
+            Dtype::BF16 => Some(|bytes, numbers| {
                 let halves: Vec<bf16> = pod_collect_to_vec(bytes);
                 halves.convert_to_f32_slice(numbers);
-            },
+            }),
             other => {
-                return Err(error(format!(
-                    "the weight `{name}` is stored as {other:?}: only F32, F16 and BF16 are read"
-                )));
+                return Err(ModelError::file(
+                    &self.path,
+                    format!(
+                        "the weight `{name}` is stored as {other:?}: only F32, F16 and BF16 are \
+                         read"
+                    ),
+                ));
             }
         };
-        check_shape(name, &info.shape, dims, &self.path)?;
-        let n_bytes = info.dtype.bitsize() / 8;
-        let n_row = dims[1..].iter().product::<usize>();
-        let begin = info.data_offsets.0 + rows.start * n_row * n_bytes;
+        let numbers = self.numbers(&place, widen, shape)?;
+        converted(&numbers, dtype, name, &self.path)
+    }
+
+    /// Reads numbers, which `convert` makes of their bytes unless they are stored as they are wanted.
+    fn numbers<T: WithDType + Pod>(
+        &self,
+        place: &Place,
+        convert: Option<Convert<T>>,
+        shape: Vec<usize>,
+    ) -> Result<Tensor, ModelError> {
+        let Place { name, begin, n, n_bytes } = *place;
+        let error = |message: String| ModelError::file(&self.path, message);
         let failed = |e: std::io::Error| {
             error(format!("the weight `{name}` cannot be read, was the file cut short? ({e})"))
         };
-        self.file.seek(SeekFrom::Start(self.data_start + begin as u64)).map_err(failed)?;
-        let mut numbers = vec![0f32; rows.len() * n_row];
-        let mut bytes = vec![0; n_bytes * CHUNK.min(numbers.len())];
-        for chunk in numbers.chunks_mut(CHUNK) {
-            let bytes = &mut bytes[..n_bytes * chunk.len()];
-            self.file.read_exact(bytes).map_err(failed)?;
-            let parts = chunk.par_chunks_mut(CHUNK / 16);
-            parts.zip(bytes.par_chunks(n_bytes * CHUNK / 16)).for_each(|(n, b)| widen(b, n));
-        }
+        let start = self.data_start + begin as u64;
+        let mut numbers = vec![<T as Zeroable>::zeroed(); n];
+        let read = |(i, part): (usize, &mut [T])| {
+            let at = start + (i * CHUNK * n_bytes) as u64;
+            match convert {
+                None => self.read_at(bytemuck::cast_slice_mut(part), at),
+                Some(convert) => {
+                    let mut bytes = vec![0; n_bytes * part.len()];
+                    self.read_at(&mut bytes, at)?;
+                    convert(&bytes, part);
+                    Ok(())
+                }
+            }
+        };
+        // On all cores: one alone reads what the system keeps of a file slower than any device takes it.
+        numbers.par_chunks_mut(CHUNK).enumerate().try_for_each(read).map_err(failed)?;
         // A file that is written to while a sweep reads it would give numbers of two models.
         if !self.state.holds_for(&self.file) {
             return Err(error(format!(
                 "the file was changed while `{name}` was read from it: run again"
             )));
         }
-        let mut shape = dims.to_vec();
-        shape[0] = rows.len();
         Tensor::from_vec(numbers, shape, &Device::Cpu)
             .map_err(|e| error(format!("the weight `{name}` cannot be read: {e}")))
     }
+
+    /// Fills `bytes` from the byte `at` of the file on, whoever else reads it.
+    fn read_at(&self, bytes: &mut [u8], at: u64) -> std::io::Result<()> {
+        #[cfg(unix)]
+        return std::os::unix::fs::FileExt::read_exact_at(&self.file, bytes, at);
+        #[cfg(not(unix))]
+        {
+            use std::io::{Seek, SeekFrom};
+            let mut file = File::open(&self.path)?;
+            file.seek(SeekFrom::Start(at))?;
+            file.read_exact(bytes)
+        }
+    }
+}
+
+/// Makes numbers of the bytes that they are stored in.
+type Convert<T> = fn(&[u8], &mut [T]);
+
+/// Where numbers are in a file.
+struct Place<'a> {
+    /// The tensor's name, for errors.
+    name: &'a str,
+    /// The first byte, counted from the end of the header.
+    begin: usize,
+    /// How many numbers.
+    n: usize,
+    /// How many bytes each takes.
+    n_bytes: usize,
 }
 
 /// The shards that an index names.

@@ -7,11 +7,11 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use candle_core::quantized::gguf_file::{Content, TensorInfo, Value};
-use candle_core::{Device, Tensor};
+use candle_core::{DType, Device, Tensor};
 
 use super::error::ModelError;
 use super::file_state::FileState;
-use super::weights::{Tensors, check_shape, prevailing_dtype, widened};
+use super::weights::{Tensors, check_shape, converted, prevailing_dtype};
 use crate::model::arch::{Config, RopeScaling, WeightLayout, gguf_config};
 
 /// The metadata of a GGUF file, which need not hold any weights.
@@ -69,7 +69,7 @@ impl Gguf {
         for &name in arch.rope_divisors {
             if gguf.contains(name) {
                 let n = config.ropes.first().map_or(0, |rope| rope.n_rotated / 2);
-                let divisors = gguf.read(name, &[n], 0..n)?.to_vec1();
+                let divisors = gguf.read(name, &[n], 0..n, DType::F32)?.to_vec1();
                 let divisors = divisors.map_err(|e| error(e.to_string()))?;
                 config.ropes[0].scaling = RopeScaling::Divisors(divisors);
                 config = config.checked().map_err(error)?;
@@ -115,6 +115,7 @@ impl Tensors for Gguf {
         name: &str,
         dims: &[usize],
         rows: Range<usize>,
+        dtype: DType,
     ) -> Result<Tensor, ModelError> {
         let Some(info) = self.content.tensor_infos.get(name) else {
             return Err(ModelError::Missing { name: name.to_string(), path: self.path.clone() });
@@ -146,7 +147,7 @@ impl Tensors for Gguf {
                 format!("the file was changed while `{name}` was read from it: run again");
             return Err(ModelError::file(&self.path, problem));
         }
-        widened(&tensor, name, &self.path)
+        converted(&tensor, dtype, name, &self.path)
     }
 
     fn path(&self) -> &Path {

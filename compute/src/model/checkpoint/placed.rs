@@ -12,7 +12,7 @@ use crate::model::arch::{Config, Weight};
 
 /// Weights that come out where and as `placement` says.
 pub struct Placed<'a> {
-    /// Where they come from, in f32 on the CPU.
+    /// Where they come from.
     pub weights: &'a mut dyn Weights,
     /// Where they go.
     pub placement: &'a Placement,
@@ -20,29 +20,35 @@ pub struct Placed<'a> {
     pub config: &'a Config,
 }
 
-impl Weights for Placed<'_> {
-    fn load(&mut self, weight: Weight, dims: &[usize]) -> Result<Tensor, ModelError> {
-        let tensor = self.weights.load(weight, dims)?;
-        self.placed(weight, tensor)
+impl Placed<'_> {
+    /// Reads one weight, if the model has it.
+    ///
+    /// # Errors
+    /// As for [`Weights::load`], or a device on which there is no room.
+    pub fn load(&mut self, weight: Weight) -> Result<Option<Tensor>, ModelError> {
+        let Some(dims) = self.config.shape(weight) else { return Ok(None) };
+        let dtype = self.placement.dtype_of(self.config, weight);
+        let tensor = self.weights.load(weight, &dims, dtype)?;
+        self.moved(weight, &tensor).map(Some)
     }
 
-    fn load_rows(
+    /// Reads some consecutive rows of one weight, whose whole shape must be `dims`.
+    ///
+    /// # Errors
+    /// As for [`Self::load`].
+    pub fn load_rows(
         &mut self,
         weight: Weight,
         dims: &[usize],
         rows: Range<usize>,
     ) -> Result<Tensor, ModelError> {
-        let tensor = self.weights.load_rows(weight, dims, rows)?;
-        self.placed(weight, tensor)
-    }
-}
-
-impl Placed<'_> {
-    fn placed(&self, weight: Weight, tensor: Tensor) -> Result<Tensor, ModelError> {
         let dtype = self.placement.dtype_of(self.config, weight);
-        // Converted first, so that less is copied.
-        let placed = tensor.to_dtype(dtype).and_then(|t| t.to_device(&self.placement.device));
-        placed.map_err(|e| {
+        let tensor = self.weights.load_rows(weight, dims, rows, dtype)?;
+        self.moved(weight, &tensor)
+    }
+
+    fn moved(&self, weight: Weight, tensor: &Tensor) -> Result<Tensor, ModelError> {
+        tensor.to_device(&self.placement.device).map_err(|e| {
             let problem = format!("{weight:?} cannot be put there: {e}");
             ModelError::file(Path::new(&self.placement.device_name()), problem)
         })

@@ -10,6 +10,8 @@ pub enum Kernels {
     /// Our own, for f32 on the CPU.
     #[default]
     Own,
+    /// Our own for NVIDIA's GPUs, and candle's tensor operations for the rest.
+    Cuda,
     /// candle's tensor operations, on any device in any type.
     Stock,
 }
@@ -35,9 +37,10 @@ impl Default for Placement {
 impl Placement {
     /// A device and a type with the kernels that there are for them.
     pub fn new(device: Device, dtype: DType) -> Self {
-        let kernels = match device.is_cpu() && dtype == DType::F32 {
-            true => Kernels::Own,
-            false => Kernels::Stock,
+        let kernels = match (device.is_cpu() && dtype == DType::F32, device.is_cuda()) {
+            (true, _) => Kernels::Own,
+            (_, true) => Kernels::Cuda,
+            _ => Kernels::Stock,
         };
         Self { device, dtype, kernels }
     }

@@ -7,19 +7,19 @@ use std::path::{Path, PathBuf};
 use candle_core::{DType, Result as CandleResult, Tensor};
 
 use super::error::ModelError;
-use crate::model::arch::{Config, Module, StoredRows, Weight, WeightLayout};
+use crate::model::arch::{Module, StoredRows, Weight, WeightLayout};
 
 /// A source of a model's weights. Layout quirks of formats and families end here: every weight
-/// comes out in f32, matrices as `[out, in]`, heads one after another, coordinate `i` of a query or
+/// comes out in the type asked for, matrices as `[out, in]`, heads one after another, coordinate `i` of a query or
 /// key to be rotated with coordinate `i + d_head / 2`, norms as what is multiplied.
 pub trait Weights {
-    /// Reads one weight, which must have the shape `dims`.
+    /// Reads one weight, which must have the shape `dims`, as `dtype`: f32, f16 or bf16.
     ///
     /// # Errors
-    /// A weight that is missing, damaged, or of another shape or type.
-    fn load(&mut self, weight: Weight, dims: &[usize]) -> Result<Tensor, ModelError>;
+    /// A weight that is missing, damaged, or of another shape, or stored in a type that is not read.
+    fn load(&mut self, weight: Weight, dims: &[usize], dtype: DType) -> Result<Tensor, ModelError>;
 
-    /// Reads some consecutive rows of one weight, whose whole shape must be `dims`.
+    /// Reads some consecutive rows of one weight, whose whole shape must be `dims`, as `dtype`.
     ///
     /// # Errors
     /// As for [`Self::load`].
@@ -28,24 +28,11 @@ pub trait Weights {
         weight: Weight,
         dims: &[usize],
         rows: Range<usize>,
+        dtype: DType,
     ) -> Result<Tensor, ModelError> {
-        let whole = self.load(weight, dims)?;
+        let whole = self.load(weight, dims, dtype)?;
         let part = whole.narrow(0, rows.start, rows.len());
         part.map_err(|e| ModelError::file(Path::new("memory"), e))
-    }
-}
-
-impl dyn Weights + '_ {
-    /// Reads one weight, if the model of `config` has it.
-    ///
-    /// # Errors
-    /// As for [`Weights::load`].
-    pub fn load_of(
-        &mut self,
-        config: &Config,
-        weight: Weight,
-    ) -> Result<Option<Tensor>, ModelError> {
-        config.shape(weight).map(|dims| self.load(weight, &dims)).transpose()
     }
 }
 
@@ -54,15 +41,17 @@ pub trait Tensors {
     /// Whether there is a tensor of that name.
     fn contains(&self, name: &str) -> bool;
 
-    /// Reads the rows `rows` of the tensor `name`, whose whole shape must be `dims`, in f32.
+    /// Reads the rows `rows` of the tensor `name`, whose whole shape must be `dims`, as `dtype`:
+    /// f32, f16 or bf16.
     ///
     /// # Errors
-    /// A tensor that is missing, damaged, or of another shape or type.
+    /// A tensor that is missing, damaged, or of another shape, or stored in a type that is not read.
     fn read(
         &mut self,
         name: &str,
         dims: &[usize],
         rows: Range<usize>,
+        dtype: DType,
     ) -> Result<Tensor, ModelError>;
 
     /// The file to name in errors.
@@ -98,7 +87,7 @@ impl<T: Tensors> Checkpoint<T> {
     }
 
     /// Reads whole rows of the tensor that holds `weight`, as `[out, in]`.
-    fn rows(&mut self, weight: Weight, dims: &[usize]) -> Result<Tensor, ModelError> {
+    fn rows(&mut self, weight: Weight, dims: &[usize], dtype: DType) -> Result<Tensor, ModelError> {
         let name = self
             .layout
             .name(self.root, weight)
@@ -108,13 +97,13 @@ impl<T: Tensors> Checkpoint<T> {
         whole[0] = n_all;
         let mut parts = match self.layout.is_transposed(weight) {
             false => {
-                let read = |rows: Range<usize>| self.tensors.read(&name, &whole, rows);
+                let read = |rows: Range<usize>| self.tensors.read(&name, &whole, rows, dtype);
                 ranges.into_iter().map(read).collect::<Result<Vec<_>, _>>()?
             }
             true => {
                 let tensor = match self.shared.take() {
-                    Some((shared, tensor)) if shared == name => tensor,
-                    _ => self.tensors.read(&name, &[whole[1], whole[0]], 0..whole[1])?,
+                    Some((shared, tensor)) if shared == name && tensor.dtype() == dtype => tensor,
+                    _ => self.tensors.read(&name, &[whole[1], whole[0]], 0..whole[1], dtype)?,
                 };
                 if n_all != dims[0] {
                     self.shared = Some((name, tensor.clone()));
@@ -134,8 +123,8 @@ impl<T: Tensors> Checkpoint<T> {
 }
 
 impl<T: Tensors> Weights for Checkpoint<T> {
-    fn load(&mut self, weight: Weight, dims: &[usize]) -> Result<Tensor, ModelError> {
-        let tensor = self.rows(weight, dims)?;
+    fn load(&mut self, weight: Weight, dims: &[usize], dtype: DType) -> Result<Tensor, ModelError> {
+        let tensor = self.rows(weight, dims, dtype)?;
         let normalised = self.normalised(weight, tensor);
         normalised.map_err(|e| ModelError::file(self.tensors.path(), e))
     }
@@ -145,15 +134,16 @@ impl<T: Tensors> Weights for Checkpoint<T> {
         weight: Weight,
         dims: &[usize],
         rows: Range<usize>,
+        dtype: DType,
     ) -> Result<Tensor, ModelError> {
         // Embeddings are stored as they are in all families, so only what is wanted is read.
         let is_plain = matches!(weight.module, Module::Embed | Module::Unembed);
         if is_plain && !self.layout.is_transposed(weight) {
             let name = self.layout.name(self.root, weight);
             let name = name.map_err(|e| ModelError::file(self.tensors.path(), e))?;
-            return self.tensors.read(&name, dims, rows);
+            return self.tensors.read(&name, dims, rows, dtype);
         }
-        let part = self.load(weight, dims)?.narrow(0, rows.start, rows.len());
+        let part = self.load(weight, dims, dtype)?.narrow(0, rows.start, rows.len());
         part.map_err(|e| ModelError::file(self.tensors.path(), e))
     }
 }
@@ -171,10 +161,16 @@ impl<T: Tensors> Checkpoint<T> {
     }
 }
 
-/// Widens what was read to f32.
-pub(super) fn widened(tensor: &Tensor, name: &str, path: &Path) -> Result<Tensor, ModelError> {
-    let widened = tensor.to_dtype(DType::F32).and_then(|tensor| tensor.contiguous());
-    widened.map_err(|e| ModelError::file(path, format!("the weight `{name}` cannot be read: {e}")))
+/// What was read, as `dtype`.
+pub(super) fn converted(
+    tensor: &Tensor,
+    dtype: DType,
+    name: &str,
+    path: &Path,
+) -> Result<Tensor, ModelError> {
+    let converted = tensor.to_dtype(dtype).and_then(|tensor| tensor.contiguous());
+    converted
+        .map_err(|e| ModelError::file(path, format!("the weight `{name}` cannot be read: {e}")))
 }
 
 /// Refuses a tensor whose shape is not the one that the configuration implies.
@@ -216,6 +212,7 @@ impl Tensors for HashMap<String, Tensor> {
         name: &str,
         dims: &[usize],
         rows: Range<usize>,
+        dtype: DType,
     ) -> Result<Tensor, ModelError> {
         let path = Tensors::path(self).to_path_buf();
         let tensor = match self.get(name) {
@@ -224,7 +221,7 @@ impl Tensors for HashMap<String, Tensor> {
         };
         check_shape(name, tensor.dims(), dims, &path)?;
         let part = tensor.narrow(0, rows.start, rows.len());
-        widened(&part.map_err(|e| ModelError::file(&path, e))?, name, &path)
+        converted(&part.map_err(|e| ModelError::file(&path, e))?, dtype, name, &path)
     }
 
     fn path(&self) -> &Path {
@@ -234,13 +231,13 @@ impl Tensors for HashMap<String, Tensor> {
 
 /// Weights in memory, each under the name by which it is asked for.
 impl Weights for HashMap<Weight, Tensor> {
-    fn load(&mut self, weight: Weight, dims: &[usize]) -> Result<Tensor, ModelError> {
+    fn load(&mut self, weight: Weight, dims: &[usize], dtype: DType) -> Result<Tensor, ModelError> {
         let (name, path) = (format!("{weight:?}"), PathBuf::from("memory"));
         let Some(tensor) = self.get(&weight) else {
             return Err(ModelError::Missing { name, path });
         };
         check_shape(&name, tensor.dims(), dims, &path)?;
-        widened(tensor, &name, &path)
+        converted(tensor, dtype, &name, &path)
     }
 }
 
@@ -266,13 +263,14 @@ mod tests {
             name: &str,
             dims: &[usize],
             rows: Range<usize>,
+            dtype: DType,
         ) -> Result<Tensor, ModelError> {
             let n_row = dims[1..].iter().product::<usize>();
             let mut n_read = self.n_read.borrow_mut();
             let entry = n_read.entry(name.to_string()).or_insert((0, n_row * dims[0]));
             entry.0 += n_row * rows.len();
             drop(n_read);
-            self.folder.read(name, dims, rows)
+            self.folder.read(name, dims, rows, dtype)
         }
 
         fn path(&self) -> &Path {
@@ -300,7 +298,7 @@ mod tests {
             let mut checkpoint = Checkpoint::new(counting, layout);
             config.tied_embeddings |= !checkpoint.contains(Weight::new(Module::Unembed, 0));
             for (weight, dims) in config.weights() {
-                checkpoint.load(weight, &dims).unwrap();
+                checkpoint.load(weight, &dims, DType::F32).unwrap();
             }
             for (name, &(n_read, n_all)) in n_read.borrow().iter() {
                 // OPT keeps two rows of positions that nobody reads.

@@ -51,7 +51,7 @@ pub fn attend(
         1 => mixed.remove(0),
         _ => Tensor::cat(&mixed, 0)?,
     };
-    mixed.index_select(&indices.get(padded.order)?, 0)
+    indices.select(&mixed, padded.order)
 }
 
 /// What the padded rows are gathered from.

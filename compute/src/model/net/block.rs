@@ -10,15 +10,16 @@ use shared::specification::vocabulary::Site;
 
 use super::attention::{Heads, KeysValues, attend};
 use super::batched_attention;
+use super::cuda;
+use super::device_spans::DeviceSpans;
 use super::elementwise::{activate, added, biased, gated};
-use super::indices::Uploaded;
+use super::indices::{Indices, Uploaded};
 use super::norm::Norm;
-use super::padded::PaddedSpans;
 use super::rotary::Rotary;
 use super::rows::Span;
 use super::transpose::transposed;
-use crate::model::arch::{Activation, Config, Module, Residual, Weight};
-use crate::model::checkpoint::{Kernels, ModelError, Weights};
+use crate::model::arch::{Activation, Module, Residual, Weight};
+use crate::model::checkpoint::{Kernels, ModelError, Placed};
 
 /// The weights of one decoder block, matrices as `[out, in]`.
 #[derive(Debug)]
@@ -48,9 +49,9 @@ pub struct Block {
 pub struct BlockRows<'a> {
     /// Which rows belong together.
     pub spans: &'a [Span],
-    /// The same padded, with the row numbers that are on the device, for [`Kernels::Stock`]; `None`
-    /// to have it made for this block.
-    pub padded: Option<(&'a PaddedSpans, &'a Uploaded)>,
+    /// The same for a device, with the row numbers that are there, for all but [`Kernels::Own`];
+    /// `None` to have it made for this block.
+    pub on_device: Option<(&'a DeviceSpans, &'a Uploaded)>,
     /// The position of every row of keys and values, `[own rows]` u32.
     pub own_positions: &'a Tensor,
     /// The position of every row of queries, `[query rows]` u32.
@@ -81,15 +82,10 @@ impl Block {
     ///
     /// # Errors
     /// A weight that is missing, damaged or of another shape.
-    pub fn load(
-        weights: &mut dyn Weights,
-        layer: usize,
-        config: &Config,
-        kernels: Kernels,
-    ) -> std::result::Result<Self, ModelError> {
+    pub fn load(weights: &mut Placed, layer: usize) -> std::result::Result<Self, ModelError> {
+        let (config, kernels) = (weights.config, weights.placement.kernels);
         let attention = config.layers[layer];
-        let mut linear =
-            |module| Linear::load(weights, config, Weight::new(module, layer), kernels);
+        let mut linear = |module| Linear::load(weights, Weight::new(module, layer));
         let every = "every block has it";
         let query = linear(Module::Query)?.expect(every);
         let key = linear(Module::Key)?.expect(every);
@@ -98,7 +94,7 @@ impl Block {
         let gate = linear(Module::Gate)?;
         let up = linear(Module::Up)?.expect(every);
         let down = linear(Module::Down)?.expect(every);
-        let mut norm = |module| Norm::load(weights, config, module, layer, kernels);
+        let mut norm = |module| Norm::load(weights, module, layer);
         let attn_norm = norm(Module::AttnNorm)?;
         let query_norm = norm(Module::QueryNorm)?;
         let key_norm = norm(Module::KeyNorm)?;
@@ -229,15 +225,24 @@ impl Block {
         if self.kernels == Kernels::Own {
             return attend(queries, own, shared, rows.spans, self.heads);
         }
-        let mask = rotary.mask(self.heads.window)?;
-        let attend =
-            |padded| batched_attention::attend(queries, own, shared, padded, self.heads, mask);
-        if let Some(padded) = rows.padded {
-            return attend(padded);
+        let attend = |spans: &DeviceSpans, indices: &Uploaded| match spans {
+            DeviceSpans::Padded(padded) => {
+                let mask = rotary.mask(self.heads.window)?;
+                let padded = (padded, indices);
+                batched_attention::attend(queries, own, shared, padded, self.heads, mask)
+            }
+            &DeviceSpans::Places(places) => {
+                cuda::attend(queries, own, shared, (places, indices), self.heads)
+            }
+        };
+        if let Some((spans, indices)) = rows.on_device {
+            return attend(spans, indices);
         }
         let n_shared_rows = shared.map_or(Ok(0), |shared| shared.keys.dim(0))?;
-        let (padded, indices) = PaddedSpans::on(rows.spans, n_shared_rows, queries.device())?;
-        attend((&padded, &indices))
+        let mut indices = Indices::default();
+        let spans = DeviceSpans::new(rows.spans, n_shared_rows, &mut indices, self.kernels);
+        let indices = indices.upload(queries.device())?;
+        attend(&spans, &indices)
     }
 
     /// What the MLP adds to the residual stream, `[rows, d_model]`, which was `pre`
@@ -280,14 +285,10 @@ struct Linear {
 
 impl Linear {
     /// Loads a linear map, if the model has it.
-    fn load(
-        weights: &mut dyn Weights,
-        config: &Config,
-        weight: Weight,
-        kernels: Kernels,
-    ) -> std::result::Result<Option<Self>, ModelError> {
-        let bias = weights.load_of(config, Weight { is_bias: true, ..weight })?;
-        let weight = weights.load_of(config, weight)?;
+    fn load(weights: &mut Placed, weight: Weight) -> std::result::Result<Option<Self>, ModelError> {
+        let kernels = weights.placement.kernels;
+        let bias = weights.load(Weight { is_bias: true, ..weight })?;
+        let weight = weights.load(weight)?;
         Ok(weight.map(|weight| Self { kernels, weight: arranged(weight, kernels), bias }))
     }
 
@@ -304,6 +305,6 @@ fn arranged(weight: Tensor, kernels: Kernels) -> Tensor {
         Kernels::Own => transposed(&weight)
             .and_then(|weight| weight.t())
             .expect("weights are contiguous, and those of our kernels f32"),
-        Kernels::Stock => weight,
+        Kernels::Cuda | Kernels::Stock => weight,
     }
 }

@@ -1,5 +1,6 @@
 //! Elementwise functions of the MLP and biases, in one pass over memory, on all cores: candle
-//! computes them on one thread. [`Kernels::Stock`] leaves them to candle.
+//! computes them on one thread. On other devices they are left to candle, but for
+//! gates on NVIDIA's GPUs.
 
 use candle_core::cpu::erf::erf_f32;
 use candle_core::{
@@ -7,6 +8,7 @@ use candle_core::{
 };
 use rayon::prelude::*;
 
+use super::cuda;
 use super::functions::{exp, tanh, vectorised};
 use super::rows::contiguous;
 use crate::model::arch::Activation;
@@ -68,6 +70,7 @@ pub fn gated(
 ) -> Result<Tensor> {
     match kernels {
         Kernels::Own => gate.apply_op2_no_bwd(up, &Gated(activation)),
+        Kernels::Cuda => cuda::gated(gate, up, activation),
         Kernels::Stock => activation.stock(gate)? * up,
     }
 }
@@ -77,7 +80,7 @@ pub fn gated(
 /// # Errors
 /// What candle reports.
 pub fn activate(x: Tensor, activation: Activation, kernels: Kernels) -> Result<Tensor> {
-    if kernels == Kernels::Stock {
+    if kernels != Kernels::Own {
         return activation.stock(&x);
     }
     x.inplace_op1(&Activate(activation))?;
@@ -92,8 +95,8 @@ pub fn added(a: &Tensor, b: &Tensor, after: Option<&Tensor>, kernels: Kernels) -
     match (after, kernels) {
         (None, Kernels::Own) => a.apply_op2_no_bwd(b, &Added),
         (Some(after), Kernels::Own) => a.apply_op3_no_bwd(b, &after.contiguous()?, &Added),
-        (None, Kernels::Stock) => a + b,
-        (Some(after), Kernels::Stock) => Tensor::cat(&[&(a + b)?, after], 0),
+        (None, _) => a + b,
+        (Some(after), _) => Tensor::cat(&[&(a + b)?, after], 0),
     }
 }
 
@@ -105,11 +108,11 @@ pub fn added(a: &Tensor, b: &Tensor, after: Option<&Tensor>, kernels: Kernels) -
 pub fn biased(x: Tensor, bias: Option<&Tensor>, kernels: Kernels) -> Result<Tensor> {
     match (bias, kernels) {
         (None, _) => Ok(x),
-        (Some(bias), Kernels::Stock) => x.broadcast_add(bias),
         (Some(bias), Kernels::Own) => {
             x.inplace_op2(bias, &AddBias)?;
             Ok(x)
         }
+        (Some(bias), _) => x.broadcast_add(bias),
     }
 }
 
@@ -120,11 +123,11 @@ pub fn biased(x: Tensor, bias: Option<&Tensor>, kernels: Kernels) -> Result<Tens
 pub fn softcapped(x: Tensor, cap: Option<f32>, kernels: Kernels) -> Result<Tensor> {
     match (cap, kernels) {
         (None, _) => Ok(x),
-        (Some(cap), Kernels::Stock) => (x / f64::from(cap))?.tanh()? * f64::from(cap),
         (Some(cap), Kernels::Own) => {
             x.inplace_op1(&Softcap(cap))?;
             Ok(x)
         }
+        (Some(cap), _) => (x / f64::from(cap))?.tanh()? * f64::from(cap),
     }
 }
 

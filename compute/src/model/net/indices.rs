@@ -71,4 +71,15 @@ impl Uploaded {
     pub fn get(&self, slice: Slice) -> Result<Tensor> {
         self.0.narrow(0, slice.start, slice.len)
     }
+
+    /// The rows of `x` `[rows, width]` that they name, `[len, width]`.
+    ///
+    /// # Errors
+    /// No rows, which a GPU cannot be asked for, or what candle reports.
+    pub fn select(&self, x: &Tensor, slice: Slice) -> Result<Tensor> {
+        if slice.is_empty() {
+            candle_core::bail!("no rows are to be selected")
+        }
+        x.index_select(&self.get(slice)?, 0)
+    }
 }

@@ -3,6 +3,12 @@
 mod attention;
 mod batched_attention;
 mod block;
+#[cfg(feature = "cuda")]
+mod cuda;
+#[cfg(not(feature = "cuda"))]
+#[path = "no_cuda.rs"]
+mod cuda;
+mod device_spans;
 mod elementwise;
 mod functions;
 mod indices;
@@ -17,6 +23,7 @@ mod transpose;
 
 pub use attention::KeysValues;
 pub use block::{Block, BlockRows, Hook, Shared};
+pub use device_spans::DeviceSpans;
 pub use indices::{Indices, Slice, Uploaded};
 pub use network::Network;
 pub use padded::{MOST_PADDING, PaddedSpans};

@@ -38,17 +38,16 @@ impl Network {
         weights: &mut dyn Weights,
         to: &Placement,
     ) -> std::result::Result<Self, ModelError> {
-        let weights: &mut dyn Weights = &mut Placed { weights, placement: to, config: &config };
+        let weights = &mut Placed { weights, placement: to, config: &config };
         let mut table = |module| -> std::result::Result<_, ModelError> {
-            let table = weights.load_of(&config, Weight::new(module, 0))?;
+            let table = weights.load(Weight::new(module, 0))?;
             Ok(table.map(EmbeddingTable::Resident))
         };
         let embed = table(Module::Embed)?.expect("every model has it");
         let unembed = table(Module::Unembed)?.unwrap_or_else(|| embed.clone());
-        let blocks = (0..config.n_layers)
-            .map(|layer| Ok(Arc::new(Block::load(weights, layer, &config, to.kernels)?)));
+        let blocks = (0..config.n_layers).map(|layer| Ok(Arc::new(Block::load(weights, layer)?)));
         let blocks = Blocks::Resident(blocks.collect::<std::result::Result<_, _>>()?);
-        Self::assemble(&config, weights, to, (embed, unembed), blocks)
+        Self::assemble(weights, (embed, unembed), blocks)
     }
 
     /// Leaves the weights where they are stored: each block is read when a pass comes to it, and of
@@ -72,28 +71,26 @@ impl Network {
         let unembed = if config.tied_embeddings { Module::Embed } else { Module::Unembed };
         let tables = (table(Module::Embed), table(unembed));
         // What is wrong with all blocks is said now, and not in the middle of a sweep.
-        store.with(|weights| Block::load(weights, 0, &config, to.kernels))?;
+        store.with(|weights| Block::load(weights, 0))?;
         let blocks = Blocks::Stored(store.clone());
-        store.with(|weights| Self::assemble(&config, weights, to, tables, blocks))
+        store.with(|weights| Self::assemble(weights, tables, blocks))
     }
 
     fn assemble(
-        config: &Config,
-        weights: &mut dyn Weights,
-        to: &Placement,
+        weights: &mut Placed,
         (embed, unembed): (EmbeddingTable, EmbeddingTable),
         blocks: Blocks,
     ) -> std::result::Result<Self, ModelError> {
-        let final_norm = Norm::load(weights, config, Module::FinalNorm, 0, to.kernels)?;
+        let final_norm = Norm::load(weights, Module::FinalNorm, 0)?;
         Ok(Self {
-            placement: to.clone(),
-            positions: weights.load_of(config, Weight::new(Module::Positions, 0))?,
+            placement: weights.placement.clone(),
+            positions: weights.load(Weight::new(Module::Positions, 0))?,
             final_norm: final_norm.expect("every model has it"),
-            unembed_bias: weights.load_of(config, Weight::bias(Module::Unembed, 0))?,
+            unembed_bias: weights.load(Weight::bias(Module::Unembed, 0))?,
             unembed,
             embed,
             blocks,
-            config: config.clone(),
+            config: weights.config.clone(),
         })
     }
 
@@ -118,7 +115,7 @@ impl Network {
         match is_streamed {
             false => to.n_bytes(config, config.weights()),
             true => {
-                // A weight is in f32 while it is read, whatever it becomes.
+                // A weight may be in f32 while it is read, whatever it becomes.
                 let n_f32s = |dims: Vec<usize>| dims.iter().product::<usize>() * size_of::<f32>();
                 let largest = config.block_weights(0).map(|(_, dims)| n_f32s(dims)).max();
                 // A piece of the vocabulary is read when the blocks are gone.

@@ -4,9 +4,10 @@ use candle_core::{CpuStorage, CustomOp3, D, DType, Layout, Result, Shape, Tensor
 use candle_nn::ops::rms_norm;
 use rayon::prelude::*;
 
+use super::cuda;
 use super::rows::contiguous;
-use crate::model::arch::{Config, Module, Weight};
-use crate::model::checkpoint::{Kernels, ModelError, Weights};
+use crate::model::arch::{Module, Weight};
+use crate::model::checkpoint::{Kernels, ModelError, Placed};
 
 /// A norm over the last dimension with its weights.
 #[derive(Debug, Clone)]
@@ -23,15 +24,14 @@ impl Norm {
     /// # Errors
     /// A weight that is missing, damaged or of another shape.
     pub fn load(
-        weights: &mut dyn Weights,
-        config: &Config,
+        weights: &mut Placed,
         module: Module,
         layer: usize,
-        kernels: Kernels,
     ) -> std::result::Result<Option<Self>, ModelError> {
-        let bias = weights.load_of(config, Weight::bias(module, layer))?;
-        let weight = weights.load_of(config, Weight::new(module, layer))?;
-        Ok(weight.map(|weight| Self { kernels, eps: config.norm_eps, weight, bias }))
+        let (eps, kernels) = (weights.config.norm_eps, weights.placement.kernels);
+        let bias = weights.load(Weight::bias(module, layer))?;
+        let weight = weights.load(Weight::new(module, layer))?;
+        Ok(weight.map(|weight| Self { kernels, eps, weight, bias }))
     }
 
     /// Norms every `width` consecutive numbers of `x` `[rows, n * width]`, in f32; the outcome has
@@ -42,13 +42,18 @@ impl Norm {
     pub fn apply(&self, x: &Tensor) -> Result<Tensor> {
         let (n_rows, n_columns) = x.dims2()?;
         let width = self.weight.dims1()?;
-        let grouped = x.reshape((n_rows * (n_columns / width), width))?.to_dtype(DType::F32)?;
+        let grouped = x.reshape((n_rows * (n_columns / width), width))?;
+        if self.kernels == Kernels::Cuda {
+            let normed = cuda::norm(&grouped, &self.weight, self.bias.as_ref(), self.eps)?;
+            return normed.reshape((n_rows, n_columns));
+        }
+        let grouped = grouped.to_dtype(DType::F32)?;
         let normed = match (&self.bias, self.kernels) {
             (None, _) => rms_norm(&grouped, &self.weight, self.eps)?,
             (Some(bias), Kernels::Own) => {
                 grouped.apply_op3_no_bwd(&self.weight, bias, &LayerNorm { eps: self.eps })?
             }
-            (Some(bias), Kernels::Stock) => self.layer_norm(&grouped, bias)?,
+            (Some(bias), _) => self.layer_norm(&grouped, bias)?,
         };
         normed.to_dtype(x.dtype())?.reshape((n_rows, n_columns))
     }

@@ -4,9 +4,9 @@
 //! numbers, which are made once and lie on the device. Padding costs some more of attention, which
 //! is a few per cent of a block, and saves an operation per span.
 
-use candle_core::{Device, Result};
+use candle_core::Device;
 
-use super::indices::{Indices, Slice, Uploaded};
+use super::indices::{Indices, Slice};
 use super::rows::Span;
 
 /// Padded rows of queries at most, for each that there is; spans whose lengths differ by more make
@@ -127,16 +127,6 @@ impl PaddedSpans {
             false => first.order_of(spans, n, indices),
         };
         first
-    }
-
-    /// The same for a single use: the row numbers are sent to `device` at once.
-    ///
-    /// # Errors
-    /// What candle reports.
-    pub fn on(spans: &[Span], n_shared_rows: usize, device: &Device) -> Result<(Self, Uploaded)> {
-        let mut indices = Indices::default();
-        let padded = Self::new(spans, n_shared_rows, &mut indices);
-        Ok((padded, indices.upload(device)?))
     }
 
     fn order_of(&self, spans: &[Span], n: usize, indices: &mut Indices) -> Slice {

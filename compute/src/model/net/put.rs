@@ -20,7 +20,7 @@ pub fn put_rows(x: Tensor, rows: &Tensor, values: &Tensor, kernels: Kernels) -> 
             x.inplace_op3(rows, &values.contiguous()?, &PutRows)?;
             Ok(x)
         }
-        Kernels::Stock => {
+        Kernels::Cuda | Kernels::Stock => {
             let at = rows.unsqueeze(1)?.broadcast_as(values.shape())?.contiguous()?;
             x.scatter(&at, &values.contiguous()?, 0)
         }

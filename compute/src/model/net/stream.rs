@@ -11,7 +11,7 @@ use candle_core::{Device, Error, Result, Tensor};
 
 use super::block::Block;
 use crate::model::arch::Weight;
-use crate::model::checkpoint::{ModelError, WeightStore, Weights};
+use crate::model::checkpoint::{ModelError, WeightStore};
 
 /// The decoder blocks of a network.
 #[derive(Debug)]
@@ -49,10 +49,8 @@ impl<'a> BlockPass<'a> {
         let (sender, receiver) = sync_channel(0);
         let n_layers = store.config().n_layers;
         let reader = std::thread::spawn(move || {
-            let kernels = store.placement().kernels;
             for layer in 0..n_layers {
-                let config = store.config();
-                let block = store.with(|weights| Block::load(weights, layer, config, kernels));
+                let block = store.with(|weights| Block::load(weights, layer));
                 let failed = block.is_err();
                 if sender.send(block).is_err() || failed {
                     return;

@@ -1,4 +1,4 @@
-//! The kernel, and the same in candle's operations, against attention written plainly in f64.
+//! The kernels, and the same in candle's operations, against attention written plainly in f64.
 
 use candle_core::Device;
 use rand::rngs::StdRng;
@@ -6,6 +6,7 @@ use rand::{Rng, SeedableRng};
 
 use super::*;
 use crate::model::net::batched_attention;
+use crate::model::net::indices::Indices;
 use crate::model::net::padded::PaddedSpans;
 
 /// The largest difference allowed between f32 here and f64 there, for values of up to 1.
@@ -60,9 +61,9 @@ fn plainly(
     out
 }
 
-/// The largest differences of the kernel and of candle's operations from [`plainly`], with random
-/// numbers.
-fn differences(spans: &[Span], heads: Heads, random: &mut StdRng) -> [f64; 2] {
+/// The largest differences of the kernel, of candle's operations and, where there is an NVIDIA GPU,
+/// of the kernel there from [`plainly`], with random numbers.
+fn differences(spans: &[Span], heads: Heads, random: &mut StdRng) -> Vec<f64> {
     let Heads { n_kv, n_groups, d_head, .. } = heads;
     let (d_kv, d_q) = (n_kv * d_head, n_kv * n_groups * d_head);
     let mut matrix = |n_rows: usize, width: usize| -> Vec<f32> {
@@ -89,26 +90,74 @@ fn differences(spans: &[Span], heads: Heads, random: &mut StdRng) -> [f64; 2] {
     let queries = tensor(&queries, n_queries, d_q);
     let (own, shared) = (keys_values(&own, n_own), keys_values(&shared, n_shared));
     let (own, shared) = (own.as_ref(), shared.as_ref());
-    let (padded, indices) = PaddedSpans::on(spans, n_shared, &Device::Cpu).unwrap();
+    let mut indices = Indices::default();
+    let padded = PaddedSpans::new(spans, n_shared, &mut indices);
+    let indices = indices.upload(&Device::Cpu).unwrap();
     let n_positions = spans.iter().map(Span::end).max().unwrap_or(0);
     let mask = batched_attention::mask(n_positions, heads.window, &Device::Cpu).unwrap();
     let padded = (&padded, &indices);
     let of_kernel = attend(&queries, own, shared, spans, heads);
     let of_stock = batched_attention::attend(&queries, own, shared, padded, heads, &mask);
-    [of_kernel, of_stock].map(|got| {
+    let of_cuda = on_cuda(&queries, own, shared, spans, heads);
+    let all = [of_kernel, of_stock].into_iter().chain(of_cuda);
+    let difference = |got: Result<Tensor>| {
         let got: Vec<f32> = got.unwrap().flatten_all().unwrap().to_vec1().unwrap();
         assert_eq!(got.len(), expected.len());
         let differences =
             got.iter().zip(&expected).map(|(got, expected)| (f64::from(*got) - expected).abs());
         // `max` would pass over what is not a number.
         differences.fold(0.0, |largest, one| if one <= largest { largest } else { one })
-    })
+    };
+    all.map(difference).collect()
+}
+
+/// The same on the first NVIDIA GPU, if there is one.
+#[cfg(feature = "cuda")]
+fn on_cuda(
+    queries: &Tensor,
+    own: Option<&KeysValues>,
+    shared: Option<&KeysValues>,
+    spans: &[Span],
+    heads: Heads,
+) -> Option<Result<Tensor>> {
+    use std::sync::LazyLock;
+
+    use crate::model::net::cuda;
+    use crate::model::net::device_spans::Places;
+
+    static GPU: LazyLock<Option<Device>> = LazyLock::new(|| Device::new_cuda(0).ok());
+    // Each width is compiled anew there.
+    let is_tried = [1, 5, 16, 37, 64, 100, 128, 256].contains(&heads.d_head);
+    let gpu = GPU.as_ref().filter(|_| is_tried)?;
+    let moved = |rows: Option<&KeysValues>| {
+        rows.map(|KeysValues { keys, values }| KeysValues {
+            keys: keys.to_device(gpu).unwrap(),
+            values: values.to_device(gpu).unwrap(),
+        })
+    };
+    let mut indices = Indices::default();
+    let places = Places::new(spans, &mut indices);
+    let indices = indices.upload(gpu).unwrap();
+    let (own, shared) = (moved(own), moved(shared));
+    let queries = queries.to_device(gpu).unwrap();
+    Some(cuda::attend(&queries, own.as_ref(), shared.as_ref(), (places, &indices), heads))
+}
+
+#[cfg(not(feature = "cuda"))]
+fn on_cuda(
+    _: &Tensor,
+    _: Option<&KeysValues>,
+    _: Option<&KeysValues>,
+    _: &[Span],
+    _: Heads,
+) -> Option<Result<Tensor>> {
+    None
 }
 
 #[test]
 fn the_kernel_is_attention_for_every_width_window_cap_group_and_prefix() {
     let span = |offset, n_shared, n_own, n_queries| Span { offset, n_shared, n_own, n_queries };
-    let tables: [&[Span]; 4] = [
+    let tables: [&[Span]; 5] = [
         // Whole runs, longer than a task and shorter, and one of a single position.
         &[span(0, 0, 21, 21), span(0, 0, 1, 1), span(0, 0, 6, 6)],
         // After prefixes of several runs, which lie in one matrix; only the last rows ask.
@@ -117,6 +166,8 @@ fn the_kernel_is_attention_for_every_width_window_cap_group_and_prefix() {
         &[span(4, 7, 0, 2), span(0, 0, 5, 3), span(0, 11, 1, 1)],
         // Nothing of their own.
         &[span(1, 10, 0, 1), span(0, 3, 0, 3)],
+        // Longer than what a GPU's kernel looks at at once, and just as long.
+        &[span(0, 40, 30, 3), span(8, 20, 12, 12), span(0, 70, 0, 2)],
     ];
     let windows = [None, Some(1), Some(2), Some(3), Some(7), Some(100)];
     let softcaps = [None, Some(0.5), Some(30.0)];

@@ -1,14 +1,14 @@
 //! What final residual streams say: the metric `log P(TRUE) - log P(FALSE)`, and the whole
 //! vocabulary's probabilities, top tokens, ranks, and divergences from the unpatched runs.
 
-use std::ops::Range;
+mod device;
+mod host;
 
-use candle_core::{DType, Device, Result, Storage, Tensor};
-use rayon::prelude::*;
+use candle_core::{DType, Result, Tensor};
 use shared::specification::{Metrics, Run, Specification};
 
 use super::runs::n_read;
-use crate::model::{Network, contiguous, index};
+use crate::model::{Kernels, Network, index};
 
 /// What one run or trial says after its prompt.
 #[derive(Debug, Clone, PartialEq)]
@@ -196,8 +196,12 @@ pub fn read(
                 let n = n_chunk.min(whole.len() - begin);
                 let logits = logits(&x.narrow(0, begin, n)?)?;
                 let sums = &mut sums[begin..begin + n];
-                let piece = piece.clone();
-                visit(&logits.to_device(&Device::Cpu)?, piece, sums, weights.as_ref())?;
+                let read = match network.placement.kernels {
+                    Kernels::Own => host::read(&logits, &piece, sums, weights.as_ref())?,
+                    _ => device::read(&logits, &piece, sums, weights.as_ref())?,
+                };
+                let rescale = weights.as_ref().map_or(&[][..], |weights| &weights.rescale);
+                sums.iter_mut().zip(read).for_each(|(sums, read)| sums.add(read, rescale));
             }
             Ok(())
         })?;
@@ -283,6 +287,18 @@ struct Sums<'a> {
     products: [f64; 2],
 }
 
+/// What a piece of the vocabulary says of one row.
+struct PieceReading {
+    /// `logsumexp` of the piece.
+    log_sum: f32,
+    /// The largest of the piece, with their tokens.
+    top: Vec<(u32, f32)>,
+    /// For each answer, how many tokens that are none of its variants have a larger logit.
+    n_above: [u32; 2],
+    /// For each of the row's references, the sum of its weights times the row's logits.
+    products: [f64; 2],
+}
+
 /// What is summed up of a reference: its weights are `exp(logit - largest)`.
 #[derive(Debug, Clone)]
 struct ReferenceSums {
@@ -300,14 +316,14 @@ impl Default for ReferenceSums {
 }
 
 /// The weights of the references over a piece of the vocabulary.
-struct Weights {
+struct ReferenceWeights {
     weights: Vec<Vec<f32>>, // [references][piece]
     /// What sums so far must be multiplied by, since a larger logit was found.
     rescale: Vec<f64>, // [references]
 }
 
 /// Adds a piece of the references' logits `[references, piece]`.
-fn reference_sums_of(logits: &Tensor, sums: &mut [ReferenceSums]) -> Result<Weights> {
+fn reference_sums_of(logits: &Tensor, sums: &mut [ReferenceSums]) -> Result<ReferenceWeights> {
     let logits = logits.to_dtype(DType::F32)?.to_vec2::<f32>()?;
     let mut rescale = Vec::with_capacity(sums.len());
     let weights = logits.iter().zip(sums).map(|(logits, sums)| {
@@ -324,28 +340,13 @@ fn reference_sums_of(logits: &Tensor, sums: &mut [ReferenceSums]) -> Result<Weig
         weights
     });
     let weights = weights.collect();
-    Ok(Weights { weights, rescale })
+    Ok(ReferenceWeights { weights, rescale })
 }
 
 /// The sum of products, in f32 over short stretches and in f64 over these.
 fn product(a: &[f32], b: &[f32]) -> f64 {
     let stretches = a.chunks(64).zip(b.chunks(64));
     stretches.map(|(a, b)| f64::from(a.iter().zip(b).map(|(a, b)| a * b).sum::<f32>())).sum()
-}
-
-/// Adds a piece of rows' logits `[rows, piece]`.
-fn visit(
-    logits: &Tensor,
-    piece: Range<usize>,
-    sums: &mut [Sums],
-    weights: Option<&Weights>,
-) -> Result<()> {
-    let (storage, layout) = logits.storage_and_layout();
-    let Storage::Cpu(storage) = &*storage else { candle_core::bail!("expected logits on the CPU") };
-    let (_, width) = layout.shape().dims2()?;
-    let rows = contiguous(storage, layout)?.par_chunks_exact(width);
-    rows.zip(sums).for_each(|(logits, sums)| sums.add(logits, &piece, weights));
-    Ok(())
 }
 
 impl<'a> Sums<'a> {
@@ -359,15 +360,20 @@ impl<'a> Sums<'a> {
         Self { row, whole, largest: reading.largest, products: [0.0; 2] }
     }
 
-    fn add(&mut self, logits: &[f32], piece: &Range<usize>, weights: Option<&Weights>) {
-        let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-        let total: f64 = logits.iter().map(|logit| f64::from((logit - largest).exp())).sum();
-        let log_sum = if largest == f32::NEG_INFINITY {
-            // No number is larger, which NaN must not hide.
-            if logits.iter().all(|x| *x == largest) { largest } else { f32::NAN }
-        } else {
-            largest + total.ln() as f32
-        };
+    /// How many of the largest logits are kept.
+    fn n_top(&self) -> usize {
+        self.row.metrics.n_top.max(1)
+    }
+
+    /// The tokens of each answer.
+    fn answers(&self) -> [&[u32]; 2] {
+        [&self.row.metrics.true_ids, &self.row.metrics.false_ids]
+    }
+
+    /// Adds the next piece, for which what is known of references is multiplied by `rescale`.
+    fn add(&mut self, piece: PieceReading, rescale: &[f64]) {
+        let n_top = self.n_top();
+        let PieceReading { log_sum, top, n_above, products } = piece;
         let whole = &mut self.whole;
         let (larger, smaller) = (log_sum.max(whole.log_sum), log_sum.min(whole.log_sum));
         whole.log_sum = match (log_sum.is_nan() || whole.log_sum.is_nan(), larger.is_finite()) {
@@ -375,23 +381,16 @@ impl<'a> Sums<'a> {
             (_, false) => larger,
             _ => larger + (smaller - larger).exp().ln_1p(),
         };
-        keep_top(&mut whole.top, self.row.metrics.n_top.max(1), logits, piece.start);
-        for (reference, product_so_far) in self.row.references.iter().zip(&mut self.products) {
-            if let (Some(reference), Some(weights)) = (reference, weights) {
-                *product_so_far = *product_so_far * weights.rescale[*reference]
-                    + product(&weights.weights[*reference], logits);
-            }
+        for (token, logit) in top {
+            keep_top(&mut whole.top, n_top, &[logit], token as usize);
         }
-        let ids = [&self.row.metrics.true_ids, &self.row.metrics.false_ids];
-        for (answer, ids) in ids.into_iter().enumerate() {
-            let best = self.largest[answer];
-            let n_above = logits.iter().filter(|&&logit| logit > best).count();
-            // The answer's own logits come from another product, which may round otherwise.
-            let is_own = |&&id: &&u32| {
-                let at = (id as usize).checked_sub(piece.start);
-                at.and_then(|at| logits.get(at)).is_some_and(|&logit| logit > best)
-            };
-            whole.n_above[answer] += (n_above - ids.iter().filter(is_own).count()) as u32;
+        for (all, n) in whole.n_above.iter_mut().zip(n_above) {
+            *all += n;
+        }
+        let references = self.row.references.iter().zip(&mut self.products).zip(products);
+        for ((reference, so_far), product) in references {
+            let factor = reference.and_then(|at| rescale.get(at));
+            *so_far = *so_far * factor.copied().unwrap_or(0.0) + product;
         }
     }
 

@@ -1,0 +1,68 @@
+//! Our kernels for NVIDIA's GPUs, where candle's operations take several passes over memory or many
+//! small steps. NVIDIA's compiler library, which candle needs anyway, compiles them for a model's
+//! shapes and type when they are first met: constants in place of variables let it unroll the loops.
+
+#![allow(unsafe_code, reason = "a kernel's launch is a call of foreign code")]
+
+mod attention;
+mod rows;
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+
+use candle_core::cuda::cudarc::driver::{CudaFunction, CudaSlice, CudaView};
+use candle_core::cuda::cudarc::nvrtc::compile_ptx;
+use candle_core::cuda::{CudaDType, CudaDevice};
+use candle_core::{DType, Error, Layout, Result, Storage};
+
+pub use attention::attend;
+pub use rows::{gated, norm};
+
+/// Threads that compute in step.
+const LANES: u32 = 32;
+
+/// The function `name` of `source` for a type and the constants that it asks for, compiled when it is
+/// first asked for.
+fn function(
+    device: &CudaDevice,
+    (name, source): (&str, &str),
+    dtype: DType,
+    constants: &[(&str, usize)],
+) -> Result<CudaFunction> {
+    /// What was compiled, by its constants and its function.
+    static COMPILED: Mutex<BTreeMap<String, String>> = Mutex::new(BTreeMap::new());
+    let number = match dtype {
+        DType::F32 => 0,
+        DType::F16 => 1,
+        DType::BF16 => 2,
+        other => candle_core::bail!("no kernel computes {other:?}"),
+    };
+    let constants = [&[("TYPE", number)], constants].concat();
+    let constants: String =
+        constants.iter().map(|(name, value)| format!("#define {name} {value}\n")).collect();
+    let key = format!("{constants}{name}");
+    let mut compiled = COMPILED.lock().unwrap_or_else(PoisonError::into_inner);
+    if !compiled.contains_key(&key) {
+        let program = format!("{constants}{}{source}", include_str!("numbers.cu"));
+        let code = compile_ptx(program)
+            .map_err(|e| Error::msg(format!("the kernel {name} cannot be compiled: {e:?}")))?;
+        compiled.insert(key.clone(), code.to_src());
+    }
+    let function = device.get_or_load_custom_func(name, &key, &compiled[&key])?;
+    Ok(function.into_cuda_function())
+}
+
+/// The numbers of a contiguous tensor.
+fn view<'a, T: CudaDType>(storage: &'a Storage, layout: &Layout) -> Result<CudaView<'a, T>> {
+    match storage {
+        Storage::Cuda(storage) => part(storage.as_cuda_slice::<T>()?, layout),
+        _ => candle_core::bail!("a tensor is on another device than the others"),
+    }
+}
+
+fn part<'a, T>(numbers: &'a CudaSlice<T>, layout: &Layout) -> Result<CudaView<'a, T>> {
+    let Some((begin, end)) = layout.contiguous_offsets() else {
+        candle_core::bail!("expected a contiguous tensor, found {layout:?}")
+    };
+    Ok(numbers.slice(begin..end))
+}
