@@ -40,6 +40,11 @@ impl Server {
         Self::from(&mut command(data))
     }
 
+    /// The same with several workers.
+    fn with_workers(data: &Path, n_workers: usize) -> Self {
+        Self::from(command(data).args(["--device", "cpu"].repeat(n_workers)))
+    }
+
     fn from(command: &mut Command) -> Self {
         let mut child = command.spawn().unwrap();
         let mut line = String::new();
@@ -151,8 +156,8 @@ fn kill_after(server: Server, n_done: usize, random: &mut StdRng) {
     server.kill();
 }
 
-/// Killed at random moments while it works through a queue, the server always comes back with
-/// whole results, and comes to the same end as one that was left alone. `PATCHBOARD_KILLS` sets how
+/// Killed at random moments while it works through a queue, with one worker or two, the server
+/// always comes back with whole results, and comes to the same end as one that was left alone. `PATCHBOARD_KILLS` sets how
 /// often.
 #[test]
 fn killed_at_any_moment_it_loses_nothing() {
@@ -172,7 +177,8 @@ fn killed_at_any_moment_it_loses_nothing() {
     // A kill counts if it hit a running queue, however fast the machine is.
     for round in 0.. {
         assert!(round < 20 * n_kills, "{n_in_the_middle} kills hit a running queue");
-        let server = Server::start(data.path());
+        let n_workers = 1 + round % 2;
+        let server = Server::with_workers(data.path(), n_workers);
         // What is listed is there, whole and right, and never less than before.
         let there = ids(&server);
         assert!(there.len() >= n_finished, "{} of {n_finished} results", there.len());
@@ -193,7 +199,7 @@ fn killed_at_any_moment_it_loses_nothing() {
             drop(server);
             data = tempfile::tempdir().unwrap();
             n_finished = 0;
-            let server = Server::start(data.path());
+            let server = Server::with_workers(data.path(), n_workers);
             assert_eq!(server.ask("POST", "/api/jobs", &table(N_PAIRS)).0, 201);
             kill_after(server, random.random_range(0..N_PAIRS / 2), &mut random);
         } else {
@@ -267,7 +273,8 @@ fn killed_within_a_sweep_it_goes_on_from_the_finished_passes() {
             let mut is_first = true;
             let told = hear(&running, |event| {
                 let live = match &event["type"] {
-                    kind if kind == "snapshot" || kind == "begun" => &event["live"],
+                    kind if kind == "snapshot" => &event["live"][0],
+                    kind if kind == "begun" => &event["live"],
                     kind if kind == "columns" => {
                         seen.extend(positions(&event["columns"]));
                         return Some(true);

@@ -189,7 +189,7 @@ pub fn report(documents: &[Document], studies: &[StudyFiles]) -> Result<String, 
         }
         study.to_json()
     };
-    let studies = list(studies.iter().map(inline).collect());
+    let studies = studies.iter().map(|files| inline(files).replace('<', "\\u003c"));
     let start = format!(
         "{script}\nconst bytes = Uint8Array.from(atob(\"{wasm}\"), (c) => c.charCodeAt(0));\n\
          __wbg_init({{ module_or_path: bytes }}).catch(window.patchboardFailed);\n"
@@ -198,7 +198,9 @@ pub fn report(documents: &[Document], studies: &[StudyFiles]) -> Result<String, 
     let boot = html! { script { (PreEscaped(viewer_text("boot.js")?)) } };
     let start = html! {
         script type="application/json" id="patchboard-data" { (PreEscaped(data)) }
-        script type="application/json" id="patchboard-studies" { (PreEscaped(studies)) }
+        @for (n, study) in studies.enumerate() {
+            script type="application/json" id=(format!("patchboard-study-{n}")) { (PreEscaped(study)) }
+        }
         script type="module" { (PreEscaped(start)) }
     };
     let icon = format!("data:image/svg+xml;base64,{}", STANDARD.encode(viewer_file("icon.svg")?));

@@ -175,7 +175,8 @@ fn read_table(bytes: &[u8]) {
 fn read_study(bytes: &[u8]) {
     let Ok(study) = Study::read(bytes) else { return };
     let again = Study::read(study.to_json().as_bytes()).unwrap();
-    assert_eq!(again, study);
+    let value = |study: &Study| serde_json::from_str(&study.to_json()).unwrap();
+    assert!(is_same(&value(&again), &value(&study)), "{again:?}\nin place of\n{study:?}");
     assert_eq!(study.grid_names().len(), study.grids.len());
     study.counted();
     for grid in &study.grids {
@@ -226,7 +227,7 @@ fn read_event(bytes: &[u8]) {
     for before in events().iter().chain([&event]) {
         board.apply(before);
     }
-    if let Some(live) = board.live {
+    for live in board.live {
         assert_eq!(live.field().values.n_rows(), live.n_layers);
     }
 }
@@ -304,7 +305,7 @@ fn events() -> Vec<Event> {
     let columns = vec![Column { position: 5, logit_diff: vec![None, Some(2.0)] }];
     vec![
         Event::Pair { job: id.clone(), pair },
-        Event::Snapshot { jobs: vec![job.clone()], live: Some(live.clone()) },
+        Event::Snapshot { jobs: vec![job.clone()], live: vec![live.clone(), live.clone()] },
         Event::Job { job },
         Event::JobRemoved { id: "k".into() },
         Event::Begun { live },

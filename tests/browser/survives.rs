@@ -349,7 +349,7 @@ async fn a_pointer_rests_on_a_map_while_one_sweep_follows_another() -> Result<()
         Ok::<_, anyhow::Error>(())
     };
     browser.run(STEPS, vec![]).await?;
-    tell(json!({ "type": "snapshot", "jobs": [job], "live": null })).await?;
+    tell(json!({ "type": "snapshot", "jobs": [job], "live": [] })).await?;
     // Longer and shorter by turns: what was pointed at last is not there in the next.
     let shapes = [(30, 40), (30, 3), (1, 1), (80, 200), (12, 5), (2, 60)];
     for index in 0..n_pairs {
@@ -361,7 +361,7 @@ async fn a_pointer_rests_on_a_map_while_one_sweep_follows_another() -> Result<()
             "baselines": null, "columns": [], "site": null, "answers": null });
         // Some follow in a snapshot, so that the map stays on the page.
         if index % 3 == 1 {
-            tell(json!({ "type": "snapshot", "jobs": [job], "live": live })).await?;
+            tell(json!({ "type": "snapshot", "jobs": [job], "live": [live] })).await?;
         } else {
             tell(json!({ "type": "begun", "live": live })).await?;
         }

@@ -28,7 +28,7 @@
 //!    and `data/ID.json` the document with that id. Without a list the page invites to open files.
 //! 3. Files dropped on the page or chosen; they are read in the browser and stay there.
 //!    A study's manifest is opened in the same ways: `<script type="application/json"
-//!    id="patchboard-study">` in the page, `data/studies/ID/study.json` beside it, a file, or a
+//!    id="patchboard-study-0">` in the page, `data/studies/ID/study.json` beside it, a file, or a
 //!    job of a server.
 //! 4. The address: see [`shared::wire::address`], and [`shared::wire::permalink`] for whole results in it.
 //!

@@ -23,9 +23,9 @@ pub struct OpenArgs {
     offline: bool,
 
     /// Where the model is computed: cpu, cuda:N (the Nth NVIDIA GPU, from 0) or metal, where the
-    /// program was built with that feature.
+    /// program was built with that feature. `patchboard serve` takes several, a worker each.
     #[arg(long, value_name = "cpu|cuda:N|metal", default_value = "cpu")]
-    device: DeviceName,
+    device: Vec<DeviceName>,
 
     /// The type that the model is computed in; on the CPU f32 alone. The metric is f32 in any case.
     #[arg(long, value_enum, default_value_t = TypeName::F32)]
@@ -142,21 +142,53 @@ impl OpenArgs {
 
     /// Whether anything is said of what computes on this machine.
     pub fn names_device(&self) -> bool {
-        self.device != DeviceName::Cpu || self.dtype != TypeName::F32
+        self.device != [DeviceName::Cpu] || self.dtype != TypeName::F32
     }
 
-    /// Where and in which type models are computed.
+    /// Where and in which type models are computed, in one place.
+    ///
+    /// # Errors
+    /// As for [`Self::placements`], or several devices.
+    pub fn placement(&self) -> Result<Placement> {
+        match &self.devices()[..] {
+            [(device, _)] => self.placement_on(*device),
+            devices => bail!(
+                "found {} devices: expected one, since only `patchboard serve` divides its work",
+                devices.len()
+            ),
+        }
+    }
+
+    /// The same for each device that was named, with the number of workers that share it: as often
+    /// as it was named.
     ///
     /// # Errors
     /// A device that is not there, or a type that it does not have.
-    pub fn placement(&self) -> Result<Placement> {
-        if self.device == DeviceName::Cpu && self.dtype != TypeName::F32 {
+    pub fn placements(&self) -> Result<Vec<(Placement, usize)>> {
+        let placed = |(device, n)| Ok((self.placement_on(device)?, n));
+        self.devices().into_iter().map(placed).collect()
+    }
+
+    /// Each device once, with how often it was named.
+    fn devices(&self) -> Vec<(DeviceName, usize)> {
+        let mut devices: Vec<(DeviceName, usize)> = Vec::new();
+        for &device in &self.device {
+            match devices.iter_mut().find(|(known, _)| *known == device) {
+                Some((_, n)) => *n += 1,
+                None => devices.push((device, 1)),
+            }
+        }
+        devices
+    }
+
+    fn placement_on(&self, device: DeviceName) -> Result<Placement> {
+        if device == DeviceName::Cpu && self.dtype != TypeName::F32 {
             bail!(
                 "on the CPU everything is computed in f32, which is its fastest type, too: leave \
                  `--dtype` out, or choose another `--device`"
             );
         }
-        Ok(Placement::new(self.device.open()?, self.dtype.dtype()))
+        Ok(Placement::new(device.open()?, self.dtype.dtype()))
     }
 
     /// Where the default model is, which is fetched first if need be.

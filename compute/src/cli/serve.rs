@@ -15,6 +15,7 @@ use super::memory::MemoryArgs;
 use super::opening::OpenArgs;
 use super::output;
 use crate::jobs::{Queue, QueueSettings, check_names};
+use crate::model::Model;
 use crate::server::listen::{Bounds, serve};
 use crate::server::security::{Guard, Token};
 use crate::server::{App, N_THREADS, ServerSettings, app};
@@ -105,27 +106,32 @@ pub fn run(args: &ServeArgs) -> Result<()> {
     if let Some(why) = store.why_read_only() {
         tracing::warn!(why, "results are only shown: nothing can be stored");
     }
-    let placement = args.opening.placement()?;
-    let limit = args.memory.limit(&placement.device)?;
     let names: Vec<_> = match (guard.read_only, &args.model[..]) {
         (true, _) => Vec::new(),
         (false, []) => vec![None],
         (false, names) => names.iter().map(|name| Some(name.as_path())).collect(),
     };
-    let (mut models, mut n_memory_bytes) = (Vec::with_capacity(names.len()), limit);
-    for name in names {
-        let model = args.opening.open(name, false, &placement, n_memory_bytes)?;
-        n_memory_bytes = model.n_sweep_bytes(n_memory_bytes);
-        models.push(model);
+    // Of each model what each worker sweeps: those of one device share it.
+    let mut models: Vec<Vec<Arc<Model>>> = names.iter().map(|_| Vec::new()).collect();
+    let mut n_memory_bytes = usize::MAX;
+    for (placement, n_workers) in args.opening.placements()? {
+        let mut left = args.memory.limit(&placement.device)?;
+        for (name, copies) in names.iter().zip(&mut models) {
+            let model = Arc::new(args.opening.open(*name, false, &placement, left)?);
+            left = model.n_sweep_bytes(left);
+            copies.extend(std::iter::repeat_n(model, n_workers));
+        }
+        n_memory_bytes = n_memory_bytes.min(left / n_workers);
     }
-    check_names(&models)?;
+    let first = || models.iter().map(|copies| &*copies[0]);
+    check_names(first())?;
     let settings = QueueSettings {
         n_passes: args.passes.max(1),
         keep_every: Duration::from_secs(args.keep_every),
         ..QueueSettings::default()
     }
-    .with_memory(&models, n_memory_bytes);
-    let queue = Arc::new(Queue::new(store, models, settings)?);
+    .with_memory(first(), n_memory_bytes);
+    let queue = Arc::new(Queue::with_workers(store, models, settings)?);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .max_blocking_threads(N_THREADS)

@@ -70,9 +70,9 @@ impl Queue {
     fn place(&self, jobs: &mut [Job]) {
         let state = self.state();
         for job in jobs {
-            let is_running = state.running.as_ref().is_some_and(|running| running.job == job.id);
+            let is_running = state.running.iter().any(|running| running.job == job.id);
             job.n_ahead = match state.turns.ahead(&job.id) {
-                Some(n) if !is_running => Some(n + usize::from(state.running.is_some())),
+                Some(n) if !is_running => Some(n + state.running.len()),
                 _ => None,
             };
         }

@@ -53,7 +53,7 @@ struct Kept {
     events: VecDeque<Arc<Sent>>,
     n_bytes: usize,
     last: u64,
-    live: Option<Live>,
+    live: Vec<Live>,
 }
 
 impl EventLog {
@@ -66,7 +66,7 @@ impl EventLog {
         }
     }
 
-    /// Tells everybody, and keeps the picture of the running sweep up to date.
+    /// Tells everybody, and keeps the picture of the running sweeps up to date.
     pub fn send(&self, event: Event) {
         let json = serde_json::to_string(&event).expect("an event is plain");
         let mut kept = self.kept();
@@ -102,8 +102,8 @@ impl EventLog {
         Resumed::Events(kept.events.range(n_known..n_known + n_new).cloned().collect())
     }
 
-    /// The last event's number and the running sweep as it was then.
-    pub fn now(&self) -> (u64, Option<Live>) {
+    /// The last event's number and the running sweeps as they were then.
+    pub fn now(&self) -> (u64, Vec<Live>) {
         let kept = self.kept();
         (kept.last, kept.live.clone())
     }

@@ -1,4 +1,5 @@
-//! The queue: what is submitted is checked at once, waits its turn, and is swept by one thread.
+//! The queue: what is submitted is checked at once, waits its turn, and is swept by one of the
+//! workers, a thread for each device.
 
 mod board;
 mod events;
@@ -50,8 +51,12 @@ pub struct QueueSettings {
 impl QueueSettings {
     /// Divides `n_bytes` beyond the weights between sweeps and previews, which run beside them: a
     /// preview gets what the unpatched runs of the longest prompts need, but at most a quarter.
-    pub fn with_memory(self, models: &[Model], n_bytes: usize) -> Self {
-        let resident = models.iter().filter(|model| !model.network.is_streamed());
+    pub fn with_memory<'a>(
+        self,
+        models: impl IntoIterator<Item = &'a Model>,
+        n_bytes: usize,
+    ) -> Self {
+        let resident = models.into_iter().filter(|model| !model.network.is_streamed());
         let n_tokens =
             |model: &Model| self.limits.n_prompt_tokens.min(model.network.config.n_context);
         let needed = resident
@@ -102,7 +107,10 @@ pub struct Queue {
 
 /// A model to choose from.
 struct Offered {
+    /// The model as checks and previews see it, which is the first worker's.
     model: Arc<Model>,
+    /// What each worker sweeps.
+    copies: Vec<Arc<Model>>,
     /// The model as clients see it.
     info: ModelInfo,
     /// Operations a second in its last sweep, as the bits of an f64; 0 while there was none.
@@ -110,7 +118,9 @@ struct Offered {
 }
 
 impl Offered {
-    fn new(model: Model) -> Result<Self, ModelError> {
+    /// A model, of which each worker has one of `copies`.
+    fn new(copies: Vec<Arc<Model>>) -> Result<Self, ModelError> {
+        let model = copies[0].clone();
         let config = &model.network.config;
         let info = ModelInfo {
             name: model.name.clone(),
@@ -122,7 +132,7 @@ impl Offered {
             d_vocab: config.d_vocab,
             n_context: config.n_context,
         };
-        Ok(Self { model: Arc::new(model), info, speed: AtomicU64::new(0) })
+        Ok(Self { model, copies, info, speed: AtomicU64::new(0) })
     }
 
     /// Operations a second; `None` while nothing was measured.
@@ -140,7 +150,9 @@ impl Offered {
 #[derive(Default)]
 struct State {
     turns: Turns,
-    running: Option<Running>,
+    running: Vec<Running>,
+    /// How many pairs were taken by now.
+    n_claimed: u64,
     /// Pairs that failed together with others, by job and index: whose fault it was shows when each
     /// is run alone.
     alone: BTreeSet<(String, usize)>,
@@ -152,7 +164,7 @@ struct State {
     purged_at: Option<Instant>,
 }
 
-/// The pair that is being run.
+/// A pair that is being run.
 struct Running {
     job: String,
     cancelled: Arc<AtomicBool>,
@@ -172,8 +184,9 @@ pub struct Counters {
 }
 
 impl Queue {
-    /// A queue over `store`, which goes on with what an earlier one left once it works. It waits
-    /// until all of the models' files have been read, since results are found by what is in them.
+    /// A queue with one worker over `store`, which goes on with what an earlier one left once it
+    /// works. It waits until all of the models' files have been read, since results are found by
+    /// what is in them.
     ///
     /// # Errors
     /// A store that cannot be read; files that cannot be read, or that were changed since the model
@@ -181,6 +194,20 @@ impl Queue {
     pub fn new(
         store: Arc<Store>,
         models: Vec<Model>,
+        settings: QueueSettings,
+    ) -> Result<Self, OpenError> {
+        let models = models.into_iter().map(|model| vec![Arc::new(model)]).collect();
+        Self::with_workers(store, models, settings)
+    }
+
+    /// The same with several workers: `models` holds of each model what each worker sweeps, as many
+    /// of all, and all opened from the same files.
+    ///
+    /// # Errors
+    /// As for [`Self::new`].
+    pub fn with_workers(
+        store: Arc<Store>,
+        models: Vec<Vec<Arc<Model>>>,
         settings: QueueSettings,
     ) -> Result<Self, OpenError> {
         let mut state = State::default();
@@ -331,7 +358,7 @@ impl Queue {
         let mut state = self.state();
         state.turns.remove(id);
         state.alone.retain(|(job, _)| job != id);
-        if let Some(running) = state.running.as_ref().filter(|running| running.job == id) {
+        for running in state.running.iter().filter(|running| running.job == id) {
             running.cancelled.store(true, Ordering::Relaxed);
         }
         drop(state);
@@ -339,7 +366,7 @@ impl Queue {
         self.wake.notify_all();
     }
 
-    /// Asks the worker to stop at its next step and to put back what it is at.
+    /// Asks the workers to stop at their next steps and to put back what they are at.
     pub fn stop(&self) {
         // Under the lock, so that no worker is between looking at it and going to sleep.
         let state = self.state();
@@ -376,8 +403,8 @@ pub fn now() -> String {
 ///
 /// # Errors
 /// Two of one name.
-pub fn check_names(models: &[Model]) -> Result<(), SameName> {
-    let mut names: Vec<_> = models.iter().map(|model| &*model.name).collect();
+pub fn check_names<'a>(models: impl IntoIterator<Item = &'a Model>) -> Result<(), SameName> {
+    let mut names: Vec<_> = models.into_iter().map(|model| &*model.name).collect();
     names.sort_unstable();
     match names.windows(2).find(|pair| pair[0] == pair[1]) {
         Some(pair) => Err(SameName(pair[0].to_string())),

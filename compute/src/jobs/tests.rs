@@ -12,6 +12,7 @@ use crate::study::{Experiment, finished};
 use crate::sweep::{self, Finished, Program, Progress, Reading, SweepError, unpatched_bytes};
 
 mod together;
+mod workers;
 
 fn model() -> Model {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/oracle/models/tiny-llama3");
@@ -199,7 +200,7 @@ fn an_interrupted_sweep_goes_on_from_its_finished_passes() {
         let queue = queue(folder.path(), vec![model()], settings);
         submit(&queue, 1);
         let (claim, cancelled) = queue.claim().unwrap().unwrap();
-        queue.run(&claim, &cancelled);
+        queue.run(0, &claim, &cancelled);
         stored(&queue, &claim)
     };
     let n_passes = 5;
@@ -259,7 +260,7 @@ fn an_interrupted_sweep_goes_on_from_its_finished_passes() {
 /// Runs a pair, and returns the columns that were there when it began.
 fn events_of_run(queue: &Queue, claim: &Claim, cancelled: &AtomicBool) -> Vec<usize> {
     let before = queue.events.now().0;
-    queue.run(claim, cancelled);
+    queue.run(0, claim, cancelled);
     let mut at = before;
     while let Resumed::Events(events) = queue.events.since(at) {
         for event in &events {

@@ -1,4 +1,4 @@
-//! The thread that sweeps.
+//! The threads that sweep.
 
 use std::any::Any;
 use std::ops::ControlFlow;
@@ -25,6 +25,8 @@ use crate::sweep::{Division, Program, Progress, SweepError, speed};
 const IDLE: Duration = Duration::from_secs(5);
 /// How long it waits before it tries again to store something.
 const RETRY: Duration = Duration::from_secs(2);
+/// How long a worker waits for what another may put back.
+const LATER: Duration = Duration::from_millis(200);
 /// The most pairs that share the passes over a model that is read from disk.
 const MAX_TOGETHER: usize = 32;
 /// A pair during which the process has ended as often is run alone.
@@ -41,12 +43,23 @@ enum Failure {
 }
 
 impl Queue {
-    /// Sweeps whatever is submitted until [`Queue::stop`].
+    /// Sweeps whatever is submitted until [`Queue::stop`], each worker on a thread of its own.
     pub fn work(&self) {
         let writes = self.store.why_read_only().is_none();
         if writes {
+            // Before any of them begins: what it is at would look like what an earlier server left.
             self.recover();
         }
+        let n_workers = self.models.first().map_or(1, |offered| offered.copies.len());
+        std::thread::scope(|scope| {
+            for worker in 1..n_workers {
+                scope.spawn(move || self.work_as(worker, writes));
+            }
+            self.work_as(0, writes);
+        });
+    }
+
+    fn work_as(&self, worker: usize, writes: bool) {
         while !self.is_stopping() {
             if !writes {
                 self.wait(IDLE, |_| false);
@@ -55,8 +68,8 @@ impl Queue {
             self.purge_if_due();
             match self.claim() {
                 Ok(Some((claim, cancelled))) => {
-                    self.run(&claim, &cancelled);
-                    self.state().running = None;
+                    self.run(worker, &claim, &cancelled);
+                    self.is_free(&cancelled);
                     if let Err(error) = self.announce(&claim.job) {
                         tracing::warn!(%error, "a job could not be read");
                     }
@@ -65,6 +78,11 @@ impl Queue {
                 Err(error) => self.stall(&error),
             }
         }
+    }
+
+    /// Says that the pair with this flag is not run any more.
+    pub(super) fn is_free(&self, cancelled: &Arc<AtomicBool>) {
+        self.state().running.retain(|running| !Arc::ptr_eq(&running.cancelled, cancelled));
     }
 
     /// Puts back what an earlier server was at when it ended.
@@ -115,40 +133,53 @@ impl Queue {
         self.wait(RETRY, |_| false);
     }
 
+    /// Takes the next pair; `None` if there is none. Several workers may ask at once.
     pub(super) fn claim(&self) -> Result<Option<(Claim, Arc<AtomicBool>)>, StoreError> {
         let cancelled = Arc::new(AtomicBool::new(false));
-        let next = {
+        let (next, is_run_elsewhere, n_claimed) = {
             let mut state = self.state();
             let Some(next) = state.turns.next().cloned() else { return Ok(None) };
+            let is_run_elsewhere = state.running.iter().any(|running| running.job == next.job);
             // Before it is claimed, so that nobody cancels it unheard.
             let running = Running { job: next.job.clone(), cancelled: cancelled.clone() };
-            state.running = Some(running);
-            next
+            state.running.push(running);
+            (next, is_run_elsewhere, state.n_claimed)
         };
         let claim = self.store.claim(next.seq, &now());
         let mut state = self.state();
+        let mut is_later = false;
         match &claim {
-            Ok(Some(_)) => state.turns.take(&next.job),
+            Ok(Some(_)) => {
+                state.n_claimed += 1;
+                state.turns.take(&next.job);
+            }
+            // Another worker has what is left of it, and may put some of it back.
+            Ok(None) if is_run_elsewhere || state.n_claimed != n_claimed => is_later = true,
             // It was cancelled just now.
             Ok(None) => state.turns.remove(&next.job),
             Err(_) => {}
         }
+        drop(state);
         if !matches!(claim, Ok(Some(_))) {
-            state.running = None;
+            self.is_free(&cancelled);
+        }
+        if is_later {
+            self.wait(LATER, |_| false);
         }
         let claim = claim?;
-        state.stalled = None;
+        self.state().stalled = None;
         Ok(claim.map(|claim| (claim, cancelled)))
     }
 
     /// Runs a pair, and where the model's weights are read from disk more of its job in the same
     /// passes.
-    pub(super) fn run(&self, claim: &Claim, cancelled: &AtomicBool) {
+    pub(super) fn run(&self, worker: usize, claim: &Claim, cancelled: &AtomicBool) {
         let mut mean = None;
-        let Some(first) = self.ready(claim.clone(), &mut mean, cancelled) else { return };
+        let first = self.ready(worker, claim.clone(), &mut mean, cancelled);
+        let Some(first) = first else { return };
         let mut table = vec![first];
         if table[0].can_share(self) {
-            self.add_pairs(&mut table, &mut mean, cancelled);
+            self.add_pairs(worker, &mut table, &mut mean, cancelled);
         }
         let mut n_done = 0;
         let Err(failure) = caught(|| self.sweep(&table, &mut n_done, cancelled)) else { return };
@@ -171,6 +202,7 @@ impl Queue {
     /// it cannot be run, or it was cancelled. `mean` is that of the job, once it is known.
     fn ready(
         &self,
+        worker: usize,
         claim: Claim,
         mean: &mut Option<Option<Arc<MeanOver>>>,
         cancelled: &AtomicBool,
@@ -185,7 +217,10 @@ impl Queue {
             None => return None,
         }
         match caught(|| self.prepared(&claim, mean)) {
-            Ok((offered, experiment)) => Some(Ready { claim, offered, experiment }),
+            Ok((offered, experiment)) => {
+                let model = &*offered.copies[worker];
+                Some(Ready { claim, offered, model, experiment })
+            }
             Err(failure) => {
                 self.finish(&claim, Err(failure), cancelled);
                 None
@@ -196,6 +231,7 @@ impl Queue {
     /// Takes more pairs of the same job out of the queue, as many as share a batch.
     fn add_pairs<'a>(
         &'a self,
+        worker: usize,
         table: &mut Vec<Ready<'a>>,
         mean: &mut Option<Option<Arc<MeanOver>>>,
         cancelled: &AtomicBool,
@@ -211,7 +247,7 @@ impl Queue {
                     break;
                 }
             };
-            let Some(ready) = self.ready(claim, mean, cancelled) else {
+            let Some(ready) = self.ready(worker, claim, mean, cancelled) else {
                 self.state().turns.take(&job);
                 continue;
             };
@@ -237,8 +273,8 @@ impl Queue {
 
     /// How pairs of a job that share their passes are carried out.
     fn compile_together(&self, table: &[Ready]) -> Result<Program, SweepError> {
-        let Offered { model, .. } = table[0].offered;
-        let speed = match table[0].offered.speed() {
+        let Ready { offered, model, .. } = table[0];
+        let speed = match offered.speed() {
             Some(speed) => speed,
             None => speed::estimate(&model.network.placement)?,
         };
@@ -384,8 +420,7 @@ impl Queue {
         n_done: &mut usize,
         cancelled: &AtomicBool,
     ) -> Result<(), Failure> {
-        let Ready { claim, offered, experiment } = &table[0];
-        let model = &*offered.model;
+        let Ready { claim, offered, model, experiment } = &table[0];
         let mut partial = Partial::open(self, claim, experiment);
         let program = match table {
             [_] => self.compile_alone(model, experiment, partial.found().clone()),
@@ -446,6 +481,8 @@ impl Queue {
 struct Ready<'a> {
     claim: Claim,
     offered: &'a Offered,
+    /// The worker's own.
+    model: &'a Model,
     experiment: Experiment,
 }
 
@@ -457,7 +494,7 @@ impl Ready<'_> {
         let of_job = (self.claim.job.clone(), self.claim.index);
         let has_failed = || queue.state().alone.contains(&of_job);
         let kept = || queue.store.kept(&self.claim, &made_for(&self.claim));
-        self.offered.model.network.is_streamed()
+        self.model.network.is_streamed()
             && self.claim.n_begun <= MAX_BEGUN_TOGETHER
             && !has_failed()
             && kept().is_ok_and(|kept| kept.is_empty())

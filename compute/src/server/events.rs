@@ -121,7 +121,7 @@ impl<Counted: Send + 'static> Listener<Counted> {
 
     async fn snapshot(&mut self) -> Option<Line> {
         // What changes while it is being read is told once more afterwards.
-        let (seq, live) = self.app.queue.events().now();
+        let (seq, mut live) = self.app.queue.events().now();
         let job = self.job.clone();
         let read = self.app.reading(move |queue| match job {
             None => Ok(queue.active_jobs()?),
@@ -129,7 +129,7 @@ impl<Counted: Send + 'static> Listener<Counted> {
         });
         // A store that cannot be read ends the stream; the client comes back.
         let jobs = read.await.ok()?;
-        let live = live.filter(|live| self.job.as_ref().is_none_or(|job| *job == live.job));
+        live.retain(|live| self.job.as_ref().is_none_or(|job| *job == live.job));
         let event = Event::Snapshot { jobs, live };
         let json = serde_json::to_string(&event).expect("an event is plain");
         self.cursor = Some(seq);

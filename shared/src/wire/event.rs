@@ -22,8 +22,8 @@ pub enum Event {
     Snapshot {
         /// Every job that is not finished, first come first.
         jobs: Vec<Job>,
-        /// The sweep that is being run.
-        live: Option<Live>,
+        /// The sweeps that are being run.
+        live: Vec<Live>,
     },
     /// A job was submitted or changed.
     Job {
@@ -106,12 +106,15 @@ impl Event {
         let name: String = take(value, "type")?;
         match &*name {
             "snapshot" => {
-                let live: Option<Live> = take(value, "live")?;
-                let live = live.map_or(Some(None), |live| live.checked().map(Some))?;
+                let live: Vec<Live> = take(value, "live")?;
+                if !live.iter().all(Live::fits) {
+                    return None;
+                }
                 return Some(Self::Snapshot { jobs: take(value, "jobs")?, live });
             }
             "begun" => {
-                return Some(Self::Begun { live: take::<Live>(value, "live")?.checked()? });
+                let live: Live = take(value, "live")?;
+                return live.fits().then_some(Self::Begun { live });
             }
             "experiments" => return Some(Self::Experiments {}),
             "job" => return Some(Self::Job { job: take(value, "job")? }),
@@ -205,10 +208,10 @@ impl Live {
     /// The most cells of a grid, far beyond any model and prompt.
     const MAX_CELLS: usize = 1 << 22;
 
-    /// The sweep, unless its grid would fill the memory of whoever draws it.
-    fn checked(self) -> Option<Self> {
-        let n_cells = self.n_layers.checked_mul(self.token_labels.len().max(1))?;
-        (n_cells <= Self::MAX_CELLS).then_some(self)
+    /// Whether its grid would not fill the memory of whoever draws it.
+    fn fits(&self) -> bool {
+        let n_cells = self.n_layers.checked_mul(self.token_labels.len().max(1));
+        n_cells.is_some_and(|n| n <= Self::MAX_CELLS)
     }
 }
 
@@ -272,7 +275,7 @@ mod tests {
         let huge = Live { n_layers: usize::MAX, ..live.clone() };
         let events = [
             Event::Pair { job: job.clone(), pair },
-            Event::Snapshot { jobs: vec![full_job.clone()], live: Some(live.clone()) },
+            Event::Snapshot { jobs: vec![full_job.clone()], live: vec![live.clone()] },
             Event::Job { job: full_job },
             Event::JobRemoved { id: job.clone() },
             Event::Begun { live },
@@ -294,7 +297,7 @@ mod tests {
         assert_eq!(names, all);
         for huge in [
             Event::Begun { live: huge.clone() },
-            Event::Snapshot { jobs: vec![], live: Some(huge) },
+            Event::Snapshot { jobs: vec![], live: vec![huge] },
         ] {
             assert_eq!(Event::read(&serde_json::to_string(&huge).unwrap()), None);
         }

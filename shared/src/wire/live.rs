@@ -12,11 +12,14 @@ use crate::field::{Field, Quantity, Reference};
 use crate::wire::event::{Event, Live};
 use crate::wire::job::Job;
 
-/// Brings the picture of the running sweep up to date with an event.
-pub fn apply(live: &mut Option<Live>, event: &Event) {
+/// Brings the picture of the running sweeps up to date with an event.
+pub fn apply(live: &mut Vec<Live>, event: &Event) {
     match event {
         Event::Snapshot { live: now, .. } => *live = now.clone(),
-        Event::Begun { live: begun } => *live = Some(begun.clone()),
+        Event::Begun { live: begun } => match of(live, &begun.job, begun.index) {
+            Some(live) => *live = begun.clone(),
+            None => live.push(begun.clone()),
+        },
         Event::Progress { job, index, share, left_secs } => {
             if let Some(live) = of(live, job, *index) {
                 (live.share, live.left_secs) = (*share, *left_secs);
@@ -33,26 +36,17 @@ pub fn apply(live: &mut Option<Live>, event: &Event) {
             }
         }
         Event::Pair { job, pair } => {
-            if of(live, job, pair.index).is_some() {
-                *live = None;
-            }
+            live.retain(|live| live.job != *job || live.index != pair.index);
         }
-        Event::Job { job } => {
-            if job.state.is_final() && live.as_ref().is_some_and(|live| live.job == job.id) {
-                *live = None;
-            }
-        }
-        Event::JobRemoved { id } => {
-            if live.as_ref().is_some_and(|live| live.job == *id) {
-                *live = None;
-            }
-        }
+        Event::Job { job } if job.state.is_final() => live.retain(|live| live.job != job.id),
+        Event::Job { .. } => {}
+        Event::JobRemoved { id } => live.retain(|live| live.job != *id),
         Event::Experiments {} => {}
     }
 }
 
-fn of<'a>(live: &'a mut Option<Live>, job: &str, index: usize) -> Option<&'a mut Live> {
-    live.as_mut().filter(|live| live.job == job && live.index == index)
+fn of<'a>(live: &'a mut [Live], job: &str, index: usize) -> Option<&'a mut Live> {
+    live.iter_mut().find(|live| live.job == job && live.index == index)
 }
 
 impl Live {
@@ -138,13 +132,18 @@ impl Document {
 pub struct Board {
     /// The jobs.
     pub jobs: Vec<Job>,
-    /// The sweep that is being run.
-    pub live: Option<Live>,
+    /// The sweeps that are being run, those that began first first.
+    pub live: Vec<Live>,
     /// The jobs of which an event has told since the last snapshot, removed ones included.
     told: BTreeSet<String>,
 }
 
 impl Board {
+    /// The running sweep of an experiment.
+    pub fn live_of(&self, experiment: &str) -> Option<&Live> {
+        self.live.iter().find(|live| live.experiment == experiment)
+    }
+
     /// Brings the picture up to date with an event.
     pub fn apply(&mut self, event: &Event) {
         apply(&mut self.live, event);
@@ -266,7 +265,7 @@ mod tests {
         ] {
             board.apply(&event);
         }
-        let now = board.live.clone().unwrap();
+        let now = board.live[0].clone();
         assert_eq!((now.share, now.left_secs), (0.5, Some(2.0)));
         assert_eq!(now.baselines.unwrap().source, Some(1.0));
         let field = now.field();
@@ -277,7 +276,7 @@ mod tests {
         assert_eq!(field.columns.marks[2].position, Some(7));
         // The same picture by way of a snapshot.
         let mut late = Board::default();
-        late.apply(&Event::Snapshot { jobs: vec![], live: Some(now) });
+        late.apply(&Event::Snapshot { jobs: vec![], live: vec![now] });
         assert_eq!(late.live, board.live);
         let pair = JobPair {
             index: 1,
@@ -289,8 +288,17 @@ mod tests {
             state: State::Done,
             error: None,
         };
+        // Another pair of the job runs beside it, and goes on when this one is over.
+        let other = Live { index: 2, ..live() };
+        board.apply(&Event::Begun { live: other.clone() });
         board.apply(&Event::Pair { job: "j".into(), pair });
-        assert_eq!(board.live, None);
+        assert_eq!(board.live, [other]);
+        board.apply(&columns(2, vec![column(7, [Some(2.0), None])]));
+        assert_eq!(board.live[0].columns.len(), 1);
+        board.apply(&Event::JobRemoved { id: "k".into() });
+        assert_eq!(board.live.len(), 1);
+        board.apply(&Event::Job { job: job("j", State::Cancelled, "0") });
+        assert_eq!(board.live, []);
     }
 
     #[test]
@@ -305,7 +313,7 @@ mod tests {
         board.apply(&Event::Job { job: job("lost", State::Running, "0") });
         board.apply(&Event::Job { job: job("old", State::Done, "1") });
         let jobs = vec![job("a", State::Running, "3"), job("b", State::Queued, "4")];
-        board.apply(&Event::Snapshot { jobs, live: None });
+        board.apply(&Event::Snapshot { jobs, live: vec![] });
         assert_eq!(board.n_active(), 2);
         board.apply(&Event::Job { job: job("a", State::Done, "3") });
         board.apply(&Event::JobRemoved { id: "c".into() });

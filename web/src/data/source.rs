@@ -16,8 +16,8 @@ use crate::data::words::sentence;
 
 /// The element that holds documents within the page.
 const EMBEDDED: &str = "patchboard-data";
-/// The element that holds a study within the page.
-const EMBEDDED_STUDY: &str = "patchboard-study";
+/// What the elements are called that hold studies within the page, before their numbers from 0.
+const EMBEDDED_STUDY: &str = "patchboard-study-";
 
 /// The documents within the page; `None` where there is no place for them.
 ///
@@ -28,12 +28,13 @@ pub fn embedded() -> Option<Result<Vec<Document>, String>> {
     Some(Document::read(text.as_bytes()).map_err(|error| error.to_string()))
 }
 
-/// The study within the page; `None` where there is no place for one.
+/// The study number `n`, from 0, within the page; `None` where there are no more.
 ///
 /// # Errors
 /// What is wrong with it.
-pub fn embedded_study() -> Option<Result<Study, String>> {
-    let text = document().get_element_by_id(EMBEDDED_STUDY)?.text_content().unwrap_or_default();
+pub fn embedded_study(n: usize) -> Option<Result<Study, String>> {
+    let element = document().get_element_by_id(&format!("{EMBEDDED_STUDY}{n}"))?;
+    let text = element.text_content().unwrap_or_default();
     Some(Study::read(text.as_bytes()).map_err(|error| error.to_string()))
 }
 

@@ -73,15 +73,19 @@ impl Viewer {
             history: History::new(),
             pending: StoredValue::new(None),
         };
-        match source::embedded_study() {
-            None => {}
-            Some(Err(error)) => viewer.tell(error),
-            Some(Ok(study)) => {
-                viewer.library.complete();
-                let page = Page::Study(viewer.keep_study(study));
-                if dom::fragment().len() < 3 {
-                    viewer.address.set(Address::of(page));
+        let mut studies = Vec::new();
+        while let Some(study) = source::embedded_study(studies.len()) {
+            viewer.library.complete();
+            studies.push(study.map(|study| Page::Study(viewer.keep_study(study))));
+        }
+        for study in &studies {
+            match study {
+                Err(error) => viewer.tell(error.clone()),
+                // Of several the reader chooses.
+                Ok(page) if studies.len() == 1 && dom::fragment().len() < 3 => {
+                    viewer.address.set(Address::of(page.clone()));
                 }
+                Ok(_) => {}
             }
         }
         match source::embedded() {

@@ -105,7 +105,8 @@ fn Pairs(
     let has_study = Memo::new(move |_| job.with(|job| job.n_pairs > 1 && job.n_done > 0));
     let experiment = Memo::new(move |_| {
         server.board.with(|board| {
-            let live = board.live.as_ref().filter(|live| live.job == running);
+            // Of those that run at once the one that began last.
+            let live = board.live.iter().rfind(|live| live.job == running);
             live.map(|live| live.experiment.clone()).unwrap_or_default()
         })
     });

@@ -30,9 +30,8 @@ pub fn Pending(server: Server, job: Job, pair: JobPair) -> impl IntoView {
     let (id, known) = (job.id.clone(), job.clone());
     let job_now = Memo::new(move |_| server.job(&id).unwrap_or_else(|| known.clone()));
     let experiment = pair.experiment.clone();
-    let is_running = Memo::new(move |_| {
-        server.board.with(|board| board.live.as_ref().is_some_and(|l| l.experiment == experiment))
-    });
+    let is_running =
+        Memo::new(move |_| server.board.with(|board| board.live_of(&experiment).is_some()));
     let state = move || match is_running.get() {
         true => "It is being swept. Columns appear as they are finished.".to_string(),
         false => format!("It waits: {}.", words::place(&job_now.get())),
@@ -72,10 +71,7 @@ pub fn Again(server: Server, job: Job, pair: JobPair) -> impl IntoView {
     let job = Memo::new(move |_| server.job(&id).unwrap_or_else(|| known.clone()));
     let experiment = pair.experiment;
     let share = Memo::new(move |_| {
-        server.board.with(|board| {
-            let live = board.live.as_ref();
-            live.filter(|live| live.experiment == experiment).map(|live| live.share)
-        })
+        server.board.with(|board| board.live_of(&experiment).map(|live| live.share))
     });
     let failed = pair.error.map(|why| words::sentence(&why));
     let state = move || match share.get() {
@@ -98,17 +94,13 @@ pub fn Again(server: Server, job: Job, pair: JobPair) -> impl IntoView {
 pub fn LiveGrid(server: Server, #[prop(into)] experiment: Signal<String>) -> impl IntoView {
     let viewer = Viewer::get();
     let live = move |f: &dyn Fn(&Live) -> Option<f64>| {
-        server.board.with(|board| {
-            f(board.live.as_ref().filter(|live| experiment.with(|id| live.experiment == *id))?)
-        })
+        server.board.with(|board| f(experiment.with(|id| board.live_of(id))?))
     };
     let is_here = Memo::new(move |_| live(&|_| Some(0.0)).is_some());
     let picture = Memo::new_with_compare(
         move |before: Option<&Pictured>| {
-            let now = server.board.with(|board| {
-                let live = board.live.as_ref();
-                live.filter(|live| experiment.with(|id| live.experiment == *id)).map(Live::field)
-            });
+            let now =
+                server.board.with(|board| experiment.with(|id| board.live_of(id)).map(Live::field));
             match (now, before) {
                 (Some(now), _) => Ok(Arc::new(Picture::whole(now))),
                 // Just before it goes away.
@@ -126,7 +118,7 @@ pub fn LiveGrid(server: Server, #[prop(into)] experiment: Signal<String>) -> imp
     });
     let n_base = move || {
         server.board.with(|board| {
-            let live = board.live.as_ref()?;
+            let live = experiment.with(|id| board.live_of(id))?;
             Some(live.sentence_start.saturating_add(live.token_labels.len()))
         })
     };

@@ -58,20 +58,24 @@ fn JobRow(server: Server, job: Signal<Job>) -> impl IntoView {
     };
     let is = move |state: State| job.with(|job| job.state == state);
     let running = id.clone();
+    // The share of all of its pairs that run at once, and the seconds left of one.
     let live = Memo::new(move |_| {
         server.board.with(|board| {
-            let live = board.live.as_ref().filter(|live| live.job == running)?;
-            Some((live.share, live.left_secs))
+            let mut of_job = (0.0, None);
+            for live in board.live.iter().filter(|live| live.job == running) {
+                of_job = (of_job.0 + live.share, live.left_secs);
+            }
+            of_job
         })
     });
-    // The share of the whole job: its finished pairs, and of the running one what is done.
+    // The share of the whole job: its finished pairs, and of the running ones what is done.
     let share = move || {
         let job = job.get();
-        let n = (job.n_done + job.n_failed) as f64 + live.get().map_or(0.0, |(share, _)| share);
+        let n = (job.n_done + job.n_failed) as f64 + live.get().0;
         n / job.n_pairs.max(1) as f64
     };
-    let left = move || match live.get() {
-        Some((_, Some(secs))) if job.with(|job| job.n_pairs == 1) => {
+    let left = move || match live.get().1 {
+        Some(secs) if job.with(|job| job.n_pairs == 1) => {
             format!("{} left", words::duration(secs))
         }
         _ => String::new(),

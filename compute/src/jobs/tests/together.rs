@@ -10,11 +10,11 @@ use shared::wire::job::State;
 use super::*;
 use crate::model::{Loader, Placement};
 
-fn tiny() -> std::path::PathBuf {
+pub fn tiny() -> std::path::PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/oracle/models/tiny-llama3")
 }
 
-fn streamed(path: &Path) -> Model {
+pub fn streamed(path: &Path) -> Model {
     let model = Loader { path, placement: Placement::default(), budget: 0 }.load().unwrap();
     assert!(model.network.is_streamed());
     model
@@ -28,8 +28,8 @@ fn opened(folder: &Path, n_memory_bytes: usize) -> Queue {
 /// Runs the next pair, and what shares its passes. `None` if there is none.
 fn run_next(queue: &Queue) -> Option<Claim> {
     let (claim, cancelled) = queue.claim().unwrap()?;
-    queue.run(&claim, &cancelled);
-    queue.state().running = None;
+    queue.run(0, &claim, &cancelled);
+    queue.is_free(&cancelled);
     Some(claim)
 }
 
@@ -59,7 +59,7 @@ fn sweeps(queue: &Queue, at: u64) -> Vec<(usize, Vec<usize>)> {
     sweeps
 }
 
-fn states(queue: &Queue, job: &str) -> Vec<State> {
+pub fn states(queue: &Queue, job: &str) -> Vec<State> {
     queue.store.job(job).unwrap().unwrap().pairs.into_iter().map(|pair| pair.state).collect()
 }
 
@@ -164,7 +164,7 @@ fn listeners_hear_of_every_pair_that_runs() {
     let first = Document::read(&queue.store.document(&first).unwrap().unwrap().body).unwrap();
     let swept = first[0].sentence_start..first[0].base_tokens.len();
     assert_eq!(columns, swept.collect::<Vec<_>>());
-    assert_eq!((running, is_live, queue.events.now().1), (vec![1, 2], false, None));
+    assert_eq!((running, is_live, queue.events.now().1), (vec![1, 2], false, vec![]));
 }
 
 /// Whoever runs many pairs at once has had a turn then, and those that did not fit have not cost it.
@@ -226,7 +226,7 @@ fn stopped_or_cancelled_none_of_them_is_half_done() {
     let id = submit(&queue, 5);
     let (claim, cancelled) = queue.claim().unwrap().unwrap();
     queue.stop();
-    queue.run(&claim, &cancelled);
+    queue.run(0, &claim, &cancelled);
     assert_eq!(states(&queue, &id), [State::Queued; 5]);
 
     queue.stopping.store(false, Ordering::Relaxed);
@@ -235,7 +235,7 @@ fn stopped_or_cancelled_none_of_them_is_half_done() {
     let (claim, cancelled) = queue.claim().unwrap().unwrap();
     assert_eq!((claim.index, claim.n_begun), (0, 1), "it was not the pair's fault");
     queue.cancel(&id).unwrap();
-    queue.run(&claim, &cancelled);
+    queue.run(0, &claim, &cancelled);
     assert_eq!(states(&queue, &id), [State::Cancelled; 5]);
     assert_eq!((queue.n_queued(), queue.job_row(&id).unwrap().unwrap().n_done), (0, 0));
     assert!(run_next(&queue).is_none());
