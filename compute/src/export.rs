@@ -1,6 +1,7 @@
 //! A result as a file: the document itself, its cells as CSV, or its figure.
 
 mod drawing;
+pub mod panels;
 pub mod study;
 
 use std::io::{self, Write};
@@ -68,7 +69,8 @@ pub fn render(
         Format::Png => {
             let scale = options.scale.or(Some(PNG_SCALE));
             let options = FigureOptions { scale, ..options.clone() };
-            png(&Figure::new(document, &options)?, options.scale())
+            let figure = Figure::new(document, &options)?;
+            png(&svg(&figure)?, figure.size().into(), options.scale())
         }
     }
 }
@@ -79,7 +81,7 @@ pub fn render(
 /// What the encoder says.
 fn draw(figure: &Figure, format: Format, scale: f64) -> Result<Vec<u8>, ExportError> {
     match format {
-        Format::Png => png(figure, scale),
+        Format::Png => png(&svg(figure)?, figure.size().into(), scale),
         Format::Pdf => drawing::pdf(&svg(figure)?, scale),
         _ => Ok(svg(figure)?.into_bytes()),
     }
@@ -93,9 +95,9 @@ fn svg(figure: &Figure) -> Result<String, ExportError> {
     Ok(text)
 }
 
-fn png(figure: &Figure, scale: f64) -> Result<Vec<u8>, ExportError> {
-    let (width, height) = figure.size();
-    let pixels = drawing::pixels(&svg(figure)?, [width, height])?;
+/// An SVG of so many pixels as PNG.
+fn png(svg: &str, [width, height]: [u32; 2], scale: f64) -> Result<Vec<u8>, ExportError> {
+    let pixels = drawing::pixels(svg, [width, height])?;
     let mut bytes = Vec::new();
     let mut encoder = png::Encoder::new(&mut bytes, width, height);
     encoder.set_color(png::ColorType::Rgb);

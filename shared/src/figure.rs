@@ -196,6 +196,11 @@ impl Figure {
         self.layout.size()
     }
 
+    /// The colour behind everything.
+    pub fn ground(&self) -> Rgb {
+        self.layout.palette.ground
+    }
+
     /// Where its parts are, to find the cell at a pointer.
     pub fn layout(&self) -> &Layout {
         &self.layout

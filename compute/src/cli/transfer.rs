@@ -1,6 +1,6 @@
 //! `patchboard import` and `patchboard export`: documents in, documents, tables and figures out.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use anyhow::{Result, bail};
@@ -15,7 +15,7 @@ use shared::specification::positions::Positions;
 
 use super::files::{Folder, read_documents};
 use super::output;
-use crate::export::Format;
+use crate::export::{Format, panels, write_atomically};
 
 /// What to import.
 #[derive(Debug, Args)]
@@ -90,6 +90,11 @@ pub struct ExportArgs {
     /// Enlarges everything. Default: 2 for PNG, 1 for SVG.
     #[arg(long)]
     scale: Option<f64>,
+
+    /// One figure, `panels`, of all results with a panel for each of their grids, or for the one
+    /// that `--grid` names: N panels in a row, on one scale of colours. Only pictures are written.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    panels: Option<u16>,
 }
 
 /// Both ends of a colour scale.
@@ -150,7 +155,34 @@ pub fn export(args: ExportArgs) -> Result<()> {
     };
     // All files are read before the first is written.
     let documents = read_documents(&args.files)?;
+    if let Some(n_in_row) = args.panels {
+        let formats = args.format.into_iter().filter(|format| format.is_picture());
+        return write_panels(&documents, &args.out, formats, &options, n_in_row.into());
+    }
     write_all(&documents, &Folder::open(&args.out)?, &args.format, &options)
+}
+
+/// Writes one figure of all documents in several formats, and says where.
+fn write_panels(
+    documents: &[Document],
+    folder: &Path,
+    formats: impl Iterator<Item = Format>,
+    options: &FigureOptions,
+    n_in_row: usize,
+) -> Result<()> {
+    let mut n_written = 0;
+    for format in formats {
+        let bytes = panels::render(documents, format, options, n_in_row)?;
+        Folder::open(folder)?;
+        let path = folder.join(format!("panels.{format}"));
+        write_atomically(&path, &bytes)?;
+        output::line(&path.display().to_string())?;
+        n_written += 1;
+    }
+    if n_written == 0 {
+        bail!("`--panels` draws a figure: expected png, svg or pdf as its `--format`");
+    }
+    Ok(())
 }
 
 /// Writes all documents and says where.

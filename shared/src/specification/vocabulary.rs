@@ -247,6 +247,13 @@ named! {
     }
 }
 
+impl Format {
+    /// Whether it is a figure, and not what the figure shows.
+    pub fn is_picture(self) -> bool {
+        matches!(self, Self::Png | Self::Svg | Self::Pdf)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
