@@ -800,4 +800,7 @@ fn a_divided_table_is_put_together_again() {
         assert!(script.contains(expected), "{expected} in {script}");
     }
     assert!(script.contains("--keep=all") && script.trim_end().ends_with(&format!("-- {table}")));
+    // What makes no sense there is said before a model is opened.
+    fails(&[&slurm[..], &["--dry-run"]].concat(), 1, "`--dry-run` is for `patchboard sweep`");
+    fails(&[&slurm[..], &["--shard", "1/2"]].concat(), 1, "`--shard` is for `patchboard sweep`");
 }

@@ -1,10 +1,12 @@
 //! The study of a table, from the form to its page, to a pair and back, and as a link.
 
-use std::path::Path;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
-use browser_tests::{Browser, Server, folder};
+use browser_tests::{Browser, Server, Site, folder};
 use serde_json::json;
 use thirtyfour::prelude::*;
 
@@ -23,11 +25,15 @@ fn table() -> String {
     format!("name\tsource\tbase\tkind\n{rows}")
 }
 
+fn model() -> String {
+    let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("../oracle/models");
+    models.join("tiny-llama3").display().to_string()
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn from_a_table_to_its_study_to_a_pair_and_back_and_as_a_link() -> Result<()> {
     let (_folder, data) = folder()?;
-    let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("../oracle/models/tiny-llama3");
-    let server = Server::start(PROGRAM, &data, &["--model", &model.display().to_string()])?;
+    let server = Server::start(PROGRAM, &data, &["--model", &model()])?;
     let browser = Browser::start().await?;
     browser.open(&format!("{}#/new?table=1&template=none", server.url)).await?;
     browser.expect(".table-text", "").await?;
@@ -116,4 +122,67 @@ async fn from_a_table_to_its_study_to_a_pair_and_back_and_as_a_link() -> Result<
     ensure!(same == cell, "{same} in place of {cell}");
     other.expect(".study-rule p", &all).await?;
     other.stop(&[]).await
+}
+
+/// Runs the program.
+fn patchboard(args: &[&str]) -> Result<()> {
+    let output = Command::new(PROGRAM).args(args).output()?;
+    ensure!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_published_study_needs_neither_server_nor_address() -> Result<()> {
+    let (_folder, path) = folder()?;
+    let at = |name: &str| path.join(name).display().to_string();
+    fs::write(path.join("kings.tsv"), table())?;
+    let results = at("results");
+    let sweep =
+        ["sweep", &at("kings.tsv"), "--template", "none", "--keep", "all", "--model", &model()];
+    patchboard(&[&sweep[..], &["--format", "json", "--out", &results, "--quiet"]].concat())?;
+    let files = |keep: fn(&str) -> bool| -> Result<Vec<PathBuf>> {
+        let paths = fs::read_dir(&results)?.map(|entry| Ok(entry?.path()));
+        let paths: Vec<_> = paths.collect::<Result<_>>()?;
+        Ok(paths.into_iter().filter(|p| keep(&p.display().to_string())).collect())
+    };
+    let pairs = files(|name| name.ends_with(".json"))?;
+    let study = files(|name| Path::new(name).join("study.json").is_file())?;
+    ensure!(pairs.len() == N_PAIRS && study.len() == 1, "{pairs:?}, {study:?}");
+    let pairs: Vec<_> = pairs.iter().map(|path| path.display().to_string()).collect();
+    let pairs: Vec<_> = pairs.iter().map(String::as_str).collect();
+    let study = study[0].display().to_string();
+
+    // A site lists its studies; a study leads to its pairs.
+    let site = tempfile::tempdir()?;
+    let out = site.path().display().to_string();
+    patchboard(&[&["site", "--study", &study, "--out", &out], &pairs[..]].concat())?;
+    let site = Site::serve_folder(site)?;
+    let browser = Browser::start().await?;
+    browser.open(&site.url).await?;
+    browser.expect(".studies", &format!("of {N_PAIRS} pairs count")).await?;
+    browser.driver.find(By::Css(".studies a")).await?.click().await?;
+    // The rule is the study's own: there is nobody to compute another.
+    browser.expect_within(30, ".study-rule p", &format!("{N_PAIRS} of {N_PAIRS} pairs")).await?;
+    browser.driver.find(By::LinkText("king 4")).await?.click().await?;
+    browser.expect("main h1", "king 4").await?;
+    browser.expect(".neighbours", &format!("of {N_PAIRS}")).await?;
+
+    // A report begins with its study, and has the list beside it.
+    let report = path.join("report.html");
+    let out = report.display().to_string();
+    patchboard(&[&["report", "--study", &study, "--out", &out], &pairs[..3]].concat())?;
+    browser.open(&format!("file://{out}")).await?;
+    browser.expect_within(30, ".study-rule", "pairs count").await?;
+    browser.open(&format!("file://{out}#/")).await?;
+    browser.expect(".studies", &format!("of {N_PAIRS} pairs count")).await?;
+    browser.expect(".count", "3 of 3").await?;
+    // In a notebook's frame there is no address and no storage.
+    let framed = path.join("framed.html");
+    let report = fs::read_to_string(&report)?.replace('&', "&amp;").replace('"', "&quot;");
+    let frame = "<iframe sandbox=\"allow-scripts\" width=\"1200\" height=\"1300\" srcdoc";
+    fs::write(&framed, format!("{frame}=\"{report}\"></iframe>"))?;
+    browser.open(&format!("file://{}", framed.display())).await?;
+    browser.driver.find(By::Css("iframe")).await?.enter_frame().await?;
+    browser.expect_within(30, ".study-rule", "pairs count").await?;
+    browser.stop(&[]).await
 }

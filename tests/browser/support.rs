@@ -68,6 +68,14 @@ impl Site {
     pub fn serve(documents: &[Document]) -> Result<Self> {
         let folder = tempfile::tempdir()?;
         compute::site::write_site(folder.path(), documents, &[], None)?;
+        Self::serve_folder(folder)
+    }
+
+    /// Serves what is in a folder.
+    ///
+    /// # Errors
+    /// There is no port.
+    pub fn serve_folder(folder: tempfile::TempDir) -> Result<Self> {
         let server = tiny_http::Server::http("127.0.0.1:0").map_err(anyhow::Error::msg)?;
         let port = server.server_addr().to_ip().context("no port")?.port();
         let files = folder.path().to_path_buf();

@@ -84,6 +84,11 @@ impl Pairs {
 }
 
 impl PairArgs {
+    /// Whether it is one pair, given here.
+    pub fn is_one(&self) -> bool {
+        self.pair.is_some()
+    }
+
     /// Reads and checks everything that needs no model, for prompts that `template` makes; `None` if
     /// the sentences are full prompts.
     ///

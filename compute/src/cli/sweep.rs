@@ -244,6 +244,17 @@ impl SweepArgs {
     /// # Errors
     /// As for [`run`], before the first sweep.
     pub fn estimate(&self) -> Result<Estimate> {
+        let given = [
+            (self.pairs.is_one(), "--pair"),
+            (self.shard.is_some(), "--shard"),
+            (self.dry_run, "--dry-run"),
+        ];
+        if let Some((_, name)) = given.iter().find(|(is_given, _)| *is_given) {
+            bail!(
+                "`{name}` is for `patchboard sweep`: expected a whole table, which is divided here; \
+                 `--print` shows what would be submitted"
+            );
+        }
         let settings = self.settings.clone().check()?;
         let pairs = self.pairs.read(settings.template.as_ref())?;
         self.pool.options(&pairs.name())?;
