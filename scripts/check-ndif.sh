@@ -31,7 +31,7 @@ if [ "${INSIDE:-}" != yes ]; then
     say "The model"
     [ -n "${PATCHBOARD:-}" ] || cargo build --release --package compute
     "$patchboard" models --fetch >/dev/null
-    gguf=$(echo "${XDG_CACHE_HOME:-$HOME/.cache}"/patchboard/models/SmolLM2*.gguf)
+    gguf=$(echo "$(cache_folder)"/models/SmolLM2*.gguf)
     "$venv/bin/python" tests/ndif/make_model.py "$gguf" $repo "$work/hf"
     if [[ $parts == *families* ]]; then
         say "The helper alone, on small models of every family"

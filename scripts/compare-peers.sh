@@ -20,17 +20,11 @@ while [ $# -gt 0 ]; do
     esac
     shift
 done
-cache=${XDG_CACHE_HOME:-$HOME/.cache}
-[ "$(uname)" != Darwin ] || cache=$HOME/Library/Caches
-work=$cache/patchboard/peers
+work=$(cache_folder)/peers
 venv=$work/venv
-python=${PYTHON:-python3}
 
 say "The other libraries, in $venv"
-"$python" -c 'import sys; sys.exit(sys.version_info < (3, 10))' ||
-    fail "found $("$python" --version 2>&1), expected Python 3.10 or newer: name one by PYTHON"
-[ -x "$venv/bin/python" ] || "$python" -m venv "$venv"
-"$venv/bin/pip" install --quiet --requirement tests/peers/requirements.txt
+python_environment "$venv" tests/peers/requirements.txt
 
 if [ -z "$binary" ]; then
     say "Building"
@@ -42,7 +36,7 @@ say "The model"
 name=SmolLM2-135M-Instruct
 if [ ! -e "$work/$name" ]; then
     "$binary" models --fetch >/dev/null
-    "$venv/bin/python" tests/ndif/make_model.py "$(echo "$cache"/patchboard/models/SmolLM2*.gguf)" local/$name "$work/hf"
+    "$venv/bin/python" tests/ndif/make_model.py "$(echo "$(cache_folder)"/models/SmolLM2*.gguf)" local/$name "$work/hf"
     ln -s "$(echo "$work"/hf/hub/models--local--$name/snapshots/*)" "$work/$name"
 fi
 

@@ -40,6 +40,23 @@ need_browser() {
     fi
 }
 
+# Where the program keeps what it fetches.
+cache_folder() {
+    case $(uname) in
+    Darwin) echo "$HOME/Library/Caches/patchboard" ;;
+    *) echo "${XDG_CACHE_HOME:-$HOME/.cache}/patchboard" ;;
+    esac
+}
+
+# python_environment FOLDER REQUIREMENTS: a virtual environment, by PYTHON if it is set.
+python_environment() {
+    local python=${PYTHON:-python3}
+    "$python" -c 'import sys; sys.exit(sys.version_info < (3, 10))' ||
+        fail "found $("$python" --version 2>&1), expected Python 3.10 or newer: name one by PYTHON"
+    "$python" -m venv "$1"
+    "$1/bin/pip" install --quiet --requirement "$2"
+}
+
 # NVIDIA's compiler and libraries, which the Python package index has as wheels, below target/cuda. In
 # place of a driver that is not there stands a library that answers that there is no device.
 cuda_toolkit() {

@@ -60,30 +60,35 @@ pub fn render(
     match format {
         Format::Json => Ok(document.to_json().into_bytes()),
         Format::Csv => Ok(cells::csv(document)?.into_bytes()),
-        Format::Svg => Ok(svg(&Figure::new(document, options)?)?.into_bytes()),
-        Format::Pdf => {
-            // Paper has no pixels: the scale is that of the page.
-            let plain = FigureOptions { scale: None, ..options.clone() };
-            drawing::pdf(&svg(&Figure::new(document, &plain)?)?, options.scale())
-        }
-        Format::Png => {
-            let scale = options.scale.or(Some(PNG_SCALE));
-            let options = FigureOptions { scale, ..options.clone() };
-            let figure = Figure::new(document, &options)?;
-            png(&svg(&figure)?, figure.size().into(), options.scale())
-        }
+        Format::Png | Format::Svg | Format::Pdf => picture(format, options, |options| {
+            let figure = Figure::new(document, options)?;
+            Ok((svg(&figure)?, figure.size().into()))
+        }),
     }
 }
 
-/// A figure as a file of vectors or pixels, at its own scale.
+/// A file of vectors or pixels of the SVG, with its width and height, that `drawn` makes at the scale
+/// that the format wants.
 ///
 /// # Errors
-/// What the encoder says.
-fn draw(figure: &Figure, format: Format, scale: f64) -> Result<Vec<u8>, ExportError> {
+/// What `drawn` or the encoder says.
+fn picture(
+    format: Format,
+    options: &FigureOptions,
+    drawn: impl FnOnce(&FigureOptions) -> Result<(String, [u32; 2]), ExportError>,
+) -> Result<Vec<u8>, ExportError> {
+    // Paper has no pixels: the scale is that of the page.
+    let scale = match format {
+        Format::Pdf => None,
+        Format::Png => options.scale.or(Some(PNG_SCALE)),
+        _ => options.scale,
+    };
+    let scaled = FigureOptions { scale, ..options.clone() };
+    let (svg, size) = drawn(&scaled)?;
     match format {
-        Format::Png => png(&svg(figure)?, figure.size().into(), scale),
-        Format::Pdf => drawing::pdf(&svg(figure)?, scale),
-        _ => Ok(svg(figure)?.into_bytes()),
+        Format::Png => png(&svg, size, scaled.scale()),
+        Format::Pdf => drawing::pdf(&svg, options.scale()),
+        _ => Ok(svg.into_bytes()),
     }
 }
 

@@ -156,8 +156,8 @@ pub fn export(args: ExportArgs) -> Result<()> {
     // All files are read before the first is written.
     let documents = read_documents(&args.files)?;
     if let Some(n_in_row) = args.panels {
-        let formats = args.format.into_iter().filter(|format| format.is_picture());
-        return write_panels(&documents, &args.out, formats, &options, n_in_row.into());
+        let formats: Vec<_> = args.format.into_iter().filter(|f| f.is_picture()).collect();
+        return write_panels(&documents, &args.out, &formats, &options, n_in_row.into());
     }
     write_all(&documents, &Folder::open(&args.out)?, &args.format, &options)
 }
@@ -166,21 +166,18 @@ pub fn export(args: ExportArgs) -> Result<()> {
 fn write_panels(
     documents: &[Document],
     folder: &Path,
-    formats: impl Iterator<Item = Format>,
+    formats: &[Format],
     options: &FigureOptions,
     n_in_row: usize,
 ) -> Result<()> {
-    let mut n_written = 0;
-    for format in formats {
-        let bytes = panels::render(documents, format, options, n_in_row)?;
-        Folder::open(folder)?;
-        let path = folder.join(format!("panels.{format}"));
-        write_atomically(&path, &bytes)?;
-        output::line(&path.display().to_string())?;
-        n_written += 1;
-    }
-    if n_written == 0 {
+    if formats.is_empty() {
         bail!("`--panels` draws a figure: expected png, svg or pdf as its `--format`");
+    }
+    Folder::open(folder)?;
+    for &format in formats {
+        let path = folder.join(format!("panels.{format}"));
+        write_atomically(&path, &panels::render(documents, format, options, n_in_row)?)?;
+        output::line(&path.display().to_string())?;
     }
     Ok(())
 }

@@ -9,7 +9,7 @@ use shared::field::axis::n_base;
 use shared::field::chosen::{Choice, Chosen, GridName};
 use shared::figure::{Figure, FigureError, FigureOptions, Heading, common_range};
 
-use super::{ExportError, Format, PNG_SCALE, drawing, png, svg};
+use super::{ExportError, Format, picture, svg};
 
 /// The most panels of a figure.
 pub const MOST_PANELS: usize = 60;
@@ -23,7 +23,6 @@ pub struct Panels {
     figures: Vec<Figure>,
     n_in_row: usize,
     gap: u32,
-    scale: f64,
 }
 
 impl Panels {
@@ -76,7 +75,6 @@ impl Panels {
             figures: figures.collect::<Result<_, _>>()?,
             n_in_row: n_in_row.max(1),
             gap: (GAP * options.scale()).round() as u32,
-            scale: options.scale(),
         })
     }
 
@@ -150,21 +148,13 @@ pub fn render(
     options: &FigureOptions,
     n_in_row: usize,
 ) -> Result<Vec<u8>, ExportError> {
-    match format {
-        Format::Svg => Ok(Panels::new(documents, options, n_in_row)?.svg()?.into_bytes()),
-        Format::Pdf => {
-            // Paper has no pixels: the scale is that of the page.
-            let plain = FigureOptions { scale: None, ..options.clone() };
-            drawing::pdf(&Panels::new(documents, &plain, n_in_row)?.svg()?, options.scale())
-        }
-        Format::Png => {
-            let scale = options.scale.or(Some(PNG_SCALE));
-            let panels =
-                Panels::new(documents, &FigureOptions { scale, ..options.clone() }, n_in_row)?;
-            png(&panels.svg()?, panels.size(), panels.scale)
-        }
-        other => Err(ExportError::Drawing(format!("`{other}` is no picture"))),
+    if !format.is_picture() {
+        return Err(ExportError::Drawing(format!("`{format}` is no picture")));
     }
+    picture(format, options, |options| {
+        let panels = Panels::new(documents, options, n_in_row)?;
+        Ok((panels.svg()?, panels.size()))
+    })
 }
 
 /// The grids of a document that have panels.
@@ -195,6 +185,7 @@ mod tests {
     use std::path::Path;
 
     use super::*;
+    use crate::export::PNG_SCALE;
 
     fn examples() -> Vec<Document> {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../static/examples/results");

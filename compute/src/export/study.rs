@@ -7,7 +7,7 @@ use shared::figure::{Figure, FigureOptions, Heading};
 use shared::specification::vocabulary::Format;
 use shared::study::{Shown, Statistic, Study, StudyGrid};
 
-use super::{ExportError, PNG_SCALE, draw, write_atomically};
+use super::{ExportError, picture, svg, write_atomically};
 
 /// The manifest's file name.
 pub const MANIFEST: &str = "study.json";
@@ -52,9 +52,7 @@ pub fn write(folder: &Path, study: &Study, values: &[u8]) -> Result<Vec<PathBuf>
 /// # Errors
 /// A figure that cannot be drawn.
 pub fn mean_map(study: &Study, grid: &StudyGrid, format: Format) -> Result<Vec<u8>, ExportError> {
-    let scale = if format == Format::Png { PNG_SCALE } else { 1.0 };
-    let options =
-        FigureOptions { scale: Some(scale), preset: Preset::RdBu, ..FigureOptions::default() };
+    let options = FigureOptions { preset: Preset::RdBu, ..FigureOptions::default() };
     let field = grid.field(Shown::Summary(&grid.summaries[0], Statistic::Mean), None);
     let columns: Vec<_> = (0..field.columns.len()).collect();
     let heading = Heading {
@@ -62,6 +60,8 @@ pub fn mean_map(study: &Study, grid: &StudyGrid, format: Format) -> Result<Vec<u
         facts: vec![study.model.clone(), grid.site.to_string(), grid.direction.to_string()],
         lines: vec![study.counted()],
     };
-    let figure = Figure::of(&heading, field, &columns, &options)?;
-    draw(&figure, format, scale)
+    picture(format, &options, |options| {
+        let figure = Figure::of(&heading, field, &columns, options)?;
+        Ok((svg(&figure)?, figure.size().into()))
+    })
 }

@@ -10,8 +10,8 @@ use super::error::ModelError;
 use crate::model::arch::{Module, StoredRows, Weight, WeightLayout};
 
 /// A source of a model's weights. Layout quirks of formats and families end here: every weight
-/// comes out in the type asked for, matrices as `[out, in]`, heads one after another, coordinate `i` of a query or
-/// key to be rotated with coordinate `i + d_head / 2`, norms as what is multiplied.
+/// comes out in the type asked for, matrices as `[out, in]`, heads one after another, coordinate `i`
+/// of a query or key to be rotated with coordinate `i + d_head / 2`, norms as what is multiplied.
 pub trait Weights {
     /// Reads one weight, which must have the shape `dims`, as `dtype`: f32, f16 or bf16.
     ///

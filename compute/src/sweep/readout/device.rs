@@ -27,12 +27,8 @@ pub fn read(
     let n_top = rows.iter().map(Sums::n_top).max().unwrap_or(1);
     let tops = tops(logits, n_top, piece.start)?;
     let n_above = [n_above(logits, piece, rows, 0)?, n_above(logits, piece, rows, 1)?];
-    let products = match weights {
-        Some(weights) => {
-            let shape = (weights.weights.len(), piece.len());
-            let weights = Tensor::from_vec(weights.weights.concat(), shape, logits.device())?;
-            Some(logits.matmul(&weights.t()?)?.to_vec2::<f32>()?)
-        }
+    let products = match weights.and_then(|weights| weights.on_device.as_ref()) {
+        Some(weights) => Some(logits.matmul(&weights.t()?)?.to_vec2::<f32>()?),
         None => None,
     };
     let reading = |(i, mut top): (usize, Vec<(u32, f32)>)| {

@@ -3,8 +3,10 @@
 
 mod device;
 mod host;
+#[cfg(test)]
+mod tests;
 
-use candle_core::{DType, Result, Tensor};
+use candle_core::{DType, Device, Result, Tensor};
 use shared::specification::{Metrics, Run, Specification};
 
 use super::runs::n_read;
@@ -190,7 +192,13 @@ pub fn read(
         network.with_piece(piece.clone(), |logits| {
             let weights = match &references {
                 None => None,
-                Some(x) => Some(reference_sums_of(&logits(x)?, &mut reference_sums)?),
+                Some(x) => {
+                    let weights = reference_sums_of(&logits(x)?, &mut reference_sums)?;
+                    Some(match network.placement.kernels {
+                        Kernels::Own => weights,
+                        _ => weights.on(x.device())?,
+                    })
+                }
             };
             for begin in (0..whole.len()).step_by(n_chunk) {
                 let n = n_chunk.min(whole.len() - begin);
@@ -318,8 +326,19 @@ impl Default for ReferenceSums {
 /// The weights of the references over a piece of the vocabulary.
 struct ReferenceWeights {
     weights: Vec<Vec<f32>>, // [references][piece]
+    /// The same on the device, where logits are read there.
+    on_device: Option<Tensor>, // [references, piece]
     /// What sums so far must be multiplied by, since a larger logit was found.
     rescale: Vec<f64>, // [references]
+}
+
+impl ReferenceWeights {
+    /// The same with a copy on a device, which all rows of the piece are multiplied with.
+    fn on(self, device: &Device) -> Result<Self> {
+        let shape = (self.weights.len(), self.weights.first().map_or(0, Vec::len));
+        let on_device = Some(Tensor::from_vec(self.weights.concat(), shape, device)?);
+        Ok(Self { on_device, ..self })
+    }
 }
 
 /// Adds a piece of the references' logits `[references, piece]`.
@@ -340,7 +359,7 @@ fn reference_sums_of(logits: &Tensor, sums: &mut [ReferenceSums]) -> Result<Refe
         weights
     });
     let weights = weights.collect();
-    Ok(ReferenceWeights { weights, rescale })
+    Ok(ReferenceWeights { weights, on_device: None, rescale })
 }
 
 /// The sum of products, in f32 over short stretches and in f64 over these.

@@ -1,13 +1,16 @@
 //! The kernels, and the same in candle's operations, against attention written plainly in f64.
 
+use std::sync::LazyLock;
+
 use candle_core::Device;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
 use super::*;
-use crate::model::net::batched_attention;
+use crate::model::net::device_spans::Places;
 use crate::model::net::indices::Indices;
 use crate::model::net::padded::PaddedSpans;
+use crate::model::net::{batched_attention, cuda};
 
 /// The largest difference allowed between f32 here and f64 there, for values of up to 1.
 const TOLERANCE: f64 = 1e-5;
@@ -112,7 +115,6 @@ fn differences(spans: &[Span], heads: Heads, random: &mut StdRng) -> Vec<f64> {
 }
 
 /// The same on the first NVIDIA GPU, if there is one.
-#[cfg(feature = "cuda")]
 fn on_cuda(
     queries: &Tensor,
     own: Option<&KeysValues>,
@@ -120,11 +122,6 @@ fn on_cuda(
     spans: &[Span],
     heads: Heads,
 ) -> Option<Result<Tensor>> {
-    use std::sync::LazyLock;
-
-    use crate::model::net::cuda;
-    use crate::model::net::device_spans::Places;
-
     static GPU: LazyLock<Option<Device>> = LazyLock::new(|| Device::new_cuda(0).ok());
     // Each width is compiled anew there.
     let is_tried = [1, 5, 16, 37, 64, 100, 128, 256].contains(&heads.d_head);
@@ -141,17 +138,6 @@ fn on_cuda(
     let (own, shared) = (moved(own), moved(shared));
     let queries = queries.to_device(gpu).unwrap();
     Some(cuda::attend(&queries, own.as_ref(), shared.as_ref(), (places, &indices), heads))
-}
-
-#[cfg(not(feature = "cuda"))]
-fn on_cuda(
-    _: &Tensor,
-    _: Option<&KeysValues>,
-    _: Option<&KeysValues>,
-    _: &[Span],
-    _: Heads,
-) -> Option<Result<Tensor>> {
-    None
 }
 
 #[test]
