@@ -1,14 +1,11 @@
 //! Attention by the kernel of `attention.cu`.
 
 use candle_core::backend::BackendStorage;
-use candle_core::cuda::cudarc::driver::{DeviceRepr, LaunchConfig, PushKernelArg};
-use candle_core::cuda::{CudaDType, WrapErr};
-use candle_core::{
-    CpuStorage, CudaStorage, CustomOp1, DType, Layout, Result, Shape, Tensor, WithDType,
-};
-use half::{bf16, f16};
+use candle_core::cuda::WrapErr;
+use candle_core::cuda::cudarc::driver::{LaunchConfig, PushKernelArg};
+use candle_core::{CudaStorage, Layout, Result, Shape, Tensor};
 
-use super::{LANES, function, part, view};
+use super::{Kernel, LANES, Number, OnCuda, function, part, view};
 use crate::model::net::attention::{Heads, KeysValues};
 use crate::model::net::device_spans::{PLACE, Places};
 use crate::model::net::indices::Uploaded;
@@ -18,8 +15,8 @@ const WARPS: u32 = 8;
 /// Heads that a warp takes at most, likewise.
 const MOST_HEADS: usize = 4;
 
-/// As [`crate::model::net::attention::attend`] for the spans of which `places` was made, whose row numbers are in
-/// `indices`.
+/// As [`crate::model::net::attention::attend`] for the spans of which `places` was made, whose row
+/// numbers are in `indices`.
 ///
 /// # Errors
 /// Shapes that do not fit, or what CUDA reports.
@@ -39,7 +36,8 @@ pub fn attend(
         candle_core::bail!("attention without keys and values")
     };
     let numbers = indices.get(places.numbers)?;
-    queries.contiguous()?.apply_op1_no_bwd(&Attention { own, shared, places, numbers, heads })
+    let attention = Attention { own, shared, places, numbers, heads };
+    queries.contiguous()?.apply_op1_no_bwd(&OnCuda(attention))
 }
 
 struct Attention<'a> {
@@ -50,27 +48,10 @@ struct Attention<'a> {
     heads: Heads,
 }
 
-impl CustomOp1 for Attention<'_> {
-    fn name(&self) -> &'static str {
-        "prefix-shared-attention-on-cuda"
-    }
+impl Kernel for Attention<'_> {
+    const NAME: &'static str = "prefix-shared-attention-on-cuda";
 
-    fn cpu_fwd(&self, _: &CpuStorage, _: &Layout) -> Result<(CpuStorage, Shape)> {
-        candle_core::bail!("queries on the CPU for keys on a GPU")
-    }
-
-    fn cuda_fwd(&self, queries: &CudaStorage, layout: &Layout) -> Result<(CudaStorage, Shape)> {
-        match queries.dtype() {
-            DType::F32 => self.run::<f32>(queries, layout),
-            DType::F16 => self.run::<f16>(queries, layout),
-            DType::BF16 => self.run::<bf16>(queries, layout),
-            other => candle_core::bail!("attention in {other:?}"),
-        }
-    }
-}
-
-impl Attention<'_> {
-    fn run<T: CudaDType + DeviceRepr + WithDType>(
+    fn run<T: Number>(
         &self,
         queries: &CudaStorage,
         layout: &Layout,

@@ -10,16 +10,58 @@ mod rows;
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
-use candle_core::cuda::cudarc::driver::{CudaFunction, CudaSlice, CudaView};
+use candle_core::backend::BackendStorage;
+use candle_core::cuda::cudarc::driver::{CudaFunction, CudaSlice, CudaView, DeviceRepr};
 use candle_core::cuda::cudarc::nvrtc::compile_ptx;
 use candle_core::cuda::{CudaDType, CudaDevice};
-use candle_core::{DType, Error, Layout, Result, Storage};
+use candle_core::{
+    CpuStorage, CudaStorage, CustomOp1, DType, Error, Layout, Result, Shape, Storage, WithDType,
+};
+use half::{bf16, f16};
 
 pub use attention::attend;
 pub use rows::{gated, norm};
 
 /// Threads that compute in step.
 const LANES: u32 = 32;
+
+/// Numbers that kernels compute.
+trait Number: CudaDType + DeviceRepr + WithDType {}
+
+impl Number for f32 {}
+impl Number for f16 {}
+impl Number for bf16 {}
+
+/// What is made of a matrix on a GPU, whichever type its numbers have.
+trait Kernel {
+    /// What it is called.
+    const NAME: &'static str;
+
+    /// Makes it of `x`.
+    fn run<T: Number>(&self, x: &CudaStorage, layout: &Layout) -> Result<(CudaStorage, Shape)>;
+}
+
+/// A kernel as one of candle's operations.
+struct OnCuda<K>(K);
+
+impl<K: Kernel> CustomOp1 for OnCuda<K> {
+    fn name(&self) -> &'static str {
+        K::NAME
+    }
+
+    fn cpu_fwd(&self, _: &CpuStorage, _: &Layout) -> Result<(CpuStorage, Shape)> {
+        candle_core::bail!("`{}` of numbers on the CPU", K::NAME)
+    }
+
+    fn cuda_fwd(&self, x: &CudaStorage, layout: &Layout) -> Result<(CudaStorage, Shape)> {
+        match x.dtype() {
+            DType::F32 => self.0.run::<f32>(x, layout),
+            DType::F16 => self.0.run::<f16>(x, layout),
+            DType::BF16 => self.0.run::<bf16>(x, layout),
+            other => candle_core::bail!("`{}` of {other:?}", K::NAME),
+        }
+    }
+}
 
 /// The function `name` of `source` for a type and the constants that it asks for, compiled when it is
 /// first asked for.

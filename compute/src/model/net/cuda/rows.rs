@@ -1,14 +1,11 @@
 //! Norms and gates by the kernels of `rows.cu`.
 
 use candle_core::backend::BackendStorage;
-use candle_core::cuda::cudarc::driver::{DeviceRepr, LaunchConfig, PushKernelArg};
-use candle_core::cuda::{CudaDType, WrapErr};
-use candle_core::{
-    CpuStorage, CudaStorage, CustomOp1, CustomOp2, DType, Layout, Result, Shape, Tensor, WithDType,
-};
-use half::{bf16, f16};
+use candle_core::cuda::WrapErr;
+use candle_core::cuda::cudarc::driver::{LaunchConfig, PushKernelArg};
+use candle_core::{CudaStorage, Layout, Result, Shape, Tensor};
 
-use super::{LANES, function, part, view};
+use super::{Kernel, LANES, Number, OnCuda, function, part, view};
 use crate::model::arch::Activation;
 
 const SOURCE: &str = include_str!("rows.cu");
@@ -27,7 +24,7 @@ const READ_BYTES: usize = 16;
 /// # Errors
 /// Shapes that do not fit, or what CUDA reports.
 pub fn norm(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, eps: f32) -> Result<Tensor> {
-    x.contiguous()?.apply_op1_no_bwd(&Norm { weight, bias, eps })
+    x.contiguous()?.apply_op1_no_bwd(&OnCuda(Norm { weight, bias, eps }))
 }
 
 /// `activation(gate) * up`, elementwise, for contiguous tensors of one shape.
@@ -35,7 +32,7 @@ pub fn norm(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, eps: f32) -> Res
 /// # Errors
 /// Shapes that do not fit, or what CUDA reports.
 pub fn gated(gate: &Tensor, up: &Tensor, activation: Activation) -> Result<Tensor> {
-    gate.apply_op2_no_bwd(up, &Gated(activation))
+    gate.apply_op1_no_bwd(&OnCuda(Gated { up, activation }))
 }
 
 struct Norm<'a> {
@@ -44,31 +41,10 @@ struct Norm<'a> {
     eps: f32,
 }
 
-impl CustomOp1 for Norm<'_> {
-    fn name(&self) -> &'static str {
-        "norm-on-cuda"
-    }
+impl Kernel for Norm<'_> {
+    const NAME: &'static str = "norm-on-cuda";
 
-    fn cpu_fwd(&self, _: &CpuStorage, _: &Layout) -> Result<(CpuStorage, Shape)> {
-        candle_core::bail!("rows on the CPU for a norm on a GPU")
-    }
-
-    fn cuda_fwd(&self, x: &CudaStorage, layout: &Layout) -> Result<(CudaStorage, Shape)> {
-        match x.dtype() {
-            DType::F32 => self.run::<f32>(x, layout),
-            DType::F16 => self.run::<f16>(x, layout),
-            DType::BF16 => self.run::<bf16>(x, layout),
-            other => candle_core::bail!("a norm in {other:?}"),
-        }
-    }
-}
-
-impl Norm<'_> {
-    fn run<T: CudaDType + DeviceRepr + WithDType>(
-        &self,
-        x: &CudaStorage,
-        layout: &Layout,
-    ) -> Result<(CudaStorage, Shape)> {
+    fn run<T: Number>(&self, x: &CudaStorage, layout: &Layout) -> Result<(CudaStorage, Shape)> {
         let (n_rows, width) = layout.shape().dims2()?;
         let bias = self.bias.unwrap_or(self.weight);
         if n_rows == 0 || self.weight.dims() != [width] || bias.dims() != [width] {
@@ -100,53 +76,26 @@ impl Norm<'_> {
     }
 }
 
-struct Gated(Activation);
+struct Gated<'a> {
+    up: &'a Tensor,
+    activation: Activation,
+}
 
-impl CustomOp2 for Gated {
-    fn name(&self) -> &'static str {
-        "gated-activation-on-cuda"
-    }
+impl Kernel for Gated<'_> {
+    const NAME: &'static str = "gated-activation-on-cuda";
 
-    fn cpu_fwd(
-        &self,
-        _: &CpuStorage,
-        _: &Layout,
-        _: &CpuStorage,
-        _: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
-        candle_core::bail!("numbers on the CPU for a gate on a GPU")
-    }
-
-    fn cuda_fwd(
+    fn run<T: Number>(
         &self,
         gate: &CudaStorage,
         gate_layout: &Layout,
-        up: &CudaStorage,
-        up_layout: &Layout,
     ) -> Result<(CudaStorage, Shape)> {
+        let (up, up_layout) = self.up.storage_and_layout();
         if gate_layout.shape() != up_layout.shape() || gate_layout.shape().elem_count() == 0 {
             candle_core::bail!("a gate of {gate_layout:?} for {up_layout:?}")
         }
-        match gate.dtype() {
-            DType::F32 => self.run::<f32>(gate, gate_layout, up, up_layout),
-            DType::F16 => self.run::<f16>(gate, gate_layout, up, up_layout),
-            DType::BF16 => self.run::<bf16>(gate, gate_layout, up, up_layout),
-            other => candle_core::bail!("a gate in {other:?}"),
-        }
-    }
-}
-
-impl Gated {
-    fn run<T: CudaDType + DeviceRepr + WithDType>(
-        &self,
-        gate: &CudaStorage,
-        gate_layout: &Layout,
-        up: &CudaStorage,
-        up_layout: &Layout,
-    ) -> Result<(CudaStorage, Shape)> {
         let n = gate_layout.shape().elem_count();
         let device = gate.device().clone();
-        let activation = match self.0 {
+        let activation = match self.activation {
             Activation::Silu => 0,
             Activation::Gelu => 1,
             Activation::GeluTanh => 2,
@@ -161,7 +110,7 @@ impl Gated {
             .all(|layout| layout.start_offset().is_multiple_of(n_read));
         let n_reads = if is_aligned { n / n_read } else { 0 };
         let gate = part(gate.as_cuda_slice::<T>()?, gate_layout)?;
-        let up = part(up.as_cuda_slice::<T>()?, up_layout)?;
+        let up = view::<T>(&up, up_layout)?;
         // SAFETY: the kernel writes every number of it.
         let out = unsafe { device.alloc::<T>(n)? };
         let stream = device.cuda_stream();
