@@ -209,6 +209,7 @@ fn plans_fit_the_cards_that_they_are_made_for() {
                 let table: Vec<_> = table.iter().collect();
                 let division = Division {
                     n_tile_rows: 8192,
+                    n_at_once: 1,
                     activations: Activations {
                         n_bytes: 2,
                         most_padded_bytes: Some(512 << 20),

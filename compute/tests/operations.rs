@@ -105,7 +105,7 @@ struct Counts {
 /// first layer's runs are left out, since preparing the wave counts there.
 fn counts(network: &Network, table: &[Specification], n_tile_rows: usize) -> Vec<Vec<Counts>> {
     let table: Vec<_> = table.iter().collect();
-    let division = Division { n_tile_rows, ..Division::within(4 << 30) };
+    let division = Division { n_tile_rows, n_at_once: 1, ..Division::within(4 << 30) };
     let program = Program::new(&network.config, &table, &division).unwrap();
     assert_eq!((program.batches.len(), program.n_passes()), (1, 1));
     let tiles = &program.batches[0].waves[0].tiles;

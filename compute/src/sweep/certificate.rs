@@ -9,14 +9,13 @@ use shared::specification::{Specification, Trial, Write};
 
 use super::SweepError;
 use super::cost::{self, BlockCost};
-use super::means::Means;
 use super::oracle::Oracle;
 use super::program::{Division, Program};
 use super::reach::{Reach, reach};
 use super::readout::Reading;
 use super::runs::sequence;
-use super::wave::{Engine, Readings};
-use crate::model::{Block, Config, Network, Rotary, Span};
+use super::wave::{Engine, Readings, Resources};
+use crate::model::{Block, Config, Span};
 
 /// What was checked of a pair's sweep, and how far it was off. Differences are of the metric, in
 /// nats; NaN where one of the values was none.
@@ -145,11 +144,9 @@ impl<'a> Checker<'a> {
     /// # Errors
     /// What candle reports.
     pub fn new(
-        network: &'a Network,
+        resources: Resources<'a>,
         check: &'a Check,
         [specification, alone]: [&'a [&'a Specification]; 2],
-        rotary: &'a Rotary,
-        means: &'a Means,
     ) -> Result<Self> {
         let specification = specification[check.pair];
         let again = check.drawn.iter().chain(&check.unreachable);
@@ -159,8 +156,8 @@ impl<'a> Checker<'a> {
         Ok(Self {
             check,
             specification,
-            oracle: Oracle::begin(network, specification, &again)?,
-            alone: Engine::new(network, alone, batch, rotary, means, n_chunk)?,
+            oracle: Oracle::begin(resources.network, specification, &again)?,
+            alone: Engine::new(resources, alone, batch, n_chunk)?,
             n_waves: batch.waves.len(),
         })
     }

@@ -18,6 +18,7 @@ pub mod readout;
 mod runs;
 mod sizes;
 pub mod speed;
+mod tile_threads;
 mod wave;
 mod wave_plan;
 

@@ -18,7 +18,7 @@ use super::readout::Reading;
 use super::runs::{RunRows, n_read, sequence};
 use super::sizes::{Activations, Sizes};
 use super::wave_plan::{Put, Puts, Sites, Traveller, Wave};
-use crate::model::{Config, Indices, Network, Placement, Slice};
+use crate::model::{Config, Indices, Kernels, Network, Placement, Slice};
 
 /// How a table is divided.
 #[derive(Debug, Clone, Copy)]
@@ -33,8 +33,11 @@ pub struct Division {
     pub n_waves: usize,
     /// The most rows of a wave, unless one trial has more.
     pub n_wave_rows: usize,
-    /// The most rows that go through a block at a time, likewise.
+    /// The most rows of a tile, which goes through a block in one piece, likewise.
     pub n_tile_rows: usize,
+    /// How many tiles go through a block at the same time, each on a thread of its own, if memory
+    /// allows.
+    pub n_at_once: usize,
     /// The most rows whose whole vocabulary is read at a time.
     pub n_readout_rows: usize,
     /// How many trials of each pair are checked.
@@ -65,6 +68,7 @@ impl Division {
             n_waves: 1,
             n_wave_rows: usize::MAX,
             n_tile_rows: TILE_ROWS,
+            n_at_once: rayon::current_num_threads(),
             n_readout_rows: READOUT_ROWS,
             n_verified: 0,
             computes_all: false,
@@ -76,9 +80,12 @@ impl Division {
     #[must_use]
     pub fn on(self, placement: &Placement) -> Self {
         let activations = Activations::of(placement);
+        // candle's own operations divide their work themselves.
+        let n_at_once = if placement.kernels == Kernels::Own { self.n_at_once } else { 1 };
         match placement.device.is_cpu() {
-            true => Self { activations, ..self },
+            true => Self { n_at_once, activations, ..self },
             false => Self {
+                n_at_once,
                 n_tile_rows: self.n_tile_rows.max(ACCELERATOR_TILE_ROWS),
                 n_readout_rows: self.n_readout_rows.max(ACCELERATOR_READOUT_ROWS),
                 activations,
@@ -258,6 +265,12 @@ impl Program {
         passes.sum()
     }
 
+    /// How many tiles go through a block at the same time, at most.
+    pub fn n_at_once(&self) -> usize {
+        let waves = self.batches.iter().flat_map(|batch| &batch.waves);
+        waves.map(|wave| wave.n_at_once).max().unwrap_or(1)
+    }
+
     /// The longest run.
     pub fn n_positions(&self) -> usize {
         let positions = self.batches.iter().flat_map(|batch| &batch.runs.positions);
@@ -348,6 +361,7 @@ struct Draft {
     finished: Vec<(usize, Finished)>,
     travellers: Vec<Traveller>,
     n_tile_rows: usize,
+    n_at_once: usize,
     n_readout_rows: usize,
     n_state_rows: usize,
     keeps_runs: bool,
@@ -402,12 +416,15 @@ impl Draft {
         // A share of what is free goes to scratch, the rest to the wave itself.
         let scratch = (allowed - fixed) / 4;
         let most_tile_rows = division.n_tile_rows.max(largest).max(1);
-        let n_tile_rows = sizes.n_tile_rows(scratch).clamp(largest.max(1), most_tile_rows);
+        let n_at_once = (scratch / sizes.tile(largest.max(1))).clamp(1, division.n_at_once.max(1));
+        let n_tile_rows = sizes.n_tile_rows(scratch / n_at_once);
+        let n_tile_rows = n_tile_rows.clamp(largest.max(1), most_tile_rows);
         let n_readout_rows = match reads_all {
             true => (scratch / sizes.readout(1)).clamp(1, division.n_readout_rows),
             false => 1,
         };
-        let taken = fixed + sizes.tile(n_tile_rows).max(sizes.readout(n_readout_rows));
+        let in_tiles = n_at_once * sizes.tile(n_tile_rows);
+        let taken = fixed + in_tiles.max(sizes.readout(n_readout_rows));
         let n_state_rows =
             (allowed.saturating_sub(taken) / sizes.state(1)).min(division.n_wave_rows).max(largest);
         let cost = BlockCost::new(config);
@@ -424,6 +441,7 @@ impl Draft {
             finished: pairs.iter().map(|pair| (pair.index, pair.finished.clone())).collect(),
             travellers,
             n_tile_rows,
+            n_at_once,
             n_readout_rows,
             n_state_rows,
             keeps_runs: false,
@@ -499,7 +517,10 @@ impl Draft {
         }
         let waves: Vec<_> = groups
             .into_iter()
-            .map(|group| Wave::new(config, &self.runs, group, self.n_tile_rows, &mut indices))
+            .map(|group| {
+                let tiles = [self.n_tile_rows, self.n_at_once];
+                Wave::new(config, &self.runs, group, tiles, &mut indices)
+            })
             .collect();
         let runs = BlockCost::new(config).runs(&self.runs.spans) * config.n_layers as f64;
         let n_passes = if self.keeps_runs { 1 } else { waves.len() };

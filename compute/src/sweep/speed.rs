@@ -1,14 +1,14 @@
 //! How fast this machine is at what a sweep mostly does.
 
-use std::hint::black_box;
 use std::time::Instant;
 
 use candle_core::{Result, Tensor};
 
-use crate::model::{Network, Placement};
+use super::tile_threads::TileThreads;
+use crate::model::{Kernels, Linear, Network, Placement};
 
-/// Operations a second of the matrix products of one block, for `n_rows` rows at a time, as
-/// candle computes them on the model's device.
+/// Operations a second of the matrix products of one block, for tiles of `n_rows` rows, on the
+/// model's device and as the model computes them.
 ///
 /// # Errors
 /// What candle reports.
@@ -45,20 +45,25 @@ const SHARE_OF_PEAK: f64 = 0.7;
 const N_QUEUED: usize = 10;
 
 fn measured(placement: &Placement, shapes: &[(usize, usize)], n_rows: usize) -> Result<f64> {
-    let operands = shapes.iter().map(|&(d_in, d_out)| {
-        let random =
-            |dims| Tensor::randn(0f32, 1f32, dims, &placement.device)?.to_dtype(placement.dtype);
-        Ok((random((n_rows, d_in))?, random((d_out, d_in))?.t()?))
+    let random =
+        |dims| Tensor::randn(0f32, 1f32, dims, &placement.device)?.to_dtype(placement.dtype);
+    let maps = shapes.iter().map(|&(d_in, d_out)| {
+        let map = Linear::new(random((d_out, d_in))?, None, placement.kernels)?;
+        Ok((random((n_rows, d_in))?, map))
     });
-    let operands = operands.collect::<Result<Vec<_>>>()?;
-    let operations: f64 =
-        shapes.iter().map(|(d_in, d_out)| 2.0 * (n_rows * d_in * d_out) as f64).sum();
-    let products = || -> Result<()> {
-        for (x, weight) in &operands {
-            black_box(x.matmul(weight)?);
-        }
-        Ok(())
+    let maps = maps.collect::<Result<Vec<_>>>()?;
+    // As tiles are: each on a thread of its own, or one after the other.
+    let n_tiles = match placement.kernels {
+        Kernels::Own => rayon::current_num_threads(),
+        Kernels::Cuda | Kernels::Stock => 1,
     };
+    let threads = TileThreads::new(n_tiles)?;
+    let products = || -> Result<()> {
+        let of_tile = |_, ()| maps.iter().try_for_each(|(x, map)| map.apply(x).map(drop));
+        threads.map(n_tiles, vec![(); n_tiles], of_tile, |_| Ok(())).map(drop)
+    };
+    let of_row: usize = shapes.iter().map(|(d_in, d_out)| d_in * d_out).sum();
+    let operations = 2.0 * (n_tiles * n_rows * of_row) as f64;
     let mut best = f64::INFINITY;
     for _ in 0..5 {
         let begin = Instant::now();

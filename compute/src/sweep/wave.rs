@@ -18,6 +18,7 @@ use super::means::{self, Means};
 use super::program::{Batch, Program, needs, runs_readout, trials_readout};
 use super::readout::{self, ReadRow, Reading, RowReading};
 use super::runs::n_read;
+use super::tile_threads::TileThreads;
 use super::wave_plan::{Entering, Put, PutValue, Sites, Wave};
 use super::{SweepError, cost};
 use crate::model::{
@@ -84,10 +85,12 @@ pub fn run(
     let rotary = Rotary::new(&network.config, program.n_positions(), &network.placement)?;
     let mut meter = Meter { done: 0.0, total: program.operations.done, listener };
     let means = Means::compute(network, program)?;
+    let threads = TileThreads::new(program.n_at_once())?;
+    let resources = Resources { network, rotary: &rotary, means: &means, threads: &threads };
     meter.add(means::operations(&network.config, program))?;
     let mut all = Vec::with_capacity(table.len());
     for batch in &program.batches {
-        let readings = run_batch(network, table, program, batch, &rotary, &means, &mut meter)?;
+        let readings = run_batch(resources, table, program, batch, &mut meter)?;
         for (pair, readings) in batch.pairs.clone().zip(&readings) {
             meter.say(Progress::Pair { pair, readings })?;
         }
@@ -96,23 +99,33 @@ pub fn run(
     Ok(all)
 }
 
+/// What batches compute with.
+#[derive(Clone, Copy)]
+pub struct Resources<'a> {
+    /// The model.
+    pub network: &'a Network,
+    /// For every position.
+    pub rotary: &'a Rotary,
+    /// What is written where means are.
+    pub means: &'a Means,
+    /// The tiles'.
+    pub threads: &'a TileThreads,
+}
+
 /// Runs one batch. What checks it goes through the layers with its first wave.
 fn run_batch(
-    network: &Network,
+    resources: Resources,
     table: &[&Specification],
     program: &Program,
     batch: &Batch,
-    rotary: &Rotary,
-    means: &Means,
     meter: &mut Meter,
 ) -> std::result::Result<Vec<Readings>, SweepError> {
     let alone: Vec<_> = batch.checks.iter().map(|check| [&check.alone]).collect();
     let checks = batch.checks.iter().zip(&alone);
-    let checks =
-        checks.map(|(check, alone)| Checker::new(network, check, [table, alone], rotary, means));
+    let checks = checks.map(|(check, alone)| Checker::new(resources, check, [table, alone]));
     let mut checks = checks.collect::<Result<Vec<_>>>()?;
     let n_check_waves = batch.checks.iter().map(Check::n_passes).max().unwrap_or(0);
-    let mut engine = Engine::new(network, table, batch, rotary, means, program.n_readout_rows)?;
+    let mut engine = Engine::new(resources, table, batch, program.n_readout_rows)?;
     let n_waves = batch.waves.len();
     for pass in 0..n_waves.max(n_check_waves) {
         if pass < n_waves {
@@ -121,7 +134,7 @@ fn run_batch(
         for check in &mut checks {
             check.begin_pass(pass)?;
         }
-        for (layer, block) in network.blocks().enumerate() {
+        for (layer, block) in resources.network.blocks().enumerate() {
             let block = block?;
             if pass < n_waves {
                 engine.advance(layer, &block, &mut |operations| meter.add(operations))?;
@@ -186,14 +199,12 @@ impl RunLayer {
 
 /// One batch at work.
 pub struct Engine<'a> {
-    network: &'a Network,
-    rotary: &'a Rotary,
+    resources: Resources<'a>,
     table: &'a [&'a Specification],
     batch: &'a Batch,
     indices: Uploaded,
     /// For devices alone.
     spans: Option<BatchSpans>,
-    means: &'a Means,
     n_readout_rows: usize,
     /// What any wave reads of the runs, by layer.
     needs: Vec<Sites>,
@@ -218,13 +229,12 @@ impl<'a> Engine<'a> {
     /// # Errors
     /// What candle reports.
     pub fn new(
-        network: &'a Network,
+        resources: Resources<'a>,
         table: &'a [&'a Specification],
         batch: &'a Batch,
-        rotary: &'a Rotary,
-        means: &'a Means,
         n_readout_rows: usize,
     ) -> Result<Self> {
+        let network = resources.network;
         let (spans, indices) = match network.placement.kernels {
             Kernels::Own => (None, batch.indices.upload(network.device())?),
             kernels => {
@@ -234,13 +244,11 @@ impl<'a> Engine<'a> {
             }
         };
         Ok(Self {
-            network,
-            rotary,
+            resources,
             table,
             batch,
             indices,
             spans,
-            means,
             n_readout_rows,
             needs: needs(&batch.waves, network.config.n_layers),
             kept: Vec::new(),
@@ -262,7 +270,7 @@ impl<'a> Engine<'a> {
         self.number = number;
         self.tiles = vec![None; self.batch.waves[number].tiles.len()];
         self.runs = match number == 0 || !self.batch.keeps_runs {
-            true => Some(self.network.embed(&runs.tokens, &runs.positions)?),
+            true => Some(self.resources.network.embed(&runs.tokens, &runs.positions)?),
             false => None,
         };
         Ok(())
@@ -289,7 +297,10 @@ impl<'a> Engine<'a> {
                     lens.keep(&after)?;
                 }
                 self.runs = Some(after);
-                count(cost::BlockCost::new(&self.network.config).runs(&self.batch.runs.spans))?;
+                count(
+                    cost::BlockCost::new(&self.resources.network.config)
+                        .runs(&self.batch.runs.spans),
+                )?;
                 if keeps {
                     self.kept.push(run_layer);
                     &self.kept[layer]
@@ -300,18 +311,16 @@ impl<'a> Engine<'a> {
             }
             None => &self.kept[layer],
         };
-        let mut tiles = std::mem::take(&mut self.tiles);
-        for (i, (tile, x)) in wave.tiles.iter().zip(&mut tiles).enumerate() {
-            *x = self.advance_tile(block, layer, i, x.take(), run_layer)?;
-            count(tile.layers[layer].operations)?;
-        }
-        self.tiles = tiles;
+        let tiles = std::mem::take(&mut self.tiles);
+        let advance = |i, x| self.advance_tile(block, layer, i, x, run_layer);
+        let done = |i: usize| count(wave.tiles[i].layers[layer].operations);
+        self.tiles = self.resources.threads.map(wave.n_at_once, tiles, advance, done)?;
         Ok(())
     }
 
     /// Reads what has come through all layers.
     fn end_wave(&mut self, meter: &mut Meter) -> std::result::Result<(), SweepError> {
-        let config = &self.network.config;
+        let config = &self.resources.network.config;
         if let (0, Some(ends)) = (self.number, self.runs.take()) {
             let known = self.read_runs(&ends)?;
             meter.add(runs_readout(config, self.table, &self.batch.pairs))?;
@@ -366,7 +375,8 @@ impl<'a> Engine<'a> {
             Ok(Some(x))
         };
         let shared = Shared::These(order.as_ref());
-        let (post, shared) = block.run(Some(x), None, rows, shared, self.rotary, &mut hook)?;
+        let (post, shared) =
+            block.run(Some(x), None, rows, shared, self.resources.rotary, &mut hook)?;
         match (post, shared) {
             (Some(post), Some(shared)) => Ok((post, RunLayer { activations, shared })),
             _ => candle_core::bail!("a batch without runs"),
@@ -414,7 +424,7 @@ impl<'a> Engine<'a> {
         let work = &tile.layers[layer];
         let on_device = self.on_device(|spans| &spans.waves[self.number][number][layer].travelling);
         let positions = self.indices.get(tile.positions.first(work.n_rows))?;
-        let is_last = layer + 1 == self.network.config.n_layers;
+        let is_last = layer + 1 == self.resources.network.config.n_layers;
         let (query_positions, query_rows);
         let rows = if is_last {
             query_positions = self.indices.get(tile.last.positions)?;
@@ -442,7 +452,7 @@ impl<'a> Engine<'a> {
             None => Ok(None),
         };
         let shared = Shared::Of(&runs.shared);
-        Ok(block.run(Some(x), None, rows, shared, self.rotary, &mut hook)?.0)
+        Ok(block.run(Some(x), None, rows, shared, self.resources.rotary, &mut hook)?.0)
     }
 
     /// The rows `[rows, d_model]` after a block of the trials that enter within it.
@@ -491,7 +501,8 @@ impl<'a> Engine<'a> {
             _ => None,
         };
         let shared = Shared::Of(&runs.shared);
-        let changed = block.run(None, residual.as_ref(), rows, shared, self.rotary, &mut hook)?.0;
+        let changed =
+            block.run(None, residual.as_ref(), rows, shared, self.resources.rotary, &mut hook)?.0;
         let Some(post) = runs.activations.get(&Site::ResidPost) else {
             candle_core::bail!("the runs' residual stream was not kept")
         };
@@ -524,7 +535,8 @@ impl<'a> Engine<'a> {
                 let Some(activation) = runs.activations.get(&site) else {
                     candle_core::bail!("`{site}` of the runs was not kept")
                 };
-                let width = if put.by_head { self.network.config.d_head } else { x.dim(1)? };
+                let width =
+                    if put.by_head { self.resources.network.config.d_head } else { x.dim(1)? };
                 self.indices.select(&by_width(activation, width)?, rows)
             };
             x = self.put(put, layer, x.clone(), &from)?;
@@ -541,24 +553,29 @@ impl<'a> Engine<'a> {
         from: &dyn Fn(Slice) -> Result<Tensor>,
     ) -> Result<Tensor> {
         let dims = x.dims2()?;
-        let device = self.network.device();
-        let width = if put.by_head { self.network.config.d_head } else { dims.1 };
+        let device = self.resources.network.device();
+        let width = if put.by_head { self.resources.network.config.d_head } else { dims.1 };
         let rows = self.indices.get(put.rows)?;
         let values = match &put.value {
             PutValue::Rows(slice) => from(*slice)?,
             PutValue::Zero => Tensor::zeros((rows.elem_count(), width), x.dtype(), device)?,
             PutValue::Mean(over, heads) => {
-                let mean = self.means.get(over, layer, put.site)?;
+                let mean = self.resources.means.get(over, layer, put.site)?;
                 self.indices.select(&by_width(mean, width)?, *heads)?
             }
             PutValue::Noise(seeds, scale) => {
-                let std = self.network.embedding_std()? * f64::from(*scale);
+                let std = self.resources.network.embedding_std()? * f64::from(*scale);
                 let noise = standard_normal(seeds, width, device)?;
                 let there = x.index_select(&rows, 0)?;
                 (&there + (noise * std)?.to_dtype(x.dtype())?)?
             }
         };
-        let x = put_rows(by_width(&x, width)?, &rows, &values, self.network.placement.kernels)?;
+        let x = put_rows(
+            by_width(&x, width)?,
+            &rows,
+            &values,
+            self.resources.network.placement.kernels,
+        )?;
         x.reshape(dims)
     }
 
@@ -588,11 +605,17 @@ impl<'a> Engine<'a> {
             at.extend(batch.runs.last(first + run, n_read(of)));
             rows.extend(ReadRow::of_run(self.table[pair], of, true, self.references(pair, base)));
         }
-        let device = self.network.device();
+        let device = self.resources.network.device();
         let select = |rows: Vec<usize>| ends.index_select(&index(rows, device)?, 0);
         let references = select(references)?;
         let x = select(at)?;
-        let read = readout::read(self.network, &x, &rows, Some(&references), self.n_readout_rows)?;
+        let read = readout::read(
+            self.resources.network,
+            &x,
+            &rows,
+            Some(&references),
+            self.n_readout_rows,
+        )?;
         let mut read = read.into_iter();
         let readings = reads.iter().map(|&(pair, run, _)| {
             let run = self.run_of(pair, run);
@@ -617,7 +640,7 @@ impl<'a> Engine<'a> {
             known_by_pair.entry(read.0).or_default().push((trial, reading));
         }
         if let Some(lens) = self.lens.take() {
-            let read = lens.read(self.network, self.table, batch, self.n_readout_rows)?;
+            let read = lens.read(self.resources.network, self.table, batch, self.n_readout_rows)?;
             for (pair, lens) in read {
                 pairs[pair - batch.pairs.start].lens = lens;
             }
@@ -660,7 +683,8 @@ impl<'a> Engine<'a> {
             candle_core::bail!("{} rows came out of a wave of {}", x.dim(0)?, rows.len())
         }
         let references = self.references.as_ref();
-        let read = readout::read(self.network, &x, &rows, references, self.n_readout_rows)?;
+        let read =
+            readout::read(self.resources.network, &x, &rows, references, self.n_readout_rows)?;
         let mut read = read.into_iter();
         let readings = wave.travellers.iter().map(|traveller| {
             let specification = self.table[traveller.pair];

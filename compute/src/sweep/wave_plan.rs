@@ -176,52 +176,86 @@ pub struct Entering {
 /// Trials that go through the layers together.
 #[derive(Debug, Clone)]
 pub struct Wave {
-    /// In the order in which they enter.
+    /// Tile by tile, in each in the order in which they enter.
     pub travellers: Vec<Traveller>,
     /// Their tiles.
     pub tiles: Vec<Tile>,
+    /// How many tiles may go through a block at the same time.
+    pub n_at_once: usize,
     /// Which of the runs' activations are read in each layer.
     pub needs: Vec<Sites>,
 }
 
 impl Wave {
-    /// Lays out `travellers` in tiles of at most `n_tile_rows` rows, unless one alone has more.
+    /// Lays out `travellers` in tiles of at most `n_tile_rows` rows, unless one alone has more, of
+    /// which `n_at_once` may go through a block at the same time.
     pub fn new(
         config: &Config,
         runs: &RunRows,
         mut travellers: Vec<Traveller>,
-        n_tile_rows: usize,
+        [n_tile_rows, n_at_once]: [usize; 2],
         indices: &mut Indices,
     ) -> Self {
         travellers.sort_by_key(|traveller| (traveller.entry(), traveller.run, traveller.first));
-        let mut bounds = vec![0];
-        let mut n_rows = 0;
-        for (i, traveller) in travellers.iter().enumerate() {
-            if n_rows > 0 && n_rows + traveller.n_rows() > n_tile_rows {
-                bounds.push(i);
-                n_rows = 0;
-            }
-            n_rows += traveller.n_rows();
-        }
-        bounds.push(travellers.len());
-        bounds.dedup();
+        let n_rows: Vec<_> = travellers.iter().map(Traveller::n_rows).collect();
+        let tile_of = dealt(&n_rows, n_tile_rows, n_at_once);
+        let mut dealt: Vec<_> = tile_of.iter().copied().zip(travellers).collect();
+        dealt.sort_by_key(|(tile, _)| *tile);
+        let bounds = dealt.chunk_by(|(a, _), (b, _)| a == b).scan(0, |begin, tile| {
+            let range = *begin..*begin + tile.len();
+            *begin = range.end;
+            Some(range)
+        });
+        let bounds: Vec<_> = bounds.collect();
+        let travellers: Vec<_> = dealt.into_iter().map(|(_, traveller)| traveller).collect();
         let mut needs = vec![Sites::default(); config.n_layers];
         for traveller in &travellers {
             needs_of(traveller, config.n_layers, &mut needs);
         }
-        let tiles = bounds.windows(2).map(|bounds| {
-            let range = bounds[0]..bounds[1];
+        let tiles = bounds.into_iter().map(|range| {
             let members = &travellers[range.clone()];
             TileMaker { config, runs, members, indices }.tile(range)
         });
         let tiles = tiles.collect();
-        Self { travellers, tiles, needs }
+        Self { travellers, tiles, n_at_once, needs }
     }
 
     /// The operations of all tiles.
     pub fn operations(&self) -> f64 {
         self.tiles.iter().flat_map(|tile| &tile.layers).map(|layer| layer.operations).sum()
     }
+}
+
+/// The fewest rows of a tile for which it is worth a thread of its own.
+const LEAST_ROWS: usize = 16;
+
+/// Deals trials of so many rows, in the order in which they enter, to tiles; returns the tile of
+/// each. Tiles that go through a block at the same time are filled together, so that they have the
+/// same to do in every layer, and the next when these are full, so that those that are begun are
+/// tall.
+fn dealt(n_rows: &[usize], n_tile_rows: usize, n_at_once: usize) -> Vec<usize> {
+    let total: usize = n_rows.iter().sum();
+    let largest = n_rows.iter().copied().max().unwrap_or(0);
+    let n_at_once = n_at_once.min(total / LEAST_ROWS).max(1);
+    // The last ones are as full as the others.
+    let n_groups = total.div_ceil(n_tile_rows.saturating_mul(n_at_once)).max(1);
+    let n_most = match n_at_once {
+        1 => n_tile_rows,
+        _ => n_tile_rows.min(total.div_ceil(n_groups * n_at_once) + largest),
+    };
+    let (mut first, mut filled) = (0, vec![0; n_at_once]);
+    let tile = |&n: &usize| {
+        let emptiest = |filled: &[usize]| (0..n_at_once).min_by_key(|&i| filled[i]).unwrap_or(0);
+        let mut at = emptiest(&filled);
+        if filled[at] > 0 && filled[at] + n > n_most {
+            first += n_at_once;
+            filled.fill(0);
+            at = 0;
+        }
+        filled[at] += n;
+        first + at
+    };
+    n_rows.iter().map(tile).collect()
 }
 
 /// Adds what a trial reads of the runs' activations.
@@ -567,5 +601,47 @@ impl Puts {
                 },
             })
             .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn trials_are_dealt_evenly_and_within_the_limit(
+            n_rows in prop::collection::vec(1usize..40, 0..300),
+            n_tile_rows in 1usize..2000,
+            n_at_once in 1usize..9,
+        ) {
+            let tiles = dealt(&n_rows, n_tile_rows, n_at_once);
+            prop_assert_eq!(tiles.len(), n_rows.len());
+            let mut filled = vec![Vec::new(); tiles.iter().max().map_or(0, |last| last + 1)];
+            for (&tile, &n) in tiles.iter().zip(&n_rows) {
+                filled[tile].push(n);
+            }
+            for of_tile in &filled {
+                prop_assert!(of_tile.len() < 2 || of_tile.iter().sum::<usize>() <= n_tile_rows);
+            }
+            // Of those that are filled together none is ahead by more than a trial.
+            let largest = n_rows.iter().max().copied().unwrap_or(0);
+            let total: usize = n_rows.iter().sum();
+            let n_at_once = n_at_once.min(total / LEAST_ROWS).max(1);
+            for group in filled.chunks(n_at_once) {
+                let sums = group.iter().map(|of_tile| of_tile.iter().sum::<usize>());
+                let (least, most) = (sums.clone().min().unwrap_or(0), sums.max().unwrap_or(0));
+                prop_assert!(group.len() < n_at_once || most - least <= largest);
+            }
+        }
+    }
+
+    #[test]
+    fn one_tile_after_the_other_is_filled_where_one_goes_at_a_time() {
+        assert_eq!(dealt(&[3, 3, 3, 3, 9], 6, 1), [0, 0, 1, 1, 2]);
+        assert_eq!(dealt(&[10, 9, 8, 7, 6, 5], 100, 2), [0, 1, 1, 0, 0, 1]);
+        assert_eq!(dealt(&[], 6, 4), [0usize; 0]);
     }
 }

@@ -12,12 +12,12 @@ use super::attention::{Heads, KeysValues, attend};
 use super::batched_attention;
 use super::cuda;
 use super::device_spans::DeviceSpans;
-use super::elementwise::{activate, added, biased, gated};
+use super::elementwise::{activate, added, gated};
 use super::indices::{Indices, Uploaded};
+use super::linear::Linear;
 use super::norm::Norm;
 use super::rotary::Rotary;
 use super::rows::Span;
-use super::transpose::transposed;
 use crate::model::arch::{Activation, Module, Residual, Weight};
 use crate::model::checkpoint::{Kernels, ModelError, Placed};
 
@@ -259,7 +259,7 @@ impl Block {
         let x = normed(x.clone(), norm.as_ref())?;
         let hidden = match &self.gate {
             Some(gate) => {
-                gated(&gate.apply(&x)?, &self.up.apply(&x)?, self.activation, self.kernels)?
+                gated(&gate.apply(&x)?, self.up.apply(&x)?, self.activation, self.kernels)?
             }
             None => activate(self.up.apply(&x)?, self.activation, self.kernels)?,
         };
@@ -272,39 +272,5 @@ fn normed(x: Tensor, norm: Option<&Norm>) -> Result<Tensor> {
     match norm {
         Some(norm) => norm.apply(&x),
         None => Ok(x),
-    }
-}
-
-/// A linear map.
-#[derive(Debug)]
-struct Linear {
-    kernels: Kernels,
-    weight: Tensor,       // [out, in]
-    bias: Option<Tensor>, // [out]
-}
-
-impl Linear {
-    /// Loads a linear map, if the model has it.
-    fn load(weights: &mut Placed, weight: Weight) -> std::result::Result<Option<Self>, ModelError> {
-        let kernels = weights.placement.kernels;
-        let bias = weights.load(Weight { is_bias: true, ..weight })?;
-        let weight = weights.load(weight)?;
-        Ok(weight.map(|weight| Self { kernels, weight: arranged(weight, kernels), bias }))
-    }
-
-    /// `x` `[rows, in]` times the weight, plus the bias: `[rows, out]`.
-    fn apply(&self, x: &Tensor) -> Result<Tensor> {
-        biased(x.matmul(&self.weight.t()?)?, self.bias.as_ref(), self.kernels)
-    }
-}
-
-/// A matrix `[out, in]` as it was, in memory input by input, which products of few rows read
-/// fastest.
-fn arranged(weight: Tensor, kernels: Kernels) -> Tensor {
-    match kernels {
-        Kernels::Own => transposed(&weight)
-            .and_then(|weight| weight.t())
-            .expect("weights are contiguous, and those of our kernels f32"),
-        Kernels::Cuda | Kernels::Stock => weight,
     }
 }

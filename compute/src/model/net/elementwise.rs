@@ -58,19 +58,23 @@ trait Slices {
     fn run(self, f: impl Fn(f32) -> f32 + Sync);
 }
 
-/// `activation(gate) * up`, elementwise, for contiguous tensors of one shape.
+/// `activation(gate) * up`, elementwise, in place of `up`, for contiguous tensors of one shape;
+/// nothing else may refer to `up`.
 ///
 /// # Errors
 /// Shapes that differ, or what candle reports.
 pub fn gated(
     gate: &Tensor,
-    up: &Tensor,
+    up: Tensor,
     activation: Activation,
     kernels: Kernels,
 ) -> Result<Tensor> {
     match kernels {
-        Kernels::Own => gate.apply_op2_no_bwd(up, &Gated(activation)),
-        Kernels::Cuda => cuda::gated(gate, up, activation),
+        Kernels::Own => {
+            up.inplace_op2(gate, &Gated(activation))?;
+            Ok(up)
+        }
+        Kernels::Cuda => cuda::gated(gate, &up, activation),
         Kernels::Stock => activation.stock(gate)? * up,
     }
 }
@@ -137,44 +141,42 @@ const CHUNK: usize = 1 << 14;
 struct Gated(Activation);
 
 struct GatedSlices<'a> {
-    out: &'a mut [f32],
     gate: &'a [f32],
-    up: &'a [f32],
+    up: &'a mut [f32],
 }
 
 impl Slices for GatedSlices<'_> {
     #[inline]
     fn run(self, f: impl Fn(f32) -> f32 + Sync) {
-        let chunks = self.out.par_chunks_mut(CHUNK).zip(self.gate.par_chunks(CHUNK));
-        chunks.zip(self.up.par_chunks(CHUNK)).for_each(|((out, gate), up)| {
+        let chunks = self.up.par_chunks_mut(CHUNK).zip(self.gate.par_chunks(CHUNK));
+        chunks.for_each(|(up, gate)| {
             vectorised(|| {
-                for ((out, &gate), up) in out.iter_mut().zip(gate).zip(up) {
-                    *out = f(gate) * up;
+                for (up, &gate) in up.iter_mut().zip(gate) {
+                    *up *= f(gate);
                 }
             });
         });
     }
 }
 
-impl CustomOp2 for Gated {
+impl InplaceOp2 for Gated {
     fn name(&self) -> &'static str {
         "gated-activation"
     }
 
     fn cpu_fwd(
         &self,
+        up: &mut CpuStorage,
+        up_layout: &Layout,
         gate: &CpuStorage,
         gate_layout: &Layout,
-        up: &CpuStorage,
-        up_layout: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
-        let (gate, up) = (contiguous(gate, gate_layout)?, contiguous(up, up_layout)?);
+    ) -> Result<()> {
         if gate_layout.shape() != up_layout.shape() {
             candle_core::bail!("a gate of {gate_layout:?} for {up_layout:?}")
         }
-        let mut out = vec![0.0f32; gate.len()];
-        self.0.with(GatedSlices { out: &mut out, gate, up });
-        Ok((CpuStorage::F32(out), gate_layout.shape().clone()))
+        let (gate, up) = (contiguous(gate, gate_layout)?, contiguous_mut(up, up_layout)?);
+        self.0.with(GatedSlices { gate, up });
+        Ok(())
     }
 }
 

@@ -1,9 +1,12 @@
 //! Rotary position embedding of rows at arbitrary positions.
 
-use candle_core::{Result, Tensor};
+use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Storage, Tensor};
 use candle_nn::rotary_emb::rope_thd;
+use rayon::prelude::*;
 
 use super::batched_attention::mask;
+use super::functions::vectorised;
+use super::rows::contiguous;
 use crate::model::arch::Config;
 use crate::model::arch::Rope;
 use crate::model::checkpoint::{Kernels, Placement};
@@ -16,6 +19,7 @@ pub struct Rotary {
     /// For [`Kernels::Stock`] alone.
     masks: Vec<(Option<usize>, Tensor)>,
     d_head: usize,
+    kernels: Kernels,
 }
 
 #[derive(Debug)]
@@ -54,6 +58,7 @@ impl Rotary {
             tables: tables.collect::<Result<_>>()?,
             masks: masks.collect::<Result<_>>()?,
             d_head: config.d_head,
+            kernels: *kernels,
         })
     }
 
@@ -72,11 +77,74 @@ impl Rotary {
     pub fn rotate(&self, x: Tensor, positions: &Tensor, which: Option<usize>) -> Result<Tensor> {
         let Some(which) = which else { return Ok(x) };
         let RopeTable { cos, sin } = &self.tables[which];
+        if self.kernels == Kernels::Own {
+            return x.apply_op3_no_bwd(cos, sin, &Rotate { positions });
+        }
         let (n_rows, width) = x.dims2()?;
         // One batch entry a row, so that rows are rotated in parallel.
         let x = x.reshape((n_rows, 1, width / self.d_head, self.d_head))?;
         let table = |table: &Tensor| table.index_select(positions, 0)?.unsqueeze(1);
         rope_thd(&x, &table(cos)?, &table(sin)?)?.reshape((n_rows, width))
+    }
+}
+
+/// Rows a task: enough to be worth scheduling.
+const ROWS: usize = 16;
+
+/// Rotates rows `[rows, heads * d_head]` by the rows of tables `[positions, d_head / 2]` that their
+/// positions name.
+struct Rotate<'a> {
+    positions: &'a Tensor,
+}
+
+impl CustomOp3 for Rotate<'_> {
+    fn name(&self) -> &'static str {
+        "rotate-rows"
+    }
+
+    fn cpu_fwd(
+        &self,
+        x: &CpuStorage,
+        layout: &Layout,
+        cos: &CpuStorage,
+        cos_layout: &Layout,
+        sin: &CpuStorage,
+        sin_layout: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        let (n_rows, width) = layout.shape().dims2()?;
+        let (n_positions, half) = cos_layout.shape().dims2()?;
+        let x = contiguous(x, layout)?;
+        let (cos, sin) = (contiguous(cos, cos_layout)?, contiguous(sin, sin_layout)?);
+        let (storage, positions) = self.positions.storage_and_layout();
+        let (Storage::Cpu(storage), Some((begin, end))) =
+            (&*storage, positions.contiguous_offsets())
+        else {
+            candle_core::bail!("expected positions on the CPU, found {:?}", self.positions)
+        };
+        let positions = &storage.as_slice::<u32>()?[begin..end];
+        if positions.len() != n_rows || positions.iter().any(|&p| p as usize >= n_positions) {
+            candle_core::bail!("{n_rows} rows at {} of {n_positions} positions", positions.len())
+        }
+        let mut out = vec![0.0f32; x.len()];
+        let rows = out.par_chunks_mut(ROWS * width).zip(x.par_chunks(ROWS * width));
+        rows.zip(positions.par_chunks(ROWS)).for_each(|((out, x), positions)| {
+            let rows = out.chunks_exact_mut(width).zip(x.chunks_exact(width)).zip(positions);
+            vectorised(|| {
+                for ((out, x), &position) in rows {
+                    let at = position as usize * half;
+                    let (cos, sin) = (&cos[at..][..half], &sin[at..][..half]);
+                    let heads = out.chunks_exact_mut(2 * half).zip(x.chunks_exact(2 * half));
+                    for (out, x) in heads {
+                        let ((first, second), (a, b)) = (out.split_at_mut(half), x.split_at(half));
+                        for i in 0..half {
+                            first[i] = a[i] * cos[i] - b[i] * sin[i];
+                            second[i] = a[i] * sin[i] + b[i] * cos[i];
+                        }
+                    }
+                }
+            });
+        });
+        Ok((CpuStorage::F32(out), layout.shape().clone()))
     }
 }
 

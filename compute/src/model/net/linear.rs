@@ -1,0 +1,157 @@
+//! Linear maps.
+
+#![allow(unsafe_code, reason = "`gemm` takes pointers")]
+
+use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor};
+use gemm::{Parallelism, gemm};
+
+use super::elementwise::biased;
+use super::rows::contiguous;
+use super::transpose::transposed;
+use crate::model::arch::Weight;
+use crate::model::checkpoint::{Kernels, ModelError, Placed};
+
+/// A linear map.
+#[derive(Debug)]
+pub struct Linear {
+    kernels: Kernels,
+    /// `[out, in]`; for [`Kernels::Own`] `[in, out]`, which products of few rows read fastest.
+    weight: Tensor,
+    bias: Option<Tensor>, // [out]
+}
+
+impl Linear {
+    /// A map by `weight` `[out, in]`, contiguous, and `bias` `[out]`.
+    ///
+    /// # Errors
+    /// What candle reports.
+    pub fn new(weight: Tensor, bias: Option<Tensor>, kernels: Kernels) -> Result<Self> {
+        let weight = match kernels {
+            Kernels::Own => transposed(&weight)?,
+            Kernels::Cuda | Kernels::Stock => weight,
+        };
+        Ok(Self { kernels, weight, bias })
+    }
+
+    /// Loads a linear map, if the model has it.
+    ///
+    /// # Errors
+    /// A weight that is damaged or of another shape.
+    pub fn load(
+        weights: &mut Placed,
+        weight: Weight,
+    ) -> std::result::Result<Option<Self>, ModelError> {
+        let kernels = weights.placement.kernels;
+        let bias = weights.load(Weight { is_bias: true, ..weight })?;
+        let loaded = weights.load(weight)?.map(|weight| Self::new(weight, bias, kernels));
+        Ok(loaded.transpose().expect("weights are contiguous, and those of our kernels f32"))
+    }
+
+    /// `x` `[rows, in]` times the weight, plus the bias: `[rows, out]`.
+    ///
+    /// # Errors
+    /// What candle reports.
+    pub fn apply(&self, x: &Tensor) -> Result<Tensor> {
+        let product = match self.kernels {
+            Kernels::Own => x.apply_op2_no_bwd(&self.weight, &Product)?,
+            Kernels::Cuda | Kernels::Stock => x.matmul(&self.weight.t()?)?,
+        };
+        biased(product, self.bias.as_ref(), self.kernels)
+    }
+}
+
+/// The product of two contiguous f32 matrices by the library that candle multiplies with, too. candle
+/// fills the outcome with zeros first and divides it over as many threads as the machine has.
+struct Product;
+
+impl CustomOp2 for Product {
+    fn name(&self) -> &'static str {
+        "product"
+    }
+
+    fn cpu_fwd(
+        &self,
+        x: &CpuStorage,
+        x_layout: &Layout,
+        weight: &CpuStorage,
+        weight_layout: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        let (n_rows, d_in) = x_layout.shape().dims2()?;
+        let (expected, d_out) = weight_layout.shape().dims2()?;
+        if d_in != expected {
+            candle_core::bail!("a product of {x_layout:?} and {weight_layout:?}")
+        }
+        let (x, weight) = (contiguous(x, x_layout)?, contiguous(weight, weight_layout)?);
+        let mut out = Vec::<f32>::with_capacity(n_rows * d_out);
+        let parallelism = match rayon::current_num_threads() {
+            1 => Parallelism::None,
+            n => Parallelism::Rayon(n),
+        };
+        // SAFETY: the matrices are as long as their shapes say, each row after the other; `gemm`
+        // reads nothing of `out`, which nothing else refers to, and writes all of it.
+        unsafe {
+            gemm(
+                n_rows,
+                d_out,
+                d_in,
+                out.as_mut_ptr(),
+                1,
+                d_out as isize,
+                false,
+                x.as_ptr(),
+                1,
+                d_in as isize,
+                weight.as_ptr(),
+                1,
+                d_out as isize,
+                0.0,
+                1.0,
+                false,
+                false,
+                false,
+                parallelism,
+            );
+            out.set_len(n_rows * d_out);
+        }
+        Ok((CpuStorage::F32(out), (n_rows, d_out).into()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::{DType, Device};
+
+    use super::*;
+
+    #[test]
+    fn products_of_any_shape_are_those_of_f64() {
+        let random = |dims: (usize, usize)| Tensor::randn(0f32, 1.0, dims, &Device::Cpu).unwrap();
+        for (n_rows, d_in, d_out) in
+            [(0, 3, 4), (1, 1, 1), (1, 64, 5), (3, 0, 7), (2, 33, 1), (17, 40, 96), (300, 129, 70)]
+        {
+            let (x, weight) = (random((n_rows, d_in)), random((d_out, d_in)));
+            let bias = Tensor::randn(0f32, 1.0, d_out, &Device::Cpu).unwrap();
+            let map = Linear::new(weight.clone(), Some(bias.clone()), Kernels::Own).unwrap();
+            let found = map.apply(&x).unwrap().to_vec2::<f32>().unwrap();
+            let rows = |x: &Tensor| x.to_dtype(DType::F64).unwrap().to_vec2::<f64>().unwrap();
+            let (x, weight) = (rows(&x), rows(&weight));
+            let bias = bias.to_vec1::<f32>().unwrap();
+            assert_eq!(found.len(), n_rows);
+            for (found, x) in found.iter().zip(&x) {
+                assert_eq!(found.len(), d_out);
+                for ((found, weight), bias) in found.iter().zip(&weight).zip(&bias) {
+                    let dot: f64 = x.iter().zip(weight).map(|(a, b)| a * b).sum();
+                    assert!((f64::from(*found) - dot - f64::from(*bias)).abs() < 1e-4);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn shapes_that_do_not_fit_are_refused() {
+        let zeros = |dims: (usize, usize)| Tensor::zeros(dims, DType::F32, &Device::Cpu).unwrap();
+        let map = Linear::new(zeros((4, 3)), None, Kernels::Own).unwrap();
+        assert!(map.apply(&zeros((2, 5))).is_err());
+        assert!(map.apply(&zeros((3, 2)).t().unwrap()).is_err());
+    }
+}
