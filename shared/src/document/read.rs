@@ -6,6 +6,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
 
 use super::{CellGrid, Document, Grid, LensGrid, Prompt, SCHEMA, TokenTexts, content_id, is_id};
+use crate::json;
 use crate::specification::settings::Settings;
 
 /// A file that holds no result, or one that this version cannot read.
@@ -99,7 +100,7 @@ impl Document {
             }
         }
         let extra = unknown(object);
-        let mut document: Self = serde_json::from_value(value).map_err(DocumentError::Damaged)?;
+        let mut document: Self = json::read(value).map_err(DocumentError::Damaged)?;
         document.extra = extra;
         document.drop_non_finite();
         document.check()?;
@@ -213,7 +214,7 @@ impl Document {
 pub(crate) fn known_settings<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Option<Settings>, D::Error> {
-    Ok(serde_json::from_value(Value::deserialize(deserializer)?).ok())
+    Ok(json::read(Value::deserialize(deserializer)?).ok())
 }
 
 /// Gives a file an id by its content.
@@ -226,8 +227,8 @@ fn make_id(object: &mut Map<String, Value>) -> Result<(), DocumentError> {
 /// Takes the fields out that a document has no place for.
 fn unknown(object: &mut Map<String, Value>) -> Map<String, Value> {
     // Every field is written always, so that this names them all.
-    let known = serde_json::to_value(Document::blank(0, vec![])).unwrap_or_default();
-    take_unknown(object, &|name| known.get(name).is_some())
+    let known = json::fields(&Document::blank(0, vec![]));
+    take_unknown(object, &|name| known.contains_key(name))
 }
 
 /// Takes the fields out that are not known.

@@ -5,6 +5,7 @@ use serde_json::Value;
 use super::{Cells, Effect, Ratio, SCHEMA, Study, StudyAxis, StudyGrid, values};
 use crate::document::is_id;
 use crate::document::read::{take_unknown, written};
+use crate::json;
 
 /// A file that holds no study, or one that this version cannot read.
 #[derive(Debug, thiserror::Error)]
@@ -75,7 +76,7 @@ impl Study {
             }
         }
         let extra = take_unknown(object, &|name| FIELDS.contains(&name));
-        let mut study: Self = serde_json::from_value(value).map_err(StudyError::Damaged)?;
+        let mut study: Self = json::read(value).map_err(StudyError::Damaged)?;
         study.extra = extra;
         study.grids.iter_mut().for_each(StudyGrid::drop_non_finite);
         study.check().map_err(StudyError::Inconsistent)?;

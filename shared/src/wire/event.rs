@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::document::Answers;
+use crate::json;
 use crate::specification::vocabulary::Site;
 use crate::wire::job::{Job, JobPair};
 
@@ -99,7 +100,7 @@ impl Event {
     /// loaded over a network would have to bring.
     pub fn read(json: &str) -> Option<Self> {
         fn take<T: DeserializeOwned>(value: &mut Value, name: &str) -> Option<T> {
-            T::deserialize(value.get_mut(name).map(Value::take).unwrap_or_default()).ok()
+            json::read(value.get_mut(name).map(Value::take).unwrap_or_default()).ok()
         }
         let mut value: Value = serde_json::from_str(json).ok()?;
         let value = &mut value;

@@ -30,6 +30,7 @@ use serde_json::{Map, Value};
 use self::grids::More;
 use crate::document::{Document, Grid, Readout, SCHEMA, Token, TokenTexts};
 use crate::field::chosen::GridName;
+use crate::json;
 use crate::wire::numbers::PROBABILITY_DECIMALS as DECIMALS;
 
 /// The version of a result that has the notebook's grid alone, as every older viewer reads it.
@@ -189,8 +190,7 @@ fn unpack(body: &[u8]) -> Result<Opened, PermalinkError> {
     let (header, planes) = rest.split_at_checked(n_header).ok_or_else(cut)?;
     // By way of a value, as files are read: the viewer then has one reader of grids.
     let header: Value = serde_json::from_slice(header).map_err(damaged)?;
-    let Header { document, source, base, top, more } =
-        serde_json::from_value(header).map_err(damaged)?;
+    let Header { document, source, base, top, more } = json::read(header).map_err(damaged)?;
     let mut document = restored(document).map_err(damaged)?;
     document.source_tokens = source.unpack(&document.source_prompt)?;
     document.base_tokens = base.unpack(&document.base_prompt)?;
@@ -274,7 +274,7 @@ fn stripped(document: &Document) -> Map<String, Value> {
         token_labels: if labels_are_known { vec![] } else { document.token_labels.clone() },
         ..document.clone()
     };
-    let Ok(Value::Object(mut fields)) = serde_json::to_value(bare) else { return Map::new() };
+    let mut fields = json::fields(&bare);
     fields.retain(|_, value| match value {
         Value::Null => false,
         Value::Array(values) => !values.is_empty(),
@@ -294,7 +294,7 @@ fn restored(mut fields: Map<String, Value>) -> Result<Document, serde_json::Erro
     for name in ["token_labels", "patching_results"] {
         fields.entry(name).or_insert_with(|| Value::Array(vec![]));
     }
-    serde_json::from_value(Value::Object(fields))
+    json::read(Value::Object(fields))
 }
 
 impl Tokens {

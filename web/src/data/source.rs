@@ -6,6 +6,7 @@ use std::sync::Arc;
 use gloo_net::http::Request;
 use leptos::prelude::document;
 use shared::document::Document;
+use shared::json;
 use shared::study::Study;
 use shared::wire::address::Source;
 use shared::wire::gallery::{self, Gallery};
@@ -94,7 +95,7 @@ pub async fn gallery() -> Result<Option<Gallery>, String> {
     let bytes = response.binary().await.map_err(|error| error.to_string())?;
     let value = serde_json::from_slice::<serde_json::Value>(&bytes);
     let list = value
-        .and_then(serde_json::from_value::<Gallery>)
+        .and_then(json::read::<Gallery>)
         .map_err(|error| format!("data/index.json is no list of experiments: {error}"))?;
     if list.schema != gallery::SCHEMA {
         return Err(format!(

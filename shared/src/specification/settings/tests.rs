@@ -91,7 +91,7 @@ fn old_names_of_texts_are_read() {
         ("exact_answers".to_string(), "true".to_string()),
         ("readout".to_string(), "false".to_string()),
     ];
-    assert_eq!(read.texts(), expected);
+    assert_eq!(read.texts(), expected.into());
     let other = [("true_answer", "yes, sir"), ("false_answer", "no")];
     assert_eq!(settings(&other).unwrap().answers, read.answers);
 }

@@ -1,8 +1,11 @@
 //! Settings as named texts, which links and queries are made of.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Map, Value};
 
 use super::Settings;
+use crate::json;
 
 /// A named text that is no setting.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
@@ -50,7 +53,7 @@ impl Settings {
             (_, Some(answer)) => {
                 let mut pair = self.answers.clone().unwrap_or_default();
                 pair.0[answer] = text.to_string();
-                serde_json::json!(pair)
+                Value::from(pair.0.to_vec())
             }
             (Value::Bool(_), _) => match text {
                 "true" | "1" => Value::Bool(true),
@@ -64,12 +67,12 @@ impl Settings {
             _ => text.into(),
         };
         all.insert(name.to_string(), value);
-        *self = serde_json::from_value(all.into()).map_err(|error| bad(error.to_string()))?;
+        *self = json::read(all.into()).map_err(|error| bad(error.to_string()))?;
         Ok(())
     }
 
     /// The settings that are not as by default, by name; [`Self::set`] reads them back.
-    pub fn texts(&self) -> Vec<(String, String)> {
+    pub fn texts(&self) -> BTreeMap<String, String> {
         let plain = Self::default().object();
         let text = |name: &str, value: Value| match value {
             Value::String(text) => text,
@@ -81,22 +84,18 @@ impl Settings {
             }
             value => value.to_string(),
         };
-        let mut texts = Vec::new();
+        // An object's order depends on who else uses serde_json.
+        let mut texts = BTreeMap::new();
         for (name, value) in self.object() {
             if plain.get(&name) != Some(&value) {
                 let text = text(&name, value);
-                texts.push((name, text));
+                texts.insert(name, text);
             }
         }
-        // An object's order depends on who else uses serde_json.
-        texts.sort();
         texts
     }
 
     fn object(&self) -> Map<String, Value> {
-        match serde_json::to_value(self) {
-            Ok(Value::Object(object)) => object,
-            _ => unreachable!("settings are an object"),
-        }
+        json::fields(self)
     }
 }
