@@ -7,6 +7,8 @@ use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
+use parquet::file::reader::{FileReader, SerializedFileReader};
+use parquet::record::Field;
 use shared::document::Document;
 use shared::study::Study;
 use tempfile::TempDir;
@@ -335,7 +337,11 @@ fn bad_input_is_refused_before_any_work() {
     sweep(&["--columns", "entity=who"], 1, "no column `who` for the entity");
     sweep(&["--memory", "3MiB"], 1, "the sweep needs at least");
     sweep(&["--memory", "much"], 2, "--memory");
-    sweep(&["--format", "gif"], 2, "`gif` is no format: expected one of json, csv, png, svg, pdf");
+    sweep(
+        &["--format", "gif"],
+        2,
+        "`gif` is no format: expected one of json, csv, parquet, png, svg, pdf",
+    );
     sweep(&["--only", "Nobody"], 1, "is about `Nobody`");
     sweep(&["--limit", "none"], 2, "invalid value 'none'");
     fails(&["sweep"], 2, "required");
@@ -747,6 +753,62 @@ fn a_table_becomes_a_study() {
         assert!(!output.status.success());
         assert!(text(&output.stderr).contains(expected), "{}", text(&output.stderr));
     }
+}
+
+/// The columns and rows of a Parquet file, as CSV has them.
+fn columns_of(path: &str) -> Vec<Vec<String>> {
+    let reader = SerializedFileReader::new(fs::File::open(path).unwrap()).unwrap();
+    let schema = reader.metadata().file_metadata().schema_descr_ptr();
+    let names = schema.columns().iter().map(|column| column.name().to_string()).collect();
+    let text = |field: &Field| match field {
+        Field::Null => String::new(),
+        Field::Str(text) => text.clone(),
+        Field::Float(number) => format!("{number:?}"),
+        field => field.to_string(),
+    };
+    let rows = reader.get_row_iter(None).unwrap();
+    let rows = rows.map(|row| row.unwrap().get_column_iter().map(|(_, f)| text(f)).collect());
+    std::iter::once(names).chain(rows).collect()
+}
+
+#[test]
+fn a_result_and_a_study_are_exported_as_the_same_rows_in_csv_and_in_parquet() {
+    let place = Place::new();
+    let table = place.write("grouped.tsv", GROUPED);
+    let (model, out) = (tiny("tiny-llama3").display().to_string(), place.path("out"));
+    succeed(&["sweep", &table, "--model", &model, "--out", &out, "--keep", "all"]);
+    let document = names(Path::new(&out)).into_iter().find(|n| n.ends_with(".json")).unwrap();
+    let to = place.path("to");
+    let study = format!("{out}/study");
+    let document = format!("{out}/{document}");
+    let export = ["export", &document, "--study", &study, "--out", &to];
+    let said = succeed(&[&export[..], &["--format", "csv,parquet,json"]].concat());
+    let files: Vec<_> = said.lines().collect();
+    assert_eq!(files.len(), 3 + 4, "{said}");
+    assert!(files[3].contains("/to/study-"), "{said}");
+    let with = |end: &str| -> Vec<&str> {
+        files.iter().copied().filter(|file| file.ends_with(end)).collect()
+    };
+    for (csv, parquet) in with(".csv").into_iter().zip(with(".parquet")) {
+        let text = fs::read_to_string(csv).unwrap();
+        let mut reader = csv::ReaderBuilder::new().has_headers(false).from_reader(text.as_bytes());
+        let rows: Vec<_> = reader.records().map(Result::unwrap).collect();
+        let found = columns_of(parquet);
+        assert!(rows.len() > 50 && found.len() == rows.len(), "{csv} and {parquet} differ");
+        for (expected, found) in rows.iter().zip(&found) {
+            assert_eq!(expected.len(), found.len());
+            for (expected, found) in expected.iter().zip(found) {
+                // The two write the same number in their own way.
+                let numbers = (expected.parse::<f32>().ok(), found.parse::<f32>().ok());
+                let is_same = numbers.0.is_some() && numbers.0 == numbers.1;
+                assert!(is_same || expected == found, "{expected} in {csv}, {found} in {parquet}");
+            }
+        }
+    }
+    let read = Study::read(&fs::read(with("study.json")[0]).unwrap()).unwrap();
+    let place = read.values.unwrap();
+    assert_eq!(&*place.file, "values.safetensors");
+    assert!(files.iter().any(|file| file.ends_with("/values.safetensors")), "{said}");
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 mod drawing;
 pub mod panels;
+mod parquet;
 pub mod study;
 
 use std::io::{self, Write};
@@ -29,6 +30,9 @@ pub enum ExportError {
     /// A table that would be too large.
     #[error(transparent)]
     Table(#[from] TableError),
+    /// The Parquet could not be written.
+    #[error("the Parquet could not be written: {0}")]
+    Parquet(#[from] ::parquet::errors::ParquetError),
     /// The pixels could not be encoded.
     #[error("the PNG could not be encoded: {0}")]
     Png(#[from] png::EncodingError),
@@ -60,6 +64,7 @@ pub fn render(
     match format {
         Format::Json => Ok(document.to_json().into_bytes()),
         Format::Csv => Ok(cells::csv(document)?.into_bytes()),
+        Format::Parquet => parquet::written(|each| cells::rows(document, each)),
         Format::Png | Format::Svg | Format::Pdf => picture(format, options, |options| {
             let figure = Figure::new(document, options)?;
             Ok((svg(&figure)?, figure.size().into()))

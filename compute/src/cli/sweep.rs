@@ -61,7 +61,7 @@ pub struct SweepArgs {
     #[arg(long)]
     again: bool,
 
-    /// What to write for each pair: json, csv, png, svg, pdf. The document (json) is always written.
+    /// What to write for each pair: json, csv, parquet, png, svg, pdf. The document (json) is always written.
     #[arg(long, value_name = "FORMATS", value_delimiter = ',', default_value = "json,png")]
     format: Vec<Format>,
 

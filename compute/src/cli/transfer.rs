@@ -14,8 +14,8 @@ use shared::figure::{FigureOptions, LabelStyle, Origin, Theme};
 use shared::specification::positions::Positions;
 
 use super::files::{Folder, read_documents};
-use super::output;
-use crate::export::{Format, panels, write_atomically};
+use super::{output, study};
+use crate::export::{self, Format, panels, write_atomically};
 
 /// What to import.
 #[derive(Debug, Args)]
@@ -33,10 +33,16 @@ pub struct ImportArgs {
 #[derive(Debug, Args)]
 pub struct ExportArgs {
     /// Result documents; the notebook's files, too.
-    #[arg(required = true)]
+    #[arg(required_unless_present = "study")]
     files: Vec<PathBuf>,
 
-    /// What to write: json, csv, png, svg, pdf.
+    /// Studies to export: their folders or their study.json. As csv or parquet they are a table of their
+    /// pairs' values, a row for each pair and cell, and as a figure the map of each grid's means; each
+    /// goes into a folder of its own.
+    #[arg(long, value_name = "STUDY", conflicts_with = "panels")]
+    study: Vec<PathBuf>,
+
+    /// What to write: json, csv, parquet, png, svg, pdf.
     #[arg(long, value_name = "FORMATS", value_delimiter = ',', default_value = "png,svg,csv")]
     format: Vec<Format>,
 
@@ -155,11 +161,23 @@ pub fn export(args: ExportArgs) -> Result<()> {
     };
     // All files are read before the first is written.
     let documents = read_documents(&args.files)?;
+    let studies = args.study.iter().map(|path| study::read(path));
+    let studies = studies.collect::<Result<Vec<_>>>()?;
     if let Some(n_in_row) = args.panels {
         let formats: Vec<_> = args.format.into_iter().filter(|f| f.is_picture()).collect();
         return write_panels(&documents, &args.out, &formats, &options, n_in_row.into());
     }
-    write_all(&documents, &Folder::open(&args.out)?, &args.format, &options)
+    write_all(&documents, &Folder::open(&args.out)?, &args.format, &options)?;
+    for (study, values) in &studies {
+        let folder = args.out.join(format!("study-{}", study.id));
+        Folder::open(&folder)?;
+        for &format in &args.format {
+            for path in export::study::export(&folder, study, values, format)? {
+                output::line(&path.display().to_string())?;
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Writes one figure of all documents in several formats, and says where.

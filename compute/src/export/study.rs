@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 use shared::figure::colour::Preset;
 use shared::figure::{Figure, FigureOptions, Heading};
 use shared::specification::vocabulary::Format;
+use shared::study::values::FILE;
 use shared::study::{Shown, Statistic, Study, StudyGrid};
 
-use super::{ExportError, picture, svg, write_atomically};
+use super::{ExportError, parquet, picture, svg, write_atomically};
 
 /// The manifest's file name.
 pub const MANIFEST: &str = "study.json";
@@ -45,6 +46,52 @@ pub fn write(folder: &Path, study: &Study, values: &[u8]) -> Result<Vec<PathBuf>
     }
     write(MANIFEST, study.to_json().as_bytes())?;
     Ok(files)
+}
+
+/// The single pairs' values as a table of this format, or the map of each grid's mean effects as a
+/// figure of it, into `folder`, which exists.
+///
+/// # Errors
+/// A file that cannot be written.
+pub fn export(
+    folder: &Path,
+    study: &Study,
+    values: &[u8],
+    format: Format,
+) -> Result<Vec<PathBuf>, ExportError> {
+    let path = |name: &str| folder.join(format!("{name}.{format}"));
+    let files = match format {
+        Format::Json => {
+            let mut study = study.clone();
+            let mut files = Vec::new();
+            if let Some(place) = &mut study.values {
+                // The name that a manifest has for it is a stranger's.
+                (place.file, place.inline) = (FILE.to_string(), None);
+                files.push((folder.join(FILE), values.to_vec()));
+            }
+            files.push((folder.join(MANIFEST), study.to_json().into_bytes()));
+            files
+        }
+        Format::Csv => vec![(path("pairs"), study.csv(values).into_bytes())],
+        Format::Parquet => {
+            let rows = parquet::written::<ExportError>(|each| {
+                study.rows(values, each);
+                Ok(())
+            });
+            vec![(path("pairs"), rows?)]
+        }
+        Format::Svg | Format::Png | Format::Pdf => {
+            let names = study.grid_names();
+            let maps = study.grids.iter().zip(names).map(|(grid, name)| {
+                Ok((path(&format!("mean-{name}")), mean_map(study, grid, format)?))
+            });
+            maps.collect::<Result<_, ExportError>>()?
+        }
+    };
+    for (path, bytes) in &files {
+        write_atomically(path, bytes)?;
+    }
+    Ok(files.into_iter().map(|(path, _)| path).collect())
 }
 
 /// The map of the mean effects of a grid over all pairs that count.

@@ -249,7 +249,7 @@ impl FigureQuery {
 #[utoipa::path(
     get, path = "/api/experiments/{id}/export/{format}", tag = "experiments",
     params(("id" = String, Path, description = "The experiment's id"),
-        ("format" = String, Path, description = "json, csv, png, svg, pdf or html"), FigureQuery),
+        ("format" = String, Path, description = "json, csv, parquet, png, svg, pdf or html"), FigureQuery),
     responses(
         (status = 200, content((Document = "application/json"), (String = "text/csv"),
             (String = "image/png"), (String = "image/svg+xml"), (String = "application/pdf"),
@@ -272,7 +272,9 @@ pub async fn export(
                 StatusCode::NOT_FOUND,
                 "format",
                 "No such format",
-                format!("{found:?} is no format: expected json, csv, png, svg, pdf or html"),
+                format!(
+                    "{found:?} is no format: expected json, csv, parquet, png, svg, pdf or html"
+                ),
             )
         })?),
     };
@@ -294,6 +296,7 @@ pub async fn export(
             let kind = match format {
                 Format::Json => Kind::Json,
                 Format::Csv => Kind::Csv,
+                Format::Parquet => Kind::Parquet,
                 Format::Png => Kind::Png,
                 Format::Svg => Kind::Svg,
                 Format::Pdf => Kind::Pdf,

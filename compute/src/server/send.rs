@@ -25,6 +25,8 @@ pub enum Kind {
     Json,
     /// A table.
     Csv,
+    /// A table in columns.
+    Parquet,
     /// Anything else.
     Bytes,
 }
@@ -42,6 +44,7 @@ impl Kind {
             "pdf" => Self::Pdf,
             "json" => Self::Json,
             "csv" => Self::Csv,
+            "parquet" => Self::Parquet,
             _ => Self::Bytes,
         }
     }
@@ -58,6 +61,7 @@ impl Kind {
             Self::Pdf => "application/pdf",
             Self::Json => "application/json",
             Self::Csv => "text/csv; charset=utf-8",
+            Self::Parquet => "application/vnd.apache.parquet",
             Self::Bytes => "application/octet-stream",
         }
     }

@@ -41,16 +41,26 @@ pub const COLUMNS: [&str; 18] = [
 /// # Errors
 /// [`TableError::Large`].
 pub fn csv(document: &Document) -> Result<String, TableError> {
+    let mut text = String::new();
+    rows(document, &mut |row| line(&mut text, row))?;
+    Ok(text)
+}
+
+/// The rows of [`csv()`], the names of its columns first, a text for each column.
+///
+/// # Errors
+/// [`TableError::Large`].
+pub fn rows(document: &Document, each: &mut dyn FnMut(&[Cow<str>])) -> Result<(), TableError> {
     let n_cells = match &document.grids[..] {
         [] => n_flat(document),
         grids => grids.iter().map(|grid| grid.logit_diff.len()).sum(),
     };
-    let mut table = Table::new(document, n_cells)?;
+    let mut table = Table::new(document, n_cells, each)?;
     if document.grids.is_empty() {
         table.flat();
     }
     document.grids.iter().for_each(|grid| table.grid(grid));
-    Ok(table.text)
+    Ok(())
 }
 
 /// The same of one grid, of three axes all. `site` is `lens` for the logit lens, and `direction` then
@@ -66,13 +76,15 @@ pub fn csv_of(document: &Document, name: Option<GridName>) -> Result<String, Tab
         Lists::Grid(grid) => grid.logit_diff.len(),
         Lists::Lens(lens) => lens.logit_diff.len(),
     };
-    let mut table = Table::new(document, n_cells)?;
+    let mut text = String::new();
+    let each = &mut |row: &[Cow<str>]| line(&mut text, row);
+    let mut table = Table::new(document, n_cells, each)?;
     match lists {
         Lists::Flat(_) => table.flat(),
         Lists::Grid(grid) => table.grid(grid),
         Lists::Lens(lens) => table.lens(lens, chosen.prompt(document)),
     }
-    Ok(table.text)
+    Ok(text)
 }
 
 /// Why there is no table.
@@ -122,10 +134,10 @@ fn size(document: &Document, n_cells: usize) -> (usize, usize) {
     (n_cells.saturating_mul(label + said + 200), label.max(said))
 }
 
-/// A table that grows.
-struct Table<'a> {
+/// A table that is handed out row by row.
+struct Table<'a, 'b> {
     document: &'a Document,
-    text: String,
+    each: &'b mut dyn FnMut(&[Cow<str>]),
 }
 
 /// What a row says beside its place.
@@ -143,9 +155,13 @@ struct Values<'a> {
     p_top: Option<f32>,
 }
 
-impl<'a> Table<'a> {
-    /// The heading of a table of `n_cells` rows, unless they would be too large.
-    fn new(document: &'a Document, n_cells: usize) -> Result<Self, TableError> {
+impl<'a, 'b> Table<'a, 'b> {
+    /// Hands out the heading of a table of `n_cells` rows, unless they would be too large.
+    fn new(
+        document: &'a Document,
+        n_cells: usize,
+        each: &'b mut dyn FnMut(&[Cow<str>]),
+    ) -> Result<Self, TableError> {
         let (n_bytes, longest) = size(document, n_cells);
         if n_bytes > MAX_BYTES {
             return Err(TableError::Large { n_bytes, longest });
@@ -154,7 +170,8 @@ impl<'a> Table<'a> {
         if document.answers.is_none() {
             columns[8] = "metric_unknown";
         }
-        Ok(Self { document, text: columns.join(",") + "\n" })
+        each(&columns.map(Cow::from));
+        Ok(Self { document, each })
     }
 
     fn row(
@@ -183,17 +200,16 @@ impl<'a> Table<'a> {
             number(values.kl_source),
             number(values.rank_true),
             number(values.rank_false),
-            quoted(values.top_token.unwrap_or_default()),
+            values.top_token.unwrap_or_default().into(),
             number(values.p_top),
         ];
-        self.text += &cells.join(",");
-        self.text.push('\n');
+        (self.each)(&cells);
     }
 
     /// The token at a place.
     fn token(&self, prompt: Prompt, place: Place) -> [Cow<'a, str>; 2] {
         let token = place.position.and_then(|at| prompt.tokens(self.document).get(at));
-        [quoted(token.map_or("", |token| &token.text)), count(token.map(|token| token.id))]
+        [token.map_or("", |token| &token.text).into(), count(token.map(|token| token.id))]
     }
 
     fn top(&self, tops: &[TopToken]) -> (Option<&'a str>, Option<f32>) {
@@ -266,10 +282,19 @@ impl<'a> Table<'a> {
                     ..Values::default()
                 };
                 let place = Place { layer, position: Some(position), ..Place::default() };
-                self.row(names, place, [quoted(label), count(id)], values);
+                self.row(names, place, [label.into(), count(id)], values);
             }
         }
     }
+}
+
+/// Adds a row to a text.
+fn line(text: &mut String, row: &[Cow<str>]) {
+    for (at, cell) in row.iter().enumerate() {
+        text.push_str(if at == 0 { "" } else { "," });
+        text.push_str(&quoted(cell));
+    }
+    text.push('\n');
 }
 
 /// A text as a field. The csv crate's writer can tell numbers from texts, for which it brings the

@@ -238,6 +238,8 @@ named! {
         Json = "json",
         /// One row per cell, see [`crate::field::cells`].
         Csv = "csv",
+        /// The same rows in columns of numbers and texts, for pandas, polars and DuckDB.
+        Parquet = "parquet",
         /// The figure in pixels, with its size on paper.
         Png = "png",
         /// The figure as vectors.
@@ -271,6 +273,6 @@ mod tests {
              mlp_out, resid_post"
         );
         let error = "gif".parse::<Format>().unwrap_err().to_string();
-        assert_eq!(error, "`gif` is no format: expected one of json, csv, png, svg, pdf");
+        assert_eq!(error, "`gif` is no format: expected one of json, csv, parquet, png, svg, pdf");
     }
 }

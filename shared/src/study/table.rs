@@ -1,5 +1,7 @@
 //! The single pairs' values as a table in long form, for R, pandas and spreadsheets.
 
+use std::borrow::Cow;
+
 use super::values::{self, METRICS, n_columns};
 use super::{Study, StudyAxis};
 
@@ -49,12 +51,21 @@ impl Study {
     /// `row.` before their names.
     pub fn csv(&self, file: &[u8]) -> String {
         let mut table = csv::WriterBuilder::new().from_writer(Vec::new());
+        self.rows(file, &mut |row| {
+            let cells = row.iter().map(|cell| cell.as_bytes());
+            table.write_record(cells).expect("memory takes it");
+        });
+        let bytes = table.into_inner().expect("memory takes it");
+        String::from_utf8(bytes).expect("texts are UTF-8")
+    }
+
+    /// The rows of [`Self::csv`], the names of its columns first, a text for each column.
+    pub fn rows(&self, file: &[u8], each: &mut dyn FnMut(&[Cow<str>])) {
         let names: std::collections::BTreeSet<_> =
             self.pairs.iter().flat_map(|pair| pair.row.keys()).collect();
         let own = names.iter().map(|name| format!("row.{name}"));
-        let header: Vec<_> = COLUMNS.iter().map(ToString::to_string).chain(own).collect();
-        let mut write = |row: &[String]| table.write_record(row).expect("memory takes it");
-        write(&header);
+        let header = COLUMNS.iter().map(|name| Cow::from(*name)).chain(own.map(Cow::from));
+        each(&header.collect::<Vec<_>>());
         for (at, grid) in self.grids.iter().enumerate() {
             let numbers = METRICS.map(|metric| {
                 let place = self.values.as_ref()?;
@@ -92,33 +103,30 @@ impl Study {
                             Some(n) => (cell / n, (cell % n).to_string()),
                             None => (cell, String::new()),
                         };
-                        let mut row = vec![
-                            pair.id.clone(),
-                            pair.entity.clone(),
-                            pair.left_out.is_none().to_string(),
-                            grid.site.to_string(),
-                            grid.direction.to_string(),
-                            grid.window.to_string(),
-                            layer.to_string(),
-                            head,
-                            from_end.clone(),
-                            role.clone(),
-                            span.clone(),
-                            token.clone(),
-                            text(effect),
-                            text(value(0)),
-                            text(value(1)),
-                            text(value(2)),
+                        let mut row: Vec<Cow<str>> = vec![
+                            (&pair.id).into(),
+                            (&pair.entity).into(),
+                            (if pair.left_out.is_none() { "true" } else { "false" }).into(),
+                            grid.site.name().into(),
+                            grid.direction.name().into(),
+                            grid.window.to_string().into(),
+                            layer.to_string().into(),
+                            head.into(),
+                            (&from_end).into(),
+                            (&role).into(),
+                            (&span).into(),
+                            (&token).into(),
+                            text(effect).into(),
+                            text(value(0)).into(),
+                            text(value(1)).into(),
+                            text(value(2)).into(),
                         ];
-                        let cell =
-                            |name: &&String| pair.row.get(*name).cloned().unwrap_or_default();
-                        row.extend(names.iter().map(cell));
-                        write(&row);
+                        let cell = |name: &&String| pair.row.get(*name).map_or("", |cell| cell);
+                        row.extend(names.iter().map(|name| Cow::from(cell(name))));
+                        each(&row);
                     }
                 }
             }
         }
-        let bytes = table.into_inner().expect("memory takes it");
-        String::from_utf8(bytes).expect("texts are UTF-8")
     }
 }
