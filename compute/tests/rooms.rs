@@ -165,6 +165,7 @@ fn the_rooms_of_shared_have_no_circles() {
     let knows = knowledge(&shared, "");
     let rooms = [
         "json",
+        "markdown",
         "grid",
         "statistics",
         "specification",

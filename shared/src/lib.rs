@@ -1,7 +1,7 @@
 //! What Patchboard's engine and its viewer share. Its rooms, each of which knows those before it
 //! alone (`compute/tests/rooms.rs`):
 //!
-//! - [`json`]: values of JSON as types;
+//! - [`json`], [`markdown`]: texts taken apart;
 //! - [`grid`], [`statistics`]: numbers, of whatever;
 //! - [`specification`]: pairs, templates, settings, and the experiment that they ask for;
 //! - [`document`]: what an experiment found;
@@ -18,6 +18,7 @@ pub mod field;
 pub mod figure;
 pub mod grid;
 pub mod json;
+pub mod markdown;
 pub mod specification;
 pub mod statistics;
 pub mod study;

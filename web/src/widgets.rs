@@ -2,6 +2,7 @@
 
 pub mod heading;
 pub mod inputs;
+pub mod markdown;
 pub mod notices;
 pub mod open;
 pub mod problem;

@@ -36,6 +36,7 @@ use crate::platform::asking::Asking;
 use crate::widgets::heading::heading;
 use crate::widgets::problem::Problem;
 
+use crate::widgets::markdown::markdown;
 /// How often a study is asked for again while its pairs are swept.
 const AGAIN: Duration = Duration::from_secs(2);
 
@@ -245,8 +246,8 @@ fn Body(
             </div>
             {move || {
                 let text = study(|study| study.text.clone())();
-                (!text.is_empty()).then(|| view! { <p class="study-text" dir="auto">{text}</p> })
-            }}
+                (!text.is_empty()).then(|| view! { <div class="study-text">{markdown(&text)}</div> })
+            })}
             {progress}
             <Rule look is_server=job.is_some() />
             <StudyControls look options />
