@@ -11,7 +11,7 @@ use axum::body::Body;
 use axum::http::{Method, Request, StatusCode};
 use compute::jobs::{Queue, QueueSettings};
 use compute::model::{Loader, Model, Placement};
-use compute::server::security::{Guard, Token};
+use compute::server::security::{Frames, Guard, Token};
 use compute::server::{App, ServerSettings, app, openapi_document};
 use compute::store::Store;
 use compute::study::Experiment;
@@ -192,6 +192,34 @@ async fn foreign_hosts_and_origins_are_refused() {
         // A link from another page may lead here.
         let answer = server.send(request(Method::GET, "/", &headers, Body::empty())).await;
         assert_eq!(answer.status, StatusCode::OK, "{site}");
+    }
+}
+
+#[tokio::test]
+async fn pages_that_may_show_the_server_may_read_it_from_a_sandbox() {
+    let frames = Frames::new(&["https://notes.example.org".to_string()]).unwrap();
+    let guard = Guard { frames, ..Guard::default() };
+    let server = Server::new(guard, QueueSettings::default(), false);
+    let ask = async |method: Method, origin: &str| {
+        let headers = [("content-type", "application/json"), ("origin", origin)];
+        let body = Body::from(pairs(1).to_string());
+        let path = if method == Method::GET { "/api/server" } else { "/api/preview" };
+        server.send(request(method, path, &headers, body)).await
+    };
+    let read = ask(Method::GET, "null").await;
+    assert_eq!(read.status, StatusCode::OK);
+    assert_eq!(read.headers["access-control-allow-origin"], "null");
+    assert_eq!(read.headers["cross-origin-resource-policy"], "cross-origin");
+    let policy = read.headers["content-security-policy"].to_str().unwrap();
+    assert!(policy.ends_with("frame-ancestors https://notes.example.org"), "{policy}");
+    // Whoever shows the pages is no part of the server, and a sandbox only reads.
+    for (method, origin) in [
+        (Method::POST, "null"),
+        (Method::GET, "https://notes.example.org"),
+        (Method::POST, "https://notes.example.org"),
+    ] {
+        let refused = ask(method.clone(), origin).await;
+        assert_eq!(refused.status, StatusCode::FORBIDDEN, "{method} {origin}");
     }
 }
 

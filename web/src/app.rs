@@ -39,6 +39,16 @@ pub fn App() -> impl IntoView {
     }
     Effect::new(move || dom::set_theme(viewer.theme.get()));
     history::watch(move || {
+    let is_embedded = Memo::new(move |_| viewer.is_embedded());
+    Effect::new(move |before: Option<bool>| {
+        let now = is_embedded.get();
+        dom::set_embedded(now);
+        let is_telling = before.unwrap_or_default();
+        if now && !is_telling {
+            dom::tell_height();
+        }
+        is_telling || now
+    });
         viewer.history.moved();
         let address = Address::parse(&dom::fragment());
         if address != viewer.address.get_untracked() {

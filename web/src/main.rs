@@ -38,6 +38,13 @@
 //! by page from its API ([`data::api`]), its events are followed ([`data::feed`]), and there are pages to
 //! submit, to watch and to delete. Everything else is as without one.
 //!
+//! # Within other pages
+//!
+//! An address with `embed=1` shows the map of an experiment or a study alone ([`pages::embedded`]). The
+//! page then tells its parent how high it is, `{ type: "patchboard-height", height: 412 }` in pixels, now
+//! and whenever that changes ([`platform::dom::tell_height`]). It needs neither storage nor an origin, as
+//! in a frame with `sandbox="allow-scripts"`.
+//!
 //! # Rooms
 //!
 //! Each knows those before it alone (`compute/tests/rooms.rs`): [`platform`], [`data`],

@@ -3,6 +3,7 @@
 mod actions;
 mod card;
 pub mod compare;
+pub mod embedded;
 pub mod experiment;
 mod followed;
 pub mod index;

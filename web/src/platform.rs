@@ -2,4 +2,5 @@
 
 pub mod asking;
 pub mod dom;
+pub mod dynamic;
 pub mod history;

@@ -17,7 +17,7 @@ use super::output;
 use crate::jobs::{Queue, QueueSettings, check_names};
 use crate::model::Model;
 use crate::server::listen::{Bounds, serve};
-use crate::server::security::{Guard, Token};
+use crate::server::security::{Frames, Guard, Token};
 use crate::server::{App, N_THREADS, ServerSettings, app};
 use crate::store::Store;
 
@@ -59,6 +59,12 @@ pub struct ServeArgs {
     /// times. Addresses and `localhost` always are.
     #[arg(long, value_name = "NAME")]
     allow_host: Vec<String>,
+
+    /// The origin of a page that may show this server's within its own, e.g.
+    /// `https://notes.example.org`, or `*` for any; can be given several times. Sandboxed frames have no
+    /// origin, so that with this any page in a browser that reaches the server may read what it shows.
+    #[arg(long, value_name = "ORIGIN")]
+    allow_frame: Vec<String>,
 
     #[command(flatten)]
     memory: MemoryArgs,
@@ -218,7 +224,8 @@ fn guard(args: &ServeArgs) -> Result<Guard> {
         }
     };
     let allowed_hosts = args.allow_host.iter().map(|name| name.to_ascii_lowercase()).collect();
-    Ok(Guard { read_only: args.read_only, token, allowed_hosts })
+    let frames = Frames::new(&args.allow_frame).context("`--allow-frame`")?;
+    Ok(Guard { read_only: args.read_only, token, allowed_hosts, frames })
 }
 
 fn start_log(format: LogFormat) {

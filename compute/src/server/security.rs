@@ -65,6 +65,49 @@ impl Token {
     }
 }
 
+/// Who may show the server's pages within their own.
+#[derive(Clone, Default, Debug, PartialEq, Eq)]
+pub struct Frames(Vec<String>);
+
+/// A page that is none.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "expected the origin of a page that may show this server's, as in `https://notes.example.org`, \
+     or `*` for all, found {0:?}"
+)]
+pub struct BadFrame(String);
+
+impl Frames {
+    /// Pages of these origins; `*` is any.
+    ///
+    /// # Errors
+    /// A text that is no origin.
+    pub fn new(origins: &[String]) -> Result<Self, BadFrame> {
+        let is_origin = |text: &str| {
+            let authority = text.strip_prefix("https://").or(text.strip_prefix("http://"));
+            // It becomes a part of a header, in which some signs have a meaning.
+            let is_plain = |text: &str| !text.contains(['@', ';', ',', '\'', '*', '/', '?', '#']);
+            authority.is_some_and(|text| is_plain(text) && text.parse::<Authority>().is_ok())
+        };
+        match origins.iter().find(|text| *text != "*" && !is_origin(text)) {
+            Some(odd) => Err(BadFrame(odd.chars().take(64).collect())),
+            None => Ok(Self(origins.to_vec())),
+        }
+    }
+
+    /// Whether there are any.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl std::fmt::Display for Frames {
+    /// As a content security policy has them.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if self.is_empty() { f.write_str("'none'") } else { f.write_str(&self.0.join(" ")) }
+    }
+}
+
 /// What is let through.
 #[derive(Clone, Default)]
 pub struct Guard {
@@ -75,6 +118,9 @@ pub struct Guard {
     /// Host names by which the server may be called, in lower case, beside `localhost` and
     /// addresses.
     pub allowed_hosts: Vec<String>,
+    /// Who may show the pages within their own. A page in a sandboxed frame has no origin; where any
+    /// may show them, those may read as well.
+    pub frames: Frames,
 }
 
 impl Guard {
@@ -93,8 +139,13 @@ impl Guard {
     /// Why it is not.
     pub fn check(&self, method: &Method, headers: &HeaderMap) -> Result<(), ApiError> {
         let host = self.check_host(headers)?;
+        let is_reading = matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS);
+        let is_sandboxed = headers.get(header::ORIGIN).is_some_and(|origin| origin == "null");
+        if is_reading && is_sandboxed && !self.frames.is_empty() {
+            return Ok(());
+        }
         self.check_origin(headers, &host)?;
-        if matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS) {
+        if is_reading {
             return Ok(());
         }
         // Browsers say where a request comes from even where they send no origin.
@@ -212,6 +263,13 @@ pub async fn headers(State(app): State<Arc<App>>, request: Request, next: Next) 
     for (name, value) in FIXED_HEADERS {
         headers.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
     }
+    if !app.guard.frames.is_empty() {
+        // Pages in sandboxed frames have the origin `null`.
+        headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("null"));
+        headers.append(header::VARY, HeaderValue::from_static("origin"));
+        let policy = HeaderName::from_static("cross-origin-resource-policy");
+        headers.insert(policy, HeaderValue::from_static("cross-origin"));
+    }
     response
 }
 
@@ -224,12 +282,12 @@ const FIXED_HEADERS: [(&str, &str); 5] = [
 ];
 
 /// What pages may load and run: their own files, and scripts with one of these hashes. Styles in
-/// attributes are how the viewer places its marks.
-pub fn policy(script_hashes: &[String]) -> String {
+/// attributes are how the viewer places its marks. `frames` may show them within their own.
+pub fn policy(script_hashes: &[String], frames: &Frames) -> String {
     let hashes: String = script_hashes.iter().map(|hash| format!(" 'sha256-{hash}'")).collect();
     format!(
         "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'{hashes}; style-src 'self'; \
          style-src-attr 'unsafe-inline'; img-src 'self' data: blob:; font-src 'self'; \
-         connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+         connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors {frames}"
     )
 }

@@ -13,7 +13,7 @@ use sha2::{Digest, Sha256};
 
 use super::App;
 use super::problem::ApiError;
-use super::security::policy;
+use super::security::{Frames, policy};
 use super::send::{Kind, send};
 
 /// Tells the page that a server stands behind it. Without it the page asks for files only, so that
@@ -31,8 +31,8 @@ pub struct Viewer {
 const MISSING: &str = include_str!("missing.html");
 
 impl Viewer {
-    /// The viewer of these files, by name.
-    pub fn new(files: &[(&'static str, &'static [u8])]) -> Self {
+    /// The viewer of these files, by name, which `frames` may show within their own pages.
+    pub fn new(files: &[(&'static str, &'static [u8])], frames: &Frames) -> Self {
         let hash = |bytes: &[u8]| STANDARD.encode(Sha256::digest(bytes));
         let mut all: BTreeMap<_, _> = files
             .iter()
@@ -49,7 +49,8 @@ impl Viewer {
             .or_insert((Bytes::from_static(MISSING.as_bytes()), hash(MISSING.as_bytes())));
         let page = std::str::from_utf8(&all["index.html"].0).unwrap_or_default();
         let hashes: Vec<_> = inline_scripts(page).map(|text| hash(text.as_bytes())).collect();
-        let policy = HeaderValue::from_str(&policy(&hashes)).expect("a policy is plain ASCII");
+        let policy =
+            HeaderValue::from_str(&policy(&hashes, frames)).expect("a policy is plain ASCII");
         Self { files: all, policy }
     }
 }
@@ -101,11 +102,24 @@ mod tests {
         let page = "<script src=\"a.js\"></script><script type=\"module\">x = 1;</script><p>";
         assert_eq!(inline_scripts(page).collect::<Vec<_>>(), ["x = 1;"]);
         let bytes: &'static [u8] = b"<head></head><script>x = 1;</script>";
-        let viewer = Viewer::new(&[("index.html", bytes)]);
+        let viewer = Viewer::new(&[("index.html", bytes)], &Frames::default());
         let page = String::from_utf8_lossy(&viewer.files["index.html"].0);
         assert!(page.starts_with("<head><meta name=\"patchboard-server\""), "{page}");
         let policy = viewer.policy.to_str().unwrap();
         assert!(policy.contains("'wasm-unsafe-eval' 'sha256-"), "{policy}");
-        assert!(!Viewer::new(&[]).policy.to_str().unwrap().contains("sha256"));
+        assert!(policy.ends_with("frame-ancestors 'none'"), "{policy}");
+        let frames = ["https://a.example", "http://b.example:8080"].map(String::from);
+        let viewer = Viewer::new(&[], &Frames::new(&frames).unwrap());
+        let policy = viewer.policy.to_str().unwrap();
+        assert!(!policy.contains("sha256"), "{policy}");
+        let expected = "frame-ancestors https://a.example http://b.example:8080";
+        assert!(policy.ends_with(expected), "{policy}");
+        for odd in
+            ["a.example", "https://a;script-src *", "https://a/b", "https://*.a", "", "'self'"]
+        {
+            let error = Frames::new(&[odd.to_string()]).unwrap_err().to_string();
+            assert!(error.contains("expected the origin of a page"), "{odd}: {error}");
+        }
+        assert!(Frames::new(&["*".to_string()]).is_ok());
     }
 }

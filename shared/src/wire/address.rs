@@ -128,6 +128,8 @@ pub struct View {
     pub study: StudyView,
     /// The study that the reader of an experiment has come from.
     pub from: Option<StudySource>,
+    /// Whether it is a part of another page: the map alone is shown.
+    pub is_embedded: bool,
 }
 
 impl Address {
@@ -316,6 +318,7 @@ impl View {
                     })
                 }
                 "table" => view.table = value == "1",
+                "embed" => view.is_embedded = value == "1",
                 "from" => view.from = StudySource::parse(&value),
                 key => drop(view.study.take(key, &value)),
             }
@@ -364,6 +367,7 @@ impl View {
             say("pin", &format!("{row},{column}"), false);
         }
         say("table", "1", !self.table);
+        say("embed", "1", !self.is_embedded);
         if let Some(study) = &self.from {
             say("from", &study.path(), false);
         }
@@ -491,6 +495,13 @@ mod tests {
                     page: Page::Study(StudySource::Id("00112233445566778899".into())),
                     view: View {
                         figure: FigureOptions::default(),
+            (
+                "/e/00112233445566778899?embed=1",
+                Address {
+                    view: View { is_embedded: true, ..View::default() },
+                    ..Address::of(Page::Experiment(Source::Id("00112233445566778899".into())))
+                },
+            ),
                         pin: Some(Key {
                             row: Coordinate::Layer(4),
                             column: Coordinate::Role(Role::Last),

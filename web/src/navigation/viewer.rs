@@ -110,6 +110,11 @@ impl Viewer {
         expect_context()
     }
 
+    /// Whether the page is a part of another one, and shows the map alone.
+    pub fn is_embedded(self) -> bool {
+        self.address.with(|address| address.view.is_embedded)
+    }
+
     /// Tells the reader something.
     pub fn tell(self, message: String) {
         self.notices.update(|notices| Notice::add(notices, message, None));

@@ -20,12 +20,13 @@ use crate::map::table::Table;
 use crate::map::tooltip::tooltip;
 use crate::navigation::viewer::Viewer;
 use crate::pages::actions::Actions;
+use crate::pages::embedded::embedded;
 use crate::pages::panels::{Baselines, Certificate, Provenance, Warnings};
 use crate::widgets::heading::heading;
 
 /// A result.
 #[component]
-pub fn Experiment(document: Arc<Document>, source: Source) -> impl IntoView {
+pub fn Experiment(document: Arc<Document>, source: Source) -> AnyView {
     let viewer = Viewer::get();
     let options = Memo::new(move |_| viewer.address.with(|a| a.view.figure.clone()));
     let own = Signal::stored(Some(document.clone()));
@@ -104,6 +105,10 @@ pub fn Experiment(document: Arc<Document>, source: Source) -> impl IntoView {
         facts.join(" · ")
     };
     let link_note = match &source {
+    if untrack(|| viewer.is_embedded()) {
+        let map = view! { <Heatmap picture options read cursor /> }.into_any();
+        return embedded(Signal::stored(name), Signal::derive(facts), map);
+    }
         Source::Link(text) => Some(link_note(&document, text)),
         _ => None,
     };
@@ -157,6 +162,7 @@ pub fn Experiment(document: Arc<Document>, source: Source) -> impl IntoView {
         </article>
     }
 }
+    .into_any()
 
 /// What a self-contained link does not hold.
 fn link_note(document: &Document, text: &str) -> String {

@@ -32,6 +32,7 @@ use crate::map::cursor::Cursor;
 use crate::map::heatmap::Heatmap;
 use crate::map::tooltip::tooltip;
 use crate::navigation::viewer::Viewer;
+use crate::pages::embedded::embedded;
 use crate::platform::asking::Asking;
 use crate::widgets::heading::heading;
 use crate::widgets::problem::Problem;
@@ -154,7 +155,7 @@ fn Body(
     source: StudySource,
     opened: Signal<Option<Arc<Opened>>>,
     view: Memo<shared::wire::studies::StudyView>,
-) -> impl IntoView {
+) -> AnyView {
     let viewer = Viewer::get();
     let slice = Signal::derive(move || viewer.address.with(|address| address.view.figure.grid.at));
     let looked = move || Looked::of(opened.get()?, view.get(), slice.get());
@@ -205,6 +206,10 @@ fn Body(
         facts.join(" · ")
     });
     let job = source.with_value(|source| match source {
+    if untrack(|| viewer.is_embedded()) {
+        let map = view! { <Heatmap picture options read cursor dotted /> }.into_any();
+        return embedded(title, Signal::derive(facts), map);
+    }
         StudySource::Job(id) => Some(id.clone()),
         StudySource::Id(_) => None,
     });
@@ -271,3 +276,4 @@ fn Body(
         </article>
     }
 }
+    .into_any()

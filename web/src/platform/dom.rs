@@ -81,6 +81,37 @@ pub fn preferred_theme() -> Theme {
     })
 }
 
+/// Whether the page is a part of another one, which then sees the map alone.
+pub fn set_embedded(is_embedded: bool) {
+    if let Some(html) = document().document_element() {
+        html.toggle_attribute_with_force("data-embedded", is_embedded).ok();
+    }
+}
+
+/// Tells the page around this one how high this one is, now and whenever it changes:
+/// `{ type: "patchboard-height", height: 412 }`, in pixels.
+pub fn tell_height() {
+    let root = root();
+    let observed = root.clone();
+    let tell = Closure::<dyn Fn()>::new(move || {
+        let message = js_sys::Object::new();
+        let height = observed.get_bounding_client_rect().height().ceil();
+        let entries = [("type", "patchboard-height".into()), ("height", JsValue::from(height))];
+        for (name, value) in entries {
+            js_sys::Reflect::set(&message, &name.into(), &value).ok();
+        }
+        if let Ok(Some(parent)) = window().parent() {
+            // Whoever shows the page may know how high it is.
+            parent.post_message(&message, "*").ok();
+        }
+    });
+    if let Ok(observer) = ResizeObserver::new(tell.as_ref().unchecked_ref()) {
+        observer.observe(&root);
+    }
+    // For as long as the page is there.
+    tell.forget();
+}
+
 /// Puts the theme on the page.
 pub fn set_theme(theme: Theme) {
     set_attribute("data-theme", theme.name());
