@@ -122,3 +122,43 @@ fn an_id_depends_on_what_determines_the_numbers_alone() {
     };
     assert_ne!(id(even.0, even.1, &|_| {}), id(even.0, even.1, &noising));
 }
+
+#[test]
+fn every_token_says_which_words_of_the_sentence_it_stands_for() {
+    let model = Loader::new(&tiny()).load().unwrap();
+    let pair = Pair {
+        line: 1,
+        entity: "Zoë".into(),
+        source: "[Zoë](#who) orders it.".into(),
+        base: "Zoë sees [it](#what).".into(),
+        cells: [("align".to_string(), "20:20".to_string())].into(),
+    };
+    for (template, align) in [("notebook", Align::Pad), ("none", Align::Right)] {
+        let settings = Settings { template: template.into(), align, ..Settings::default() };
+        let experiment =
+            Experiment::prepare(&model, &pair, &settings.check().unwrap(), None).unwrap();
+        let alignment = &experiment.alignment;
+        for (ids, bytes, sentence, prompt) in [
+            (
+                &alignment.source,
+                &experiment.source_bytes,
+                "Zoë orders it.",
+                &experiment.source_prompt,
+            ),
+            (&alignment.base, &experiment.base_bytes, "Zoë sees it.", &experiment.base_prompt),
+        ] {
+            assert_eq!(ids.len(), bytes.len());
+            let mut covered = vec![false; sentence.len()];
+            for (&id, bytes) in ids.iter().zip(bytes) {
+                let Some([start, end]) = *bytes else { continue };
+                covered[start..end].fill(true);
+                let text = model.tokenizer.token(id).text;
+                let words = &sentence[start..end];
+                // A token may begin before the sentence, and be a part of a character.
+                assert!(text.ends_with(words) || text.starts_with("<0x"), "{text:?} {words:?}");
+            }
+            let all = covered.iter().zip(sentence.bytes()).all(|(is, byte)| *is || byte == b' ');
+            assert!(all, "{prompt}: {bytes:?}");
+        }
+    }
+}

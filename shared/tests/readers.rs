@@ -25,7 +25,8 @@ use shared::field::axis::Coordinate;
 use shared::field::cells;
 use shared::field::chosen::{Choice, GridName};
 use shared::figure::{Figure, FigureOptions};
-use shared::specification::alignment::Correspondence;
+use shared::markdown;
+use shared::specification::correspondence::Correspondence;
 use shared::specification::marks::Marked;
 use shared::specification::pairs::{self, Columns, TableFormat};
 use shared::specification::settings::Settings;
@@ -166,10 +167,16 @@ fn read_table(bytes: &[u8]) {
     }
     if let Ok(marked) = Marked::read(&text, &Default::default(), "base") {
         assert!(marked.marks.iter().all(|(_, bytes)| !marked.text[bytes.clone()].is_empty()));
+        if let Ok(written) = marked.written("base") {
+            assert_eq!(Marked::in_text(&written, "base").unwrap(), marked);
+        }
     }
     if let Ok(by_hand) = text.parse::<Correspondence>() {
         assert_eq!(by_hand.swapped().swapped(), by_hand);
+        assert_eq!(by_hand.to_string().parse(), Ok(by_hand));
     }
+    // Any text may be what is said of a study.
+    markdown::parse(&text);
 }
 
 fn read_study(bytes: &[u8]) {
@@ -296,6 +303,7 @@ fn events() -> Vec<Event> {
         entity: String::new(),
         source: "a".into(),
         base: "b".into(),
+        by_hand: Some("3:4".into()),
         experiment: "0".repeat(20),
         state: State::Done,
         error: None,

@@ -78,10 +78,7 @@ async fn server(browser: &Browser, data: &Path) -> Result<(Server, Vec<(String, 
     let ids: [String; 2] = serde_json::from_value(submitted.json().clone())?;
     let pages = [
         ("#/".to_string(), ".entry"),
-        (
-            "#/new?entity=A&source=The+king+orders+it.&base=The+king+watches.".to_string(),
-            ".places, .strips",
-        ),
+        ("#/new?entity=A&source=The+king+orders+it.&base=The+king+watches.".to_string(), ".gloss"),
         ("#/new?table=1&template=none".to_string(), ".table-text"),
         ("#/queue".to_string(), ".job:nth-child(4)"),
         (format!("#/j/{}", ids[0]), ".pairs tbody tr"),

@@ -103,7 +103,7 @@ async fn from_the_empty_form_to_the_heatmap_through_every_interruption() -> Resu
     for expected in ["P(forced)", "P(helped)", "to compute", "about"] {
         ensure!(seen.contains(expected), "{expected} is not in {seen}");
     }
-    let marks = "return [...document.querySelectorAll('.preview .differs .base')].map(
+    let marks = "return [...document.querySelectorAll('.preview .strip.base .differs .token')].map(
         (token) => token.innerText)";
     let marks = browser.run(marks, vec![]).await?;
     ensure!(marks == json!(["·watched"]), "{marks}");

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use compute::model::Config;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use shared::specification::alignment::{Alignment, Correspondence, Side};
+use shared::specification::alignment::{Alignment, Side};
+use shared::specification::correspondence::Correspondence;
 use shared::specification::settings::Settings;
 use shared::specification::vocabulary::{Align, Direction, Site, Span};
 use shared::specification::{

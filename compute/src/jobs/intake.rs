@@ -197,6 +197,8 @@ fn pair_preview(
         sentence_start: alignment.start,
         source_positions: alignment.source_positions.clone(),
         roles: Some(experiment.roles.clone()),
+        source_bytes: experiment.source_bytes,
+        base_bytes: experiment.base_bytes,
         first_difference: alignment.first_difference,
         warnings,
         n_layers: model.network.config.n_layers,

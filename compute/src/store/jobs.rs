@@ -2,6 +2,7 @@
 
 use rusqlite::{Connection, OptionalExtension, Row, ToSql, Transaction, params};
 use shared::document::Document;
+use shared::specification::correspondence::COLUMN;
 use shared::specification::pairs::Pair;
 use shared::specification::settings::Settings;
 use shared::wire::job::{Job, JobDetail, JobPair, Standing, State};
@@ -426,13 +427,14 @@ fn jobs(connection: &Connection, rest: &str, values: &[&dyn ToSql]) -> Result<Ve
 fn pairs(connection: &Connection, rest: &str, values: &[&dyn ToSql]) -> Result<Vec<JobPair>> {
     let mut statement = connection.prepare_cached(&format!("{PAIR} {rest}"))?;
     let rows = statement.query_map(values, |row| {
-        let pair: Pair = json(row, 1)?;
+        let mut pair: Pair = json(row, 1)?;
         Ok(JobPair {
             index: row.get(0)?,
             line: pair.line,
             entity: pair.entity,
             source: pair.source,
             base: pair.base,
+            by_hand: pair.cells.remove(COLUMN),
             experiment: row.get(2)?,
             state: state(row, 3)?,
             error: row.get(4)?,

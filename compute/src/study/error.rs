@@ -1,6 +1,6 @@
 //! Why a pair cannot be run.
 
-use shared::specification::alignment::{COLUMN, CorrespondenceError};
+use shared::specification::correspondence::{COLUMN, CorrespondenceError};
 use shared::specification::marks::MarkError;
 use shared::specification::template::TemplateError;
 use shared::specification::vocabulary::{Align, Span};

@@ -52,6 +52,10 @@ pub struct Experiment {
     direction: Direction,
     /// What each token of both runs is.
     pub roles: Roles,
+    /// For each token of the source run the bytes of its sentence, marks not counted; `None` outside.
+    pub source_bytes: Vec<Option<[usize; 2]>>,
+    /// The same of the base run.
+    pub base_bytes: Vec<Option<[usize; 2]>>,
     /// The pair's row of the table.
     pub row: BTreeMap<String, String>,
     spans: Vec<SpanPositions>,

@@ -4,9 +4,8 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use shared::document::{Answers, Roles, content_id};
-use shared::specification::alignment::{
-    Alignment, COLUMN, Correspondence, Side, notebook_sentence_start,
-};
+use shared::specification::alignment::{Alignment, Side, notebook_sentence_start};
+use shared::specification::correspondence::{COLUMN, Correspondence};
 use shared::specification::marks::Marked;
 use shared::specification::pairs::Pair;
 use shared::specification::roles::{Name, PromptTokens, Role, roles};
@@ -88,6 +87,17 @@ impl PairPrompt {
             entity: self.entity_tokens(entity),
             marked: marked.collect(),
         }
+    }
+
+    /// The bytes of the sentence that each token stands for, with `n_padding` tokens before them.
+    fn sentence_bytes(&self, n_padding: usize) -> Vec<Option<[usize; 2]>> {
+        let sentence = self.prompt.sentence.clone().unwrap_or(0..self.prompt.text.len());
+        let within = |bytes: Range<usize>| {
+            let (begin, end) = (bytes.start.max(sentence.start), bytes.end.min(sentence.end));
+            (begin < end).then(|| [begin - sentence.start, end - sentence.start])
+        };
+        let padding = std::iter::repeat_n(None, n_padding);
+        padding.chain(self.encoded.bytes().map(within)).collect()
     }
 
     /// The sentence's first token: where the template says, or else where the notebook finds it.
@@ -325,6 +335,8 @@ impl Experiment {
         let specification = Specification::new(&asked.settings, &subject);
         Ok(Self {
             specification,
+            source_bytes: source.sentence_bytes(subject.alignment.source_padding),
+            base_bytes: base.sentence_bytes(subject.alignment.base_padding),
             settings: asked.settings.clone(),
             alignment: subject.alignment,
             entity: pair.entity.clone(),

@@ -8,7 +8,8 @@ use compute::model::{Config, ModelError, Network, Placement, Rope, Weight, Weigh
 use compute::sweep::{Division, Program, Readings, SweepError, run};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
-use shared::specification::alignment::{Alignment, Correspondence, Side};
+use shared::specification::alignment::{Alignment, Side};
+use shared::specification::correspondence::Correspondence;
 use shared::specification::settings::Settings;
 use shared::specification::{AnswerIds, Dimensions, Specification, Subject};
 

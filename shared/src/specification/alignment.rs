@@ -2,10 +2,10 @@
 
 use std::collections::BTreeSet;
 use std::ops::Range;
-use std::str::FromStr;
 
 use similar::{Algorithm, DiffOp, capture_diff_slices};
 
+use super::correspondence::Correspondence;
 use super::roles::{Role, differing};
 use crate::specification::vocabulary::Align;
 
@@ -76,7 +76,7 @@ impl Alignment {
             }
             Align::Diff => by_difference(source.ids, base.ids),
             Align::Role => by_role(source.roles, base.roles),
-            Align::Hand => by_hand.0.clone(),
+            Align::Hand => by_hand.pairs().to_vec(),
         };
         let starts = [source.start, base.start];
         let mut positions = vec![None; base.ids.len()];
@@ -136,106 +136,6 @@ impl Alignment {
     /// The swept positions of the base run.
     pub fn swept_in_base(&self) -> Range<usize> {
         self.start..self.base.len()
-    }
-}
-
-/// The column of a table whose cells are [`Correspondence`]s.
-pub const COLUMN: &str = "align";
-
-/// Positions of the base and of the source, padding not counted, that correspond. As a table's cell
-/// has it: `5-7:6-8,10:12` says that the base's tokens 5, 6, 7 and 10 correspond to the source's 6,
-/// 7, 8 and 12.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Correspondence(Vec<(usize, usize)>);
-
-/// What is wrong with a correspondence.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum CorrespondenceError {
-    /// A text that is none.
-    #[error(
-        "`{0}` says of no positions that they correspond: expected the base's, a colon and as many \
-         of the source's, as in `5-7:6-8,10:12`"
-    )]
-    Text(String),
-    /// A position twice.
-    #[error("the {prompt}'s position {position} corresponds to two: name it once")]
-    Twice {
-        /// Whose.
-        prompt: &'static str,
-        /// Which.
-        position: usize,
-    },
-    /// A position that the prompt has not.
-    #[error("the {prompt} has {n} tokens, and so no position {position}: they count from 0")]
-    Beyond {
-        /// Whose.
-        prompt: &'static str,
-        /// Which.
-        position: usize,
-        /// The prompt's tokens.
-        n: usize,
-    },
-}
-
-/// One past the largest position that can be named, well beyond any prompt.
-const LIMIT: usize = 1 << 17;
-
-impl FromStr for Correspondence {
-    type Err = CorrespondenceError;
-
-    fn from_str(text: &str) -> Result<Self, CorrespondenceError> {
-        let bad = |part: &str| CorrespondenceError::Text(part.chars().take(60).collect());
-        let number = |text: &str| text.trim().parse::<usize>().ok().filter(|n| *n < LIMIT);
-        let range = |text: &str| {
-            let (first, last) = text.split_once('-').unwrap_or((text, text));
-            let (first, last) = (number(first)?, number(last)?);
-            (first <= last).then_some(first..last + 1)
-        };
-        let mut pairs: Vec<(usize, usize)> = Vec::new();
-        for part in text.split(',').filter(|part| !part.trim().is_empty()) {
-            let (base, source) = part.split_once(':').ok_or_else(|| bad(part))?;
-            match (range(base), range(source)) {
-                (Some(base), Some(source))
-                    if base.len() == source.len() && pairs.len() + base.len() < LIMIT =>
-                {
-                    pairs.extend(base.zip(source));
-                }
-                _ => return Err(bad(part)),
-            }
-        }
-        let (mut bases, mut sources) = (BTreeSet::new(), BTreeSet::new());
-        for &(base, source) in &pairs {
-            for (prompt, seen, position) in
-                [("base", &mut bases, base), ("source", &mut sources, source)]
-            {
-                if !seen.insert(position) {
-                    return Err(CorrespondenceError::Twice { prompt, position });
-                }
-            }
-        }
-        Ok(Self(pairs))
-    }
-}
-
-impl Correspondence {
-    /// The same with base and source in each other's place.
-    pub fn swapped(&self) -> Self {
-        Self(self.0.iter().map(|&(base, source)| (source, base)).collect())
-    }
-
-    /// Whether prompts of these lengths have all positions.
-    ///
-    /// # Errors
-    /// The first that one has not.
-    pub fn check(&self, n_source: usize, n_base: usize) -> Result<(), CorrespondenceError> {
-        for &(base, source) in &self.0 {
-            for (prompt, position, n) in [("base", base, n_base), ("source", source, n_source)] {
-                if position >= n {
-                    return Err(CorrespondenceError::Beyond { prompt, position, n });
-                }
-            }
-        }
-        Ok(())
     }
 }
 
@@ -392,26 +292,6 @@ mod tests {
         let a = Alignment::new(side(&source), side(&base), Align::Diff, 0, &by_hand);
         assert_eq!(a.source_position(base.len() - 1), Some(source.len() - 1));
         assert_eq!(a.source_position(1), Some(10));
-    }
-
-    #[test]
-    fn odd_correspondences_are_refused() {
-        for (text, expected) in [
-            ("5", "`5` says of no positions"),
-            ("5:", "`5:` says"),
-            ("5-6:7", "`5-6:7` says"),
-            ("6-5:7-6", "says of no positions"),
-            ("0-131072:0-131072", "says of no positions"),
-            ("1:2,1:3", "the base's position 1 corresponds to two"),
-            ("1:2,3:2", "the source's position 2 corresponds to two"),
-        ] {
-            let error = text.parse::<Correspondence>().unwrap_err().to_string();
-            assert!(error.contains(expected), "{error}");
-        }
-        let both: Correspondence = "0-1:3-4".parse().unwrap();
-        assert!(both.check(5, 2).is_ok());
-        assert!(both.check(4, 2).unwrap_err().to_string().contains("source has 4 tokens"));
-        assert!(both.check(5, 1).unwrap_err().to_string().contains("base has 1 tokens"));
     }
 
     #[test]

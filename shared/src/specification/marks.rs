@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use super::roles::{BadName, Name};
+use super::roles::{BadName, Name, Role};
 
 /// What a column's name begins with whose cells say which words of both sentences are marked.
 pub const COLUMN: &str = "span:";
@@ -39,6 +39,9 @@ pub enum MarkError {
     /// More than anybody makes.
     #[error("the {0} has more than {MAX_MARKS} marks: leave some out")]
     TooMany(&'static str),
+    /// Words that cannot be marked in the text.
+    #[error("{0:?} cannot be marked: square brackets stand for marks in a sentence")]
+    Brackets(String),
     /// Words that the sentence has not.
     #[error(
         "the column `{column}` marks {words:?}, which the {prompt} has not: {sentence:?}. Where the \
@@ -82,14 +85,22 @@ impl Marked {
                     sentence: shown(&marked.text),
                 });
             };
-            marked.marks.push((name, start..start + words.len()));
+            marked.insert(name, start..start + words.len());
         }
-        marked.marks.sort_by_key(|(_, bytes)| bytes.start);
         Ok(marked)
     }
 
+    /// Adds a mark behind those that do not begin after it.
+    fn insert(&mut self, name: Name, bytes: Range<usize>) {
+        let at = self.marks.partition_point(|(_, before)| before.start <= bytes.start);
+        self.marks.insert(at, (name, bytes));
+    }
+
     /// The marks in the text alone. What looks like none, `[x](y)`, stays as it is.
-    fn in_text(sentence: &str, prompt: &'static str) -> Result<Self, MarkError> {
+    ///
+    /// # Errors
+    /// A name that is none, or too many.
+    pub fn in_text(sentence: &str, prompt: &'static str) -> Result<Self, MarkError> {
         let (mut text, mut marks, mut rest) = (String::new(), Vec::new(), sentence);
         while let Some((before, words, name, after)) = next(rest) {
             text.push_str(before);
@@ -103,6 +114,95 @@ impl Marked {
         }
         text.push_str(rest);
         Ok(Self { text, marks })
+    }
+
+    /// Marks the bytes by a name, or by none; what was marked there no longer is. Spaces around the
+    /// words stay outside.
+    pub fn mark(&mut self, bytes: Range<usize>, name: Option<Name>) {
+        let before = std::mem::take(&mut self.marks);
+        let around = |(name, at): &(Name, Range<usize>)| {
+            let parts = [at.start..at.end.min(bytes.start), at.start.max(bytes.end)..at.end];
+            parts.map(|part| (*name, part))
+        };
+        let all = before.iter().flat_map(around).chain(name.map(|name| (name, bytes.clone())));
+        for (name, part) in all {
+            let words = self.text.get(part.clone()).unwrap_or_default();
+            let start = part.start + words.len() - words.trim_start().len();
+            let end = start + words.trim().len();
+            if start < end {
+                self.insert(name, start..end);
+            }
+        }
+    }
+
+    /// The sentence with its marks in it, which [`Self::in_text`] reads.
+    ///
+    /// # Errors
+    /// Words that cannot be marked so, or more marks than are read.
+    pub fn written(&self, prompt: &'static str) -> Result<String, MarkError> {
+        let (mut sentence, mut done) = (String::new(), 0);
+        for (name, bytes) in &self.marks {
+            let text = |bytes: Range<usize>| self.text.get(bytes).unwrap_or_default();
+            let (before, words) = (text(done..bytes.start), text(bytes.clone()));
+            sentence += &format!("{before}[{words}](#{name})");
+            done = bytes.end;
+        }
+        sentence += self.text.get(done..).unwrap_or_default();
+        if Self::in_text(&sentence, prompt)? == *self {
+            return Ok(sentence);
+        }
+        let words = self.marks.iter().map(|(_, bytes)| &self.text[bytes.clone()]);
+        let odd = words.clone().find(|words| words.contains(['[', ']'])).or(words.clone().next());
+        Err(MarkError::Brackets(beginning(odd.unwrap_or_default(), MAX_SHOWN).to_string()))
+    }
+
+    /// What was marked in a prompt's sentence, by the texts and the roles of its tokens; `None` where
+    /// the texts do not tell which words they are.
+    pub fn of_roles(prompt: &str, sentence: &str, texts: &[&str], roles: &[Role]) -> Option<Self> {
+        let mut marked = Self { text: sentence.to_string(), marks: Vec::new() };
+        let name = |role: &Role| match role {
+            Role::Marked(name) => Some(*name),
+            _ => None,
+        };
+        if roles.iter().all(|role| name(role).is_none()) {
+            return Some(marked);
+        }
+        let (mut at, mut found) = (0, Vec::new());
+        for (text, role) in texts.iter().zip(roles) {
+            let rest = prompt.get(at..)?;
+            // Some tokenizers put a space before the prompt, and all have tokens that are no text.
+            let is_next = |text: &&str| rest.starts_with(text);
+            let bare = text.strip_prefix(' ').filter(is_next);
+            let text = Some(*text).filter(is_next).or(bare);
+            match (text, name(role)) {
+                (Some(text), name) => {
+                    found.extend(name.map(|name| (name, at..at + text.len())));
+                    at += text.len();
+                }
+                (None, None) => {}
+                (None, Some(_)) => return None,
+            }
+        }
+        // Where the sentence stands twice, nobody knows which of them it is.
+        let begin = prompt.find(sentence)?;
+        if at != prompt.len() || prompt.rfind(sentence) != Some(begin) {
+            return None;
+        }
+        for (name, bytes) in found {
+            // A token may begin with the space before the sentence.
+            let end = bytes.end.checked_sub(begin)?.min(sentence.len());
+            let bytes = bytes.start.saturating_sub(begin)..end;
+            // Neighbours are one mark.
+            let last = marked.marks.last().filter(|(last, _)| *last == name);
+            let start = match last {
+                Some((_, before)) if sentence.get(before.end..bytes.start)?.trim().is_empty() => {
+                    before.start
+                }
+                _ => bytes.start,
+            };
+            marked.mark(start..bytes.end, Some(name));
+        }
+        Some(marked)
     }
 }
 
@@ -165,6 +265,51 @@ mod tests {
     }
 
     #[test]
+    fn words_are_marked_and_no_longer() {
+        // (sentence, bytes of its text, name, what it is then)
+        let cases = [
+            ("The queen rules.", 3..9, "x", "The [queen](#x) rules."),
+            ("The [queen](#x) rules.", 3..9, "", "The queen rules."),
+            ("The [queen](#x) rules.", 0..15, "y", "[The queen rules](#y)."),
+            // Of what was marked before, the rest stays so.
+            ("[The queen rules](#x).", 3..9, "y", "[The](#x) [queen](#y) [rules](#x)."),
+            ("[The queen](#x) rules.", 3..9, "", "[The](#x) queen rules."),
+            ("The queen.", 3..4, "x", "The queen."),
+            ("日本の女王", 9..15, "x", "日本の[女王](#x)"),
+            ("a [b](c) d", 9..10, "x", "a [b](c) [d](#x)"),
+        ];
+        for (sentence, bytes, name, expected) in cases {
+            let mut marked = Marked::in_text(sentence, "source").unwrap();
+            marked.mark(bytes, name.parse().ok());
+            assert_eq!(marked.written("source").as_deref(), Ok(expected), "{sentence}");
+            assert_eq!(Marked::in_text(expected, "source").unwrap(), marked);
+        }
+        let mut marked = Marked::in_text("a [b] c", "source").unwrap();
+        marked.mark(2..5, "x".parse().ok());
+        let error = marked.written("source").unwrap_err().to_string();
+        assert!(error.starts_with("\"[b]\" cannot be marked"), "{error}");
+    }
+
+    #[test]
+    fn a_results_roles_tell_its_marks() {
+        let [plain, x] = [Role::Rest, "#x".parse().unwrap()];
+        let of = |prompt: &str, sentence: &str, texts: &[&str], roles: &[Role]| {
+            let marked = Marked::of_roles(prompt, sentence, texts, roles)?;
+            marked.written("source").ok()
+        };
+        let queen = ["<s>", " So", ":", " The", " qu", "een", "."];
+        let marked = [plain, plain, plain, x, x, x, plain];
+        let read = of("So: The queen.", "The queen.", &queen, &marked);
+        assert_eq!(read.as_deref(), Some("[The queen](#x)."));
+        // Without marks there is nothing to be found; a token of bytes, or a sentence that stands
+        // twice, leaves it open.
+        let none = [plain; 7];
+        assert_eq!(of("So: é", "é", &queen, &none).as_deref(), Some("é"));
+        assert_eq!(of("é", "é", &["<0xC3>", "<0xA9>"], &[x, x]), None);
+        assert_eq!(of("a a", "a", &["a", " a"], &[plain, x]), None);
+    }
+
+    #[test]
     fn bad_marks_say_why() {
         for (sentence, cells, expected) in [
             ("[a](#b c)", &[][..], "`b c` is no name"),
@@ -191,6 +336,10 @@ mod tests {
         #[test]
         fn any_text_is_read_or_refused(text in "[\\[\\]()#ab é]{0,40}") {
             if let Ok(marked) = Marked::read(&text, &BTreeMap::new(), "base") {
+                if let Ok(written) = marked.written("base") {
+                    let again = Marked::in_text(&written, "base").unwrap();
+                    proptest::prop_assert_eq!(again, marked.clone());
+                }
                 proptest::prop_assert!(marked.text.len() <= text.len());
                 for (_, bytes) in marked.marks {
                     proptest::prop_assert!(!marked.text[bytes].is_empty());

@@ -7,6 +7,7 @@
 
 pub mod alignment;
 mod construct;
+pub mod correspondence;
 mod digest;
 pub mod marks;
 pub mod pairs;

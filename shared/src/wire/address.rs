@@ -425,6 +425,7 @@ mod tests {
                     entity: "Ann".into(),
                     source: "A rules.".into(),
                     base: "A & B".into(),
+                    by_hand: None,
                     settings: Settings {
                         template: "none".into(),
                         answers: Some(AnswerPair(["yes".into(), "no".into()])),
@@ -436,6 +437,16 @@ mod tests {
                         readout: false,
                         ..Settings::default()
                     },
+                })),
+            ),
+            (
+                "/new?source=A&base=%5BB%5D%28%23x%29&by_hand=5-7%3A6-8&align=hand",
+                Address::of(Page::New(Draft {
+                    source: "A".into(),
+                    base: "[B](#x)".into(),
+                    by_hand: "5-7:6-8".parse().ok(),
+                    settings: Settings { align: Align::Hand, ..Settings::default() },
+                    ..Draft::default()
                 })),
             ),
             (
@@ -485,6 +496,13 @@ mod tests {
                 },
             ),
             (
+                "/e/00112233445566778899?embed=1",
+                Address {
+                    view: View { is_embedded: true, ..View::default() },
+                    ..Address::of(Page::Experiment(Source::Id("00112233445566778899".into())))
+                },
+            ),
+            (
                 "/study/job/00112233445566778899",
                 Address::of(Page::Study(StudySource::Job("00112233445566778899".into()))),
             ),
@@ -495,13 +513,6 @@ mod tests {
                     page: Page::Study(StudySource::Id("00112233445566778899".into())),
                     view: View {
                         figure: FigureOptions::default(),
-            (
-                "/e/00112233445566778899?embed=1",
-                Address {
-                    view: View { is_embedded: true, ..View::default() },
-                    ..Address::of(Page::Experiment(Source::Id("00112233445566778899".into())))
-                },
-            ),
                         pin: Some(Key {
                             row: Coordinate::Layer(4),
                             column: Coordinate::Role(Role::Last),

@@ -1,12 +1,17 @@
 //! An experiment that is being thought up: what the viewer's form holds, as it stands in the
 //! address and as it is sent to a server.
 
+use std::ops::Range;
+
 use form_urlencoded::Serializer;
 
-use crate::document::{Answer, Document};
+use crate::document::{Answer, Document, Prompt};
+use crate::specification::correspondence::{COLUMN, Correspondence};
+use crate::specification::marks::{MarkError, Marked};
+use crate::specification::roles::Name;
 use crate::specification::settings::{AnswerPair, Settings};
 use crate::specification::template::{NO_TEMPLATE, SHIPPED, Template};
-use crate::specification::vocabulary::{Direction, Directions};
+use crate::specification::vocabulary::{Align, Direction, Directions};
 use crate::wire::job::{Job, JobPair, PairInput, Submission, TableInput};
 
 /// What the form holds. A pasted table is too long for an address and stays on the page.
@@ -22,6 +27,9 @@ pub struct Draft {
     pub source: String,
     /// The sentence that receives them.
     pub base: String,
+    /// What corresponds where one pair is aligned by hand; `None` until it is known what the
+    /// alignment begins with.
+    pub by_hand: Option<Correspondence>,
     /// What is asked of the pairs.
     pub settings: Settings,
 }
@@ -35,6 +43,7 @@ impl Draft {
             entity: pair.entity.clone(),
             source: pair.source.clone(),
             base: pair.base.clone(),
+            by_hand: pair.by_hand.as_ref().and_then(|text| text.parse().ok()),
             // Whoever wants cells verified says so anew.
             settings: Settings { verify: 0, ..job.settings.clone() },
         }
@@ -46,9 +55,13 @@ impl Draft {
         let answers = document.answers.as_ref()?;
         let answers = [&answers.true_answer, &answers.false_answer];
         let direction = document.direction?;
-        let (source, base) = match direction {
-            Direction::Denoising => (&document.source_sentence, &document.base_sentence),
-            Direction::Noising => (&document.base_sentence, &document.source_sentence),
+        let sentences = [marked(document, Prompt::Source)?, marked(document, Prompt::Base)?];
+        let [source, base] = match direction {
+            Direction::Denoising => sentences,
+            Direction::Noising => {
+                let [source, base] = sentences;
+                [base, source]
+            }
         };
         let is_exact = |answer: &&Answer| {
             answer.dropped.is_empty() && matches!(&*answer.kept, [one] if one.text == answer.word)
@@ -67,12 +80,17 @@ impl Draft {
                 ..Settings::default()
             },
         };
+        let by_hand = match asked.align {
+            Align::Hand => Some(document.row.get(COLUMN)?.parse().ok()?),
+            _ => None,
+        };
         Some(Self {
             is_table: false,
             model: document.model.clone(),
             entity: document.entity.clone(),
-            source: source.clone(),
-            base: base.clone(),
+            source,
+            base,
+            by_hand,
             settings: Settings {
                 // What the table's columns gave is in the texts.
                 template: template(document)?,
@@ -93,6 +111,7 @@ impl Draft {
                 "entity" => draft.entity = value.into_owned(),
                 "source" => draft.source = value.into_owned(),
                 "base" => draft.base = value.into_owned(),
+                "by_hand" => draft.by_hand = value.parse().ok(),
                 name => drop(draft.settings.set(name, &value)),
             }
         }
@@ -109,7 +128,71 @@ impl Draft {
             ("base", &self.base),
         ];
         query.extend_pairs(texts.iter().filter(|(_, value)| !value.is_empty()));
+        if let Some(by_hand) = &self.by_hand {
+            query.append_pair("by_hand", &by_hand.to_string());
+        }
         query.extend_pairs(self.settings.texts());
+    }
+
+    /// Whether an alignment by hand does not know yet what it begins with.
+    pub fn begins_by_hand(&self) -> bool {
+        !self.is_table && self.settings.align == Align::Hand && self.by_hand.is_none()
+    }
+
+    /// What is asked for a preview: an alignment by hand begins with what [`Align::Diff`] finds.
+    pub fn previewed(&self) -> Self {
+        let mut draft = self.clone();
+        if self.begins_by_hand() {
+            draft.settings.align = Align::Diff;
+        }
+        draft
+    }
+
+    /// Whether the base supplies activations, so that it is the source of what is run.
+    fn is_swapped(&self) -> bool {
+        self.settings.direction.each()[0] == Direction::Noising
+    }
+
+    /// The sentence that one of the prompts that are run is made of. With noise both are made of the
+    /// one.
+    pub fn sentence(&self, prompt: Prompt) -> &str {
+        let is_source = prompt == Prompt::Source || self.settings.noise.is_some();
+        if is_source != self.is_swapped() { &self.source } else { &self.base }
+    }
+
+    fn sentence_mut(&mut self, prompt: Prompt) -> &mut String {
+        let is_source = prompt == Prompt::Source || self.settings.noise.is_some();
+        if is_source != self.is_swapped() { &mut self.source } else { &mut self.base }
+    }
+
+    /// Gives the bytes of a prompt's sentence, marks not counted, the role of this name, or none of
+    /// the reader's.
+    ///
+    /// # Errors
+    /// Words that cannot be marked.
+    pub fn mark(
+        &mut self,
+        prompt: Prompt,
+        bytes: Range<usize>,
+        name: Option<Name>,
+    ) -> Result<(), MarkError> {
+        let mut marked = Marked::in_text(self.sentence(prompt), prompt.name())?;
+        marked.mark(bytes, name);
+        *self.sentence_mut(prompt) = marked.written(prompt.name())?;
+        Ok(())
+    }
+
+    /// What corresponds of the prompts that are run, base to source, where that is said by hand.
+    pub fn correspondence(&self) -> Option<Correspondence> {
+        let by_hand = self.by_hand.as_ref().filter(|_| self.settings.align == Align::Hand)?;
+        Some(if self.is_swapped() { by_hand.swapped() } else { by_hand.clone() })
+    }
+
+    /// Says by hand what corresponds of the prompts that are run, base to source.
+    pub fn align_by_hand(&mut self, correspondence: Correspondence) {
+        let by_hand = if self.is_swapped() { correspondence.swapped() } else { correspondence };
+        self.settings.align = Align::Hand;
+        self.by_hand = Some(by_hand);
     }
 
     /// What is sent to the server; `None` while there is too little of it. With
@@ -122,12 +205,15 @@ impl Draft {
             if self.source.trim().is_empty() || self.base.trim().is_empty() {
                 return None;
             }
-            let pair = PairInput {
+            let mut pair = PairInput {
                 entity: self.entity.trim().to_string(),
                 source: self.source.clone(),
                 base: self.base.clone(),
                 ..PairInput::default()
             };
+            if let (Align::Hand, Some(by_hand)) = (self.settings.align, &self.by_hand) {
+                pair.cells.insert(COLUMN.to_string(), by_hand.to_string());
+            }
             let name = if pair.entity.is_empty() { &self.source } else { &pair.entity };
             let name: String = name.chars().take(60).collect();
             (vec![pair], None, name)
@@ -151,6 +237,19 @@ impl Draft {
     pub fn set_answers(&mut self, answers: AnswerPair) {
         self.settings.answers = Some(answers).filter(|answers| *answers != AnswerPair::default());
     }
+}
+
+/// The sentence of one of a result's prompts, with the marks that its roles tell.
+fn marked(document: &Document, prompt: Prompt) -> Option<String> {
+    let (text, sentence, tokens) = match prompt {
+        Prompt::Source => {
+            (&document.source_prompt, &document.source_sentence, &document.source_tokens)
+        }
+        Prompt::Base => (&document.base_prompt, &document.base_sentence, &document.base_tokens),
+    };
+    let roles = document.roles.as_ref().map(|roles| roles.of(prompt)).unwrap_or_default();
+    let texts: Vec<_> = tokens.iter().map(|token| &*token.text).collect();
+    Marked::of_roles(text, sentence, &texts, roles)?.written(prompt.name()).ok()
 }
 
 /// A text as a template has it.
@@ -183,8 +282,10 @@ fn template(document: &Document) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::document::{Roles, Token};
     use crate::fixture;
-    use crate::specification::vocabulary::{Align, Site};
+    use crate::specification::roles::Role;
+    use crate::specification::vocabulary::{Site, Span};
 
     #[test]
     fn a_result_becomes_what_was_asked_for() {
@@ -238,6 +339,68 @@ mod tests {
         for (template, around, expected) in cases {
             assert_eq!(with(template, around).as_deref(), expected, "{template}");
         }
+    }
+
+    #[test]
+    fn a_result_keeps_its_marks_and_what_corresponds() {
+        let mut document = fixture::document(&[&[Some(1.0)]]);
+        let token = |text: &str| Token { id: 0, text: text.into() };
+        document.site = Some(Site::MlpOut);
+        document.align = Some(Align::Hand);
+        document.direction = Some(Direction::Noising);
+        document.answers = Some(fixture::answers("yes", "no"));
+        let (source, base) = ("The council met them.", "The council fined them.");
+        (document.source_prompt, document.base_prompt) = (source.into(), base.into());
+        (document.source_sentence, document.base_sentence) = (source.into(), base.into());
+        document.source_tokens = ["The", " council", " met", " them."].map(token).to_vec();
+        document.base_tokens = ["The", " council", " fined", " them."].map(token).to_vec();
+        let x: Role = "#body".parse().unwrap();
+        document.roles = Some(Roles {
+            source: vec![x, x, Role::LastDiffering, Role::Last],
+            base: vec![Role::Before, Role::Before, Role::LastDiffering, Role::Last],
+        });
+        assert_eq!(Draft::of_result(&document), None, "it does not say what corresponds");
+        document.row.insert(COLUMN.into(), "1-2:1-2".into());
+        let draft = Draft::of_result(&document).unwrap();
+        assert_eq!(draft.base, "[The council](#body) met them.");
+        assert_eq!(draft.source, "The council fined them.");
+        assert_eq!(draft.by_hand, "1-2:1-2".parse().ok());
+    }
+
+    #[test]
+    fn roles_and_alignment_are_edited_as_they_are_run() {
+        let mut draft = Draft {
+            source: "The queen rules.".into(),
+            base: "The queen waits.".into(),
+            ..Draft::default()
+        };
+        let queen = "x".parse().ok();
+        draft.mark(Prompt::Source, 3..9, queen).unwrap();
+        assert_eq!(draft.source, "The [queen](#x) rules.");
+        assert_eq!(draft.correspondence(), None);
+        draft.align_by_hand("2:3".parse().unwrap());
+        let cells = draft.submission(None).unwrap().pairs.remove(0).cells;
+        assert_eq!(cells.get(COLUMN).map(String::as_str), Some("2:3"));
+        // The other way round the base is what supplies; the cell is base to source as ever.
+        draft.settings.direction = Directions::Noising;
+        assert_eq!(draft.correspondence(), "3:2".parse().ok());
+        draft.mark(Prompt::Source, 3..9, queen).unwrap();
+        assert_eq!(draft.base, "The [queen](#x) waits.");
+        draft.mark(Prompt::Base, 3..9, None).unwrap();
+        assert_eq!(draft.source, "The queen rules.");
+        // With noise both prompts are made of the source.
+        draft.settings.direction = Directions::Denoising;
+        draft.settings.noise = Some(Span::Entity);
+        draft.mark(Prompt::Base, 0..3, queen).unwrap();
+        assert_eq!(draft.source, "[The](#x) queen rules.");
+        // An alignment by hand begins with what differs, and is asked for nowhere else.
+        draft.by_hand = None;
+        assert_eq!(draft.previewed().settings.align, Align::Diff);
+        assert!(draft.begins_by_hand());
+        draft.align_by_hand("2:3".parse().unwrap());
+        assert_eq!(draft.previewed(), draft);
+        draft.settings.align = Align::Role;
+        assert!(draft.submission(None).unwrap().pairs[0].cells.is_empty());
     }
 
     #[test]

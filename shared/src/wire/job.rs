@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::document::{Answers, Baselines, Roles, Token};
+use crate::specification::correspondence::Correspondence;
 use crate::specification::pairs::{TableColumns, TableFormat};
 use crate::specification::settings::Settings;
 use crate::specification::vocabulary::named;
@@ -118,6 +119,13 @@ pub struct PairPreview {
     /// What each token is in its prompt; `null` only in answers of earlier versions.
     #[serde(default)]
     pub roles: Option<Roles>,
+    /// For each of the source's tokens the bytes of its sentence, marks not counted, that it stands
+    /// for; `null` outside of the sentence.
+    #[serde(default)]
+    pub source_bytes: Vec<Option<[usize; 2]>>,
+    /// The same of the base's.
+    #[serde(default)]
+    pub base_bytes: Vec<Option<[usize; 2]>>,
     /// The first base position at which the runs differ.
     pub first_difference: usize,
     /// The answers and the tokens that count as them.
@@ -137,6 +145,19 @@ pub struct PairPreview {
     pub n_cells: usize,
     /// Seconds that the sweep will take.
     pub estimated_secs: f64,
+}
+
+impl PairPreview {
+    /// The tokens that correspond, base to source.
+    pub fn correspondence(&self) -> Correspondence {
+        let pair = |(base, source): (usize, &Option<usize>)| {
+            Some((
+                base.checked_sub(self.base_padding)?,
+                source.as_ref()?.checked_sub(self.source_padding)?,
+            ))
+        };
+        (self.sentence_start..).zip(&self.source_positions).filter_map(pair).collect()
+    }
 }
 
 /// What a model says after a pair's prompts.
@@ -229,6 +250,9 @@ pub struct JobPair {
     pub source: String,
     /// The base's sentence.
     pub base: String,
+    /// What corresponds, of an alignment by hand: the cell `align` of the pair's row.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by_hand: Option<String>,
     /// The id that the result has, or will have.
     pub experiment: String,
     /// How far it is.

@@ -284,6 +284,7 @@ mod tests {
             entity: String::new(),
             source: String::new(),
             base: String::new(),
+            by_hand: None,
             experiment: "e".into(),
             state: State::Done,
             error: None,

@@ -1,8 +1,12 @@
 //! The form for a new experiment, with what it would do beside it while it is filled in.
 
+mod editing;
 mod fields;
 mod preview;
+mod strips;
+mod tokens;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use leptos::ev;
@@ -13,6 +17,7 @@ use shared::wire::draft::Draft;
 use shared::wire::job::{Preview, Submission};
 use shared::wire::problem::Problem;
 
+use self::editing::{Asked, Editing};
 use self::fields::Fields;
 use self::preview::Outcome;
 use crate::data::api;
@@ -21,6 +26,7 @@ use crate::data::server::Server;
 use crate::data::words;
 use crate::navigation::viewer::Viewer;
 use crate::platform::asking::Asking;
+use crate::platform::dynamic::dynamic;
 use crate::widgets::heading::heading;
 
 /// How long to wait for the next letter before a preview is asked for.
@@ -43,13 +49,34 @@ pub fn NewPage(server: Server) -> impl IntoView {
         draft.submission(table)
     });
     let seen = Seen::new(None);
+    // What is asked for a preview, and of which draft.
+    let asked = Memo::new(move |_| {
+        let draft = draft.get().previewed();
+        let table = draft.is_table.then(|| viewer.table.with(Table::input));
+        Some((draft.submission(table)?, draft))
+    });
     let is_asking = RwSignal::new(false);
     let asking = Asking::new();
-    let ask = move |submission: Submission, number: u64| {
+    let tokens = RwSignal::new(None::<Arc<Asked>>);
+    // What is wrong with the alignment leaves the tokens there, and what was typed meanwhile does.
+    let shown = Memo::new(move |_| {
+        let is_wrong = seen.with(|seen| matches!(seen, Some(Err(_))));
+        let fits = |asked: &Arc<Asked>| draft.with(|draft| asked.fits(draft));
+        let is_pair = draft.with(|draft| !draft.is_table);
+        tokens.get().filter(|asked| is_pair && (!is_wrong || fits(asked)))
+    });
+    let editing = Editing::new(draft, shown);
+    let ask = move |submission: Submission, of: Draft, number: u64| {
         spawn_local(async move {
             let found = api::preview(server.rights, &submission).await;
             // Whatever was typed meanwhile asks anew.
             if asking.is_last(number) {
+                if let (false, Ok(Preview { pairs, .. })) = (of.is_table, &found) {
+                    tokens.set(pairs.first().map(|pair| Arc::new(Asked::new(&of, pair))));
+                    if draft.with_untracked(Draft::begins_by_hand) {
+                        editing.begin_by_hand();
+                    }
+                }
                 seen.set(Some(found));
                 is_asking.set(false);
             }
@@ -65,11 +92,11 @@ pub fn NewPage(server: Server) -> impl IntoView {
         if let Some(timer) = typing.get_value() {
             timer.clear();
         }
-        let submission = submission.get();
-        is_asking.set(submission.is_some());
-        let Some(submission) = submission.filter(|_| is_known) else { return seen.set(None) };
+        let asked = asked.get();
+        is_asking.set(asked.is_some());
+        let Some((submission, of)) = asked.filter(|_| is_known) else { return seen.set(None) };
         let wait = if before.is_some() { TYPING } else { Duration::ZERO };
-        let ask = move || ask(submission, number);
+        let ask = move || ask(submission, of, number);
         typing.set_value(set_timeout_with_handle(ask, wait).ok());
     });
     on_cleanup(move || {
@@ -119,21 +146,26 @@ pub fn NewPage(server: Server) -> impl IntoView {
         Some((n, _)) if n > 1 => format!("Run {}", words::count(n, "pair", "pairs")),
         _ => "Run".to_string(),
     };
+    let corresponds = move |()| {
+        let fits = |asked: &Arc<Asked>| draft.with_untracked(|draft| asked.fits(draft));
+        let asked = shown.get_untracked().filter(|asked| fits(asked) && !is_asking.get_untracked());
+        asked.map(|asked| asked.corresponds.clone())
+    };
     let refused = move || server.info.with(|info| info.is_some()) && !server.rights.can_change();
     view! {
         <article>
             {heading("New experiment")}
-            {move || refused().then(|| view! {
+            {dynamic(move || refused().then(|| view! {
                 <p class="problem" role="alert">
                     "This server only shows results: nothing can be computed here."
                 </p>
-            })}
+            }))}
             <div class="halves">
                 <form class="card form" on:submit=submit aria-label="Experiment">
-                    {move || match server.info.get() {
-                        Some(info) => view! { <Fields draft info /> }.into_any(),
+                    {dynamic(move || match server.info.get() {
+                        Some(info) => view! { <Fields draft info corresponds /> }.into_any(),
                         None => view! { <p class="loading" role="status">"Loading…"</p> }.into_any(),
-                    }}
+                    })}
                     <div class="actions">
                         <button
                             class="primary"
@@ -143,11 +175,11 @@ pub fn NewPage(server: Server) -> impl IntoView {
                             }
                         >{label}</button>
                         <span class="hint" role="status">
-                            {move || if is_sending.get() { "Submitting…" } else { "" }}
+                            {dynamic(move || if is_sending.get() { "Submitting…" } else { "" })}
                         </span>
                     </div>
                 </form>
-                <Outcome seen is_asking on_token=give_token />
+                <Outcome seen is_asking editing on_token=give_token />
             </div>
         </article>
     }

@@ -207,6 +207,20 @@ pub fn focus(element: &HtmlElement) {
     element.focus_with_options(&options).ok();
 }
 
+/// Moves the focus to the element with this id, where there is one.
+pub fn focus_on(id: &str) {
+    let found = document().get_element_by_id(id).and_then(|e| e.dyn_into::<HtmlElement>().ok());
+    if let Some(element) = found {
+        element.focus().ok();
+    }
+}
+
+/// The element at a place in the window, or the next around it, that `css` finds: its id.
+pub fn id_at(x: i32, y: i32, css: &str) -> Option<String> {
+    let found = document().element_from_point(x as f32, y as f32)?.closest(css).ok()??;
+    Some(found.id())
+}
+
 /// Whether the focus is on nothing in particular: the page, or the part of it that all pages share.
 pub fn is_focus_free() -> bool {
     document().active_element().is_none_or(|e| matches!(&*e.tag_name(), "BODY" | "MAIN"))

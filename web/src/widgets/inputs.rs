@@ -89,6 +89,18 @@ pub fn text(
     view! { <label class="stack"><span>{name}</span>{input}</label> }.into_any()
 }
 
+/// A button that stays pressed, one of a group of which one is.
+pub fn toggle(name: &'static str, is_on: Signal<bool>, choose: Callback<()>) -> AnyView {
+    view! {
+        <button
+            type="button"
+            aria-pressed=move || is_on.get().to_string()
+            on:click=move |_| choose.run(())
+        >{name}</button>
+    }
+    .into_any()
+}
+
 /// Yes or no.
 pub fn check(name: &'static str, now: Signal<bool>, choose: Callback<bool>) -> AnyView {
     view! {

@@ -34,6 +34,11 @@ impl Encoded {
         self.offsets.iter().enumerate().filter(move |(_, offsets)| is_in(offsets)).map(|(i, _)| i)
     }
 
+    /// The bytes of the prompt that each token stands for; empty for added special tokens.
+    pub fn bytes(&self) -> impl Iterator<Item = Range<usize>> + '_ {
+        self.offsets.iter().map(|&(begin, end)| begin..end)
+    }
+
     /// The first token that contains anything from byte `byte` on.
     pub fn token_at(&self, byte: usize) -> Option<usize> {
         self.offsets.iter().position(|&(begin, end)| end > begin && end > byte)

@@ -1,5 +1,6 @@
 use super::*;
-use crate::specification::alignment::{Correspondence, Side};
+use crate::specification::alignment::Side;
+use crate::specification::correspondence::Correspondence;
 use crate::specification::vocabulary::Align;
 
 const DIMENSIONS: Dimensions = Dimensions { n_layers: 3, n_heads: 4, n_kv_heads: 2 };

@@ -4,6 +4,7 @@ use std::iter;
 
 use leptos::ev;
 use leptos::prelude::*;
+use shared::specification::correspondence::Correspondence;
 use shared::specification::pairs::TableColumns;
 use shared::specification::pairs::{self, TableFormat};
 use shared::specification::settings::Settings;
@@ -14,6 +15,7 @@ use shared::wire::draft::Draft;
 use shared::wire::listing::ServerInfo;
 
 use crate::navigation::viewer::Viewer;
+use crate::platform::dynamic::dynamic;
 use crate::widgets::inputs::{self, choice, select};
 
 /// The word of the select that stands for a template of the reader's own.
@@ -30,17 +32,20 @@ fn set(viewer: Viewer, change: impl FnOnce(&mut Draft)) {
 
 /// The fields.
 #[component]
-pub fn Fields(draft: Memo<Draft>, info: ServerInfo) -> impl IntoView {
+pub fn Fields(
+    draft: Memo<Draft>,
+    info: ServerInfo,
+    /// What corresponds now, base to source, with which an alignment by hand begins; `None` where that
+    /// is not known.
+    #[prop(into)]
+    corresponds: Callback<(), Option<Correspondence>>,
+) -> impl IntoView {
     let viewer = Viewer::get();
     let is_table = Memo::new(move |_| draft.with(|draft| draft.is_table));
     let mode = move |table: bool, name: &'static str| {
-        view! {
-            <button
-                type="button"
-                aria-pressed=move || (is_table.get() == table).to_string()
-                on:click=move |_| set(viewer, |draft| draft.is_table = table)
-            >{name}</button>
-        }
+        let is_on = Signal::derive(move || is_table.get() == table);
+        let choose = move |()| set(viewer, |draft| draft.is_table = table);
+        inputs::toggle(name, is_on, Callback::new(choose))
     };
     let models = info.models.iter().map(|model| model.name.clone()).collect::<Vec<_>>();
     let first = models.first().cloned().unwrap_or_default();
@@ -48,6 +53,13 @@ pub fn Fields(draft: Memo<Draft>, info: ServerInfo) -> impl IntoView {
         let model = draft.with(|draft| draft.model.clone());
         if model.is_empty() { first.clone() } else { model }
     });
+    let align = move |align: Align| {
+        let now = corresponds.run(());
+        set(viewer, |draft| match (align, now) {
+            (Align::Hand, Some(now)) => draft.align_by_hand(now),
+            (align, _) => (draft.settings.align, draft.by_hand) = (align, None),
+        });
+    };
     let options = models.into_iter().map(|name| (name.clone(), name)).collect::<Vec<_>>();
     let choose = Callback::new(move |name| set(viewer, |d| d.model = name));
     view! {
@@ -56,11 +68,11 @@ pub fn Fields(draft: Memo<Draft>, info: ServerInfo) -> impl IntoView {
             {mode(true, "A table")}
         </div>
         {select("Model", "stack", Signal::stored(options), chosen.into(), choose)}
-        {move || if is_table.get() {
+        {dynamic(move || if is_table.get() {
             view! { <TableFields /> }.into_any()
         } else {
             view! { <PairFields draft /> }.into_any()
-        }}
+        })}
         <TemplateField draft info />
         <fieldset>
             <legend>"Answers"</legend>
@@ -79,9 +91,7 @@ pub fn Fields(draft: Memo<Draft>, info: ServerInfo) -> impl IntoView {
                 {Site::ALL.iter().map(|&site| site_box(draft, site)).collect_view()}
             </div>
             <div class="row">
-                {choice("Alignment", Align::ALL, move || draft.get().settings.align, move |v| {
-                    set(viewer, |d| d.settings.align = v);
-                })}
+                {choice("Alignment", Align::ALL, move || draft.get().settings.align, align)}
                 {choice("Direction", Directions::ALL, move || draft.get().settings.direction, move |v| {
                     set(viewer, |d| d.settings.direction = v);
                 })}
@@ -101,10 +111,10 @@ pub fn Fields(draft: Memo<Draft>, info: ServerInfo) -> impl IntoView {
             </div>
             <div class="row">
                 {noise(draft)}
-                {move || draft.with(|draft| draft.settings.noise.is_some()).then(|| view! {
+                {dynamic(move || draft.with(|draft| draft.settings.noise.is_some()).then(|| view! {
                     {number(draft, "Noise scale", "noise_scale", |s| s.noise_scale.to_string())}
                     {number(draft, "Noise seeds", "noise_seeds", |s| s.noise_seeds.to_string())}
-                })}
+                }))}
             </div>
             <div class="row">
                 {number(draft, "Top tokens", "top", |s| s.top.to_string())}
@@ -162,12 +172,12 @@ fn TemplateField(draft: Memo<Draft>, info: ServerInfo) -> impl IntoView {
     let is_own = Memo::new(move |_| word.get() == OWN);
     view! {
         {select("Template", "stack", Signal::stored(words), word.into(), choose)}
-        {move || if is_own.get() {
+        {dynamic(move || if is_own.get() {
             let hint = "with {sentence}, and {entity} or any column";
             text(draft, "Template’s text", hint, true, |d| &mut d.settings.template)
         } else {
             view! { <p class="hint template">{text_of(&word.get())}</p> }.into_any()
-        }}
+        })}
     }
 }
 
@@ -237,7 +247,7 @@ fn TableFields() -> impl IntoView {
         </label>
         <div class="row">
             {inputs::files("Choose a table…", accept, false, move |files| viewer.open(files))}
-            <span class="hint">{move || table.with(|table| table.name.clone())}</span>
+            <span class="hint">{dynamic(move || table.with(|table| table.name.clone()))}</span>
         </div>
         <fieldset>
             <legend>"How it is read"</legend>

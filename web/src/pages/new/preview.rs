@@ -7,11 +7,11 @@ use shared::wire::address::{Address, Page, Source};
 use shared::wire::job::{PairPreview, Preview, Said};
 use shared::wire::problem::{Problem, RowProblem};
 
-use super::Seen;
+use super::editing::Editing;
+use super::{Seen, strips};
 use crate::data::api;
 use crate::data::words;
 use crate::data::words::sentence;
-use crate::map::strips::{Prompts, Strips};
 use crate::pages::panels::{Baselines, Warnings};
 
 /// What the form's state would come to.
@@ -20,6 +20,8 @@ pub fn Outcome(
     seen: Seen,
     /// Whether it is being found out.
     is_asking: RwSignal<bool>,
+    /// The tokens of a pair, which can be edited.
+    editing: Editing,
     /// Called when the reader wants to give the server's token.
     #[prop(into)]
     on_token: Callback<()>,
@@ -39,8 +41,10 @@ pub fn Outcome(
     let rest = move || {
         seen.with(|seen| match seen {
             Some(Ok(preview)) => {
-                let pairs = preview.pairs.iter().map(|pair| shown(preview, pair));
-                pairs.collect_view().into_any()
+                let is_table = editing.is_table();
+                let pairs = preview.pairs.iter().map(|pair| shown(preview, pair, is_table));
+                let pairs = pairs.collect_view();
+                view! { {is_table.then(of_table)}{pairs} }.into_any()
             }
             Some(Err(problem)) => refused(problem, on_token).into_any(),
             None => ().into_any(),
@@ -54,6 +58,7 @@ pub fn Outcome(
             aria-busy=move || is_asking.get().to_string()
         >
             <p class=class role="status">{summary}</p>
+            {strips::edited(editing)}
             {rest}
         </section>
     }
@@ -81,13 +86,21 @@ fn summary(preview: &Preview) -> String {
     }
 }
 
-fn shown(preview: &Preview, pair: &PairPreview) -> impl IntoView + use<> {
-    let swept = pair.base_tokens.get(pair.sentence_start..).unwrap_or_default();
-    let prompts = Prompts {
-        source: pair.source_tokens.clone(),
-        base: pair.base_tokens.clone(),
-        swept: swept.iter().map(|token| token.text.clone()).collect(),
-    };
+/// Where the roles and the alignment of a table's pairs are edited.
+fn of_table() -> AnyView {
+    view! {
+        <p class="hint">
+            "The first pairs. Of a table, roles and alignment stand in the table itself: mark words in \
+             a sentence, "<code>"[the queen](#subject) rules"</code>", or name them in a column "
+            <code>"span:subject"</code>"; under the alignment hand, a column "<code>"align"</code>
+            " says which tokens of the base take which of the source, counted from 0: "
+            <code>"5-7:6-8,10:12"</code>"."
+        </p>
+    }
+    .into_any()
+}
+
+fn shown(preview: &Preview, pair: &PairPreview, is_table: bool) -> AnyView {
     let page = Page::Experiment(Source::Id(pair.experiment.clone()));
     let href = format!("#{}", Address::of(page).fragment());
     let name = (preview.n_pairs > 1).then(|| match &*pair.entity {
@@ -107,8 +120,9 @@ fn shown(preview: &Preview, pair: &PairPreview) -> impl IntoView + use<> {
         <Warnings warnings=pair.warnings.clone() />
         <Baselines baselines=pair.baselines.clone() answers=Some(pair.answers.clone()) />
         {pair.said.as_ref().map(goes_on)}
-        <Strips prompts active=Signal::derive(Vec::new) />
+        {is_table.then(|| strips::read(pair))}
     }
+    .into_any()
 }
 
 /// What the model itself says after each prompt.
