@@ -94,6 +94,9 @@ async fn from_a_table_to_its_study_to_a_pair_and_back_and_as_a_link() -> Result<
         .await?;
     let sorted: Vec<f64> = serde_json::from_value(sorted)?;
     ensure!(sorted.len() == N_PAIRS && sorted.is_sorted_by(|a, b| a >= b), "{sorted:?}");
+    // The small maps say the same of this cell, though they were there before it was held.
+    let first = browser.text(".multiple .facts").await?.replace('−', "-");
+    ensure!((first.parse::<f64>()? - sorted[0]).abs() < 0.002, "{first} in place of {}", sorted[0]);
     browser.driver.find(By::LinkText("king 4")).await?.click().await?;
     browser.expect(".neighbours", &format!("pair 5 of {N_PAIRS}")).await?;
     browser.expect("main h1", "king 4").await?;

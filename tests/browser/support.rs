@@ -97,9 +97,15 @@ impl Site {
                     _ => "application/json",
                 };
                 let header = tiny_http::Header::from_bytes("Content-Type", kind);
+                let part = request.headers().iter().find(|header| header.field.equiv("Range"));
+                let part = part.and_then(|header| range(header.value.as_str()));
                 let _ = match (fs::read(files.join(name)), header) {
                     (Ok(bytes), Ok(header)) => {
-                        request.respond(tiny_http::Response::from_data(bytes).with_header(header))
+                        // Parts of files, as static hosts give them.
+                        let part = part.and_then(|part| Some(bytes.get(part)?.to_vec()));
+                        let status = if part.is_some() { 206 } else { 200 };
+                        let response = tiny_http::Response::from_data(part.unwrap_or(bytes));
+                        request.respond(response.with_status_code(status).with_header(header))
                     }
                     _ => request.respond(tiny_http::Response::empty(404)),
                 };
@@ -112,6 +118,12 @@ impl Site {
     pub fn experiment(&self, document: &Document, query: &str) -> String {
         format!("{}#/e/{}{query}", self.url, document.id)
     }
+}
+
+/// The bytes that a request's header asks for.
+fn range(header: &str) -> Option<std::ops::RangeInclusive<usize>> {
+    let (first, last) = header.strip_prefix("bytes=")?.split_once('-')?;
+    Some(first.parse().ok()?..=last.parse().ok()?)
 }
 
 /// A browser with an empty profile.
@@ -237,6 +249,39 @@ impl Browser {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
         Ok(())
+    }
+
+    /// The resident memory of the processes that show pages, in bytes.
+    ///
+    /// # Errors
+    /// The system does not tell.
+    pub fn renderer_bytes(&self) -> Result<usize> {
+        let mut parents = std::collections::BTreeMap::new();
+        for entry in fs::read_dir("/proc")? {
+            let path = entry?.path();
+            let Some(id) = path.file_name().and_then(|n| n.to_str()?.parse::<u32>().ok()) else {
+                continue;
+            };
+            // Processes end meanwhile.
+            let Ok(status) = fs::read_to_string(path.join("status")) else { continue };
+            let field = |name: &str| {
+                let line = status.lines().find(|line| line.starts_with(name))?;
+                line.split_whitespace().nth(1)?.parse::<usize>().ok()
+            };
+            let shown = fs::read(path.join("cmdline")).unwrap_or_default();
+            let is_page = String::from_utf8_lossy(&shown).contains("--type=renderer");
+            let parent = field("PPid:").unwrap_or_default() as u32;
+            parents.insert(id, (parent, is_page, 1024 * field("VmRSS:").unwrap_or_default()));
+        }
+        let is_ours = |mut id: u32| loop {
+            match parents.get(&id) {
+                _ if id == self.chromedriver.id() => return true,
+                Some((parent, ..)) if *parent != id => id = *parent,
+                _ => return false,
+            }
+        };
+        let ours = parents.iter().filter(|(id, (_, is_page, _))| *is_page && is_ours(**id));
+        Ok(ours.map(|(_, (.., n_bytes))| n_bytes).sum())
     }
 
     /// Whether there is an element that `css` finds.

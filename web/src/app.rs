@@ -18,6 +18,7 @@ use crate::pages::new::NewPage;
 use crate::pages::queue::QueuePage;
 use crate::pages::study::StudyPage;
 use crate::platform::dom;
+use crate::platform::dynamic::dynamic;
 use crate::platform::history;
 use crate::widgets::notices::Notices;
 use crate::widgets::open::OpenButton;
@@ -38,7 +39,6 @@ pub fn App() -> impl IntoView {
         });
     }
     Effect::new(move || dom::set_theme(viewer.theme.get()));
-    history::watch(move || {
     let is_embedded = Memo::new(move |_| viewer.is_embedded());
     Effect::new(move |before: Option<bool>| {
         let now = is_embedded.get();
@@ -49,6 +49,7 @@ pub fn App() -> impl IntoView {
         }
         is_telling || now
     });
+    history::watch(move || {
         viewer.history.moved();
         let address = Address::parse(&dom::fragment());
         if address != viewer.address.get_untracked() {
@@ -114,10 +115,10 @@ pub fn App() -> impl IntoView {
             {viewer.server.map(|server| view! { <Nav server /> })}
             <OpenButton />
             <button class="quiet" on:click=theme>
-                {move || match other(viewer.theme.get()) {
+                {dynamic(move || match other(viewer.theme.get()) {
                     Theme::Light => "Light theme",
                     Theme::Dark => "Dark theme",
-                }}
+                })}
             </button>
         </header>
         {viewer.server.map(|server| view! {
@@ -126,7 +127,7 @@ pub fn App() -> impl IntoView {
         })}
         <Notices on_close=move |()| to_main() />
         <main node_ref=main tabindex="-1">
-            {move || match page.get() {
+            {dynamic(move || match page.get() {
                 Page::Index(_) => view! { <IndexPage /> }.into_any(),
                 Page::Experiment(source) => view! { <ExperimentPage source /> }.into_any(),
                 Page::Compare(sources) => view! { <ComparePage sources /> }.into_any(),
@@ -141,7 +142,7 @@ pub fn App() -> impl IntoView {
                 Page::Unknown(path) => view! {
                     <Problem text=format!("There is no page at “{path}”.") />
                 }.into_any(),
-            }}
+            })}
         </main>
         <div class="drop" class:shown=move || dragging.get() aria-hidden="true">
             <p>{if viewer.server.is_some() {
@@ -182,14 +183,14 @@ fn Nav(server: Server) -> impl IntoView {
     let n = Memo::new(move |_| server.board.with(|board| board.n_active()));
     view! {
         <nav aria-label="Pages">
-            {move || server.rights.can_change().then(|| link(Page::New(Draft::default()), "New"))}
+            {dynamic(move || server.rights.can_change().then(|| link(Page::New(Draft::default()), "New")))}
             <span>
                 {link(Page::Queue, "Queue")}
-                {move || (n.get() > 0).then(|| view! {
+                {dynamic(move || (n.get() > 0).then(|| view! {
                     <span class="badge" aria-label=move || format!("{} not finished", n.get())>
-                        {move || n.get()}
+                        {dynamic(move || n.get())}
                     </span>
-                })}
+                }))}
             </span>
         </nav>
     }
@@ -200,11 +201,11 @@ fn Nav(server: Server) -> impl IntoView {
 fn Connection(server: Server) -> impl IntoView {
     view! {
         <div class="notices" role="status">
-            {move || (server.is_connected.get() == Some(false)).then(|| view! {
+            {dynamic(move || (server.is_connected.get() == Some(false)).then(|| view! {
                 <p class="notice offline">
                     "The server does not answer. The page goes on as soon as it does."
                 </p>
-            })}
+            }))}
         </div>
     }
 }

@@ -1,5 +1,6 @@
 //! A profile: one row or column of the grid as a line, with the baselines to hold it against.
 
+use crate::platform::dynamic::dynamic;
 use leptos::prelude::*;
 use shared::wire::numbers;
 
@@ -136,8 +137,8 @@ pub fn Chart(
             <line class="chart-at" transform=at y1=TOP y2=HEIGHT - BOTTOM />
             <path class="chart-line" d=path />
             <circle class="chart-dot" r="3.5" transform=dot class:hidden=move || dot().is_empty() />
-            <text class="chart-tick" x=LEFT y=HEIGHT - 5.0>{move || end(true)}</text>
-            <text class="chart-tick" x=right y=HEIGHT - 5.0 text-anchor="end">{move || end(false)}</text>
+            <text class="chart-tick" x=LEFT y=HEIGHT - 5.0>{dynamic(move || end(true))}</text>
+            <text class="chart-tick" x=right y=HEIGHT - 5.0 text-anchor="end">{dynamic(move || end(false))}</text>
         </svg>
     }
 }

@@ -15,6 +15,7 @@ use web_sys::HtmlInputElement;
 use crate::map::columns::ColumnMenu;
 use crate::map::grids::GridChoice;
 use crate::navigation::viewer::Viewer;
+use crate::platform::dynamic::dynamic;
 use crate::widgets::inputs::{check, choice};
 
 /// What every result is asked for, whether it holds it or not.
@@ -127,7 +128,7 @@ pub fn Controls(
                         prop:value=move || shown(false) on:change=move |e| end(e, false) />
                 </span>
             </div>
-            {move || {
+            {dynamic(move || {
                 let document = documents.first()?.clone();
                 let grid = grids.get().into_iter().next()??;
                 let axis = grid.columns().clone();
@@ -136,12 +137,12 @@ pub fn Controls(
                         o.hidden = hidden.clone();
                     }) />
                 })
-            }}
-            {move || has_tokens.get().then(|| {
+            })}
+            {dynamic(move || has_tokens.get().then(|| {
                 choice("Labels", LabelStyle::ALL, move || options.get().labels, move |v| {
                     set(&|o| o.labels = v);
                 })
-            })}
+            }))}
             {check("Layer 0 at the bottom", at_bottom, Callback::new(move |bottom| {
                 set(&|o| o.origin = if bottom { Origin::Bottom } else { Origin::Top });
             }))}

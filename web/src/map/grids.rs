@@ -11,6 +11,7 @@ use shared::figure::colour::Range;
 use shared::figure::{FigureOptions, text};
 
 use crate::navigation::viewer::Viewer;
+use crate::platform::dynamic::dynamic;
 use crate::widgets::inputs::select;
 
 /// The choice; nothing where there is none.
@@ -81,8 +82,8 @@ pub fn GridChoice(
     };
     let at = Callback::new(at);
     view! {
-        {move || is_asked.get().then(|| select("Grid", "field", listed, now_text, choose))}
-        {move || slices().map(|grid| slice(grid, at))}
+        {dynamic(move || is_asked.get().then(|| select("Grid", "field", listed, now_text, choose)))}
+        {dynamic(move || slices().map(|grid| slice(grid, at)))}
     }
 }
 

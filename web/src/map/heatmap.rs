@@ -19,6 +19,7 @@ use crate::map::steps::{self, Step};
 use crate::map::tooltip::{HIDDEN, Place, style, tooltip};
 use crate::navigation::viewer::Viewer;
 use crate::platform::dom;
+use crate::platform::dynamic::dynamic;
 
 /// Left, top, width and height in pixels of the page.
 type Rect = [f64; 4];
@@ -231,7 +232,7 @@ pub fn Heatmap(
     };
     view! {
         <div class="heatmap" node_ref=outer>
-            {move || problem.get().map(|text| view! { <p class="problem" role="alert">{sentence(&text)}</p> })}
+            {dynamic(move || problem.get().map(|text| view! { <p class="problem" role="alert">{sentence(&text)}</p> }))}
             <div
                 class="heatmap-scroll"
                 class:hidden=move || problem.get().is_some()
@@ -251,9 +252,9 @@ pub fn Heatmap(
                     on:keydown=key
                 >
                     <canvas node_ref=canvas style=sized></canvas>
-                    {move || dotted.get().into_iter().map(|cell| view! {
+                    {dynamic(move || dotted.get().into_iter().map(|cell| view! {
                         <i class="cell-dot" style=move || place(area(Some(cell)))></i>
-                    }).collect_view()}
+                    }).collect_view())}
                     <div class="band" style=move || place(row())></div>
                     <div class="band" style=move || place(column())></div>
                     <div class="cell-pin" style=move || place(area(held.get()))></div>
@@ -261,7 +262,7 @@ pub fn Heatmap(
                 </div>
             </div>
             <div class="tooltip" node_ref=tip style=tip_style>
-                {move || tip_readout.get().map(tooltip)}
+                {dynamic(move || tip_readout.get().map(tooltip))}
             </div>
             <p class="spoken" aria-live="polite">{spoken}</p>
         </div>

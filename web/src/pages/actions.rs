@@ -17,6 +17,7 @@ use crate::data::words;
 use crate::map::export::{self, Kind};
 use crate::navigation::viewer::Viewer;
 use crate::platform::dom;
+use crate::platform::dynamic::dynamic;
 
 /// What can be done with an experiment.
 #[component]
@@ -121,7 +122,7 @@ pub fn Actions(
             {draft.map(again)}
             {stored.map(delete)}
             <span class="downloads">"Download" {saves.into_iter().collect_view()}</span>
-            <p class="done" role="status">{move || done.get()}</p>
+            <p class="done" role="status">{dynamic(move || done.get())}</p>
         </div>
     }
 }

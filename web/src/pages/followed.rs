@@ -16,6 +16,7 @@ use crate::navigation::viewer::Viewer;
 use crate::pages::live::{Again, Ended, Pending};
 use crate::pages::result::Experiment;
 use crate::platform::asking::Asking;
+use crate::platform::dynamic::dynamic;
 use crate::widgets::problem::Problem;
 
 /// What is known of a server's experiment.
@@ -130,10 +131,10 @@ pub fn Followed(server: Server, id: String) -> impl IntoView {
         }
     };
     view! {
-        {move || again.get().map(|both| {
+        {dynamic(move || again.get().map(|both| {
             let (job, pair) = *both;
             view! { <Again server job pair /> }
-        })}
+        }))}
         {page}
     }
     .into_any()

@@ -19,6 +19,7 @@ use crate::pages::card::Card;
 use crate::pages::listing::Listing;
 use crate::platform::asking::Asking;
 use crate::platform::dom;
+use crate::platform::dynamic::dynamic;
 use crate::widgets::problem::Problem;
 
 /// How many experiments are put on the page at a time.
@@ -251,7 +252,7 @@ fn Remote(server: Server) -> impl IntoView {
     });
     let picked = Memo::new(move |_| filter.get().picked);
     view! {
-        {move || (!opened.with(Vec::is_empty)).then(|| view! {
+        {dynamic(move || (!opened.with(Vec::is_empty)).then(|| view! {
             <section class="opened" aria-label="Opened files">
                 <h2>"Opened files, which stay in this browser"</h2>
                 <ul class="cards">
@@ -260,7 +261,7 @@ fn Remote(server: Server) -> impl IntoView {
                     }).collect_view()}
                 </ul>
             </section>
-        })}
+        }))}
         <Listing
             total
             n_chosen

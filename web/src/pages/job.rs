@@ -13,6 +13,7 @@ use crate::data::words;
 use crate::navigation::viewer::Viewer;
 use crate::pages::live::{CancelButton, LiveGrid};
 use crate::platform::asking::Asking;
+use crate::platform::dynamic::dynamic;
 use crate::widgets::heading::heading;
 use crate::widgets::problem::Problem;
 
@@ -127,13 +128,13 @@ fn Pairs(
                     <p class="facts">{format!("{model} · {site}")}</p>
                 </div>
                 <div class="actions">
-                    {move || has_study.get().then(|| view! {
+                    {dynamic(move || has_study.get().then(|| view! {
                         <a class="button primary" href=study_href.clone()>"Study of its pairs"</a>
-                    })}
+                    }))}
                     <CancelButton server job />
                 </div>
             </div>
-            <p class="note" role="status">{move || words::sentence(&words::progress(&job.get()))}</p>
+            <p class="note" role="status">{dynamic(move || words::sentence(&words::progress(&job.get())))}</p>
             <LiveGrid server experiment />
             <section class="card" aria-label="Pairs">
                 <div class="scroll">

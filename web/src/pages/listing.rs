@@ -10,6 +10,7 @@ use shared::wire::studies::StudySource;
 
 use crate::navigation::viewer::Viewer;
 use crate::pages::card::{Card, pick};
+use crate::platform::dynamic::dynamic;
 use crate::widgets::heading::heading;
 use crate::widgets::inputs::{choice, select};
 use crate::widgets::open::OpenButton;
@@ -49,10 +50,10 @@ pub fn Listing(
                 <div class="title-row">
                     {heading("Experiments")}
                     <p class="count" role="status">
-                        {move || format!("{} of {}", n_chosen.get(), total.get().unwrap_or(0))}
+                        {dynamic(move || format!("{} of {}", n_chosen.get(), total.get().unwrap_or(0)))}
                     </p>
                 </div>
-                {move || study_links(&studies.get())}
+                {dynamic(move || study_links(&studies.get()))}
                 <Filters facets filter />
                 <ul class="cards">
                     <For each=move || shown.get() key=|entry| entry.id.clone() children=move |entry| {
@@ -81,10 +82,10 @@ fn PickedBar(#[prop(into)] picked: Signal<Vec<Source>>) -> impl IntoView {
     let clear = move |_| pick(viewer, Vec::clear);
     view! {
         <div class="picked-bar card" class:hidden=move || n() == 0>
-            <span role="status">{move || match n() {
+            <span role="status">{dynamic(move || match n() {
                 1 => "1 picked: pick another to compare".to_string(),
                 n => format!("{n} picked"),
-            }}</span>
+            })}</span>
             <button class="primary" disabled=move || n() < 2 on:click=compare>"Compare"</button>
             <button class="quiet" on:click=clear>"Clear"</button>
         </div>
@@ -159,9 +160,9 @@ fn Welcome() -> impl IntoView {
                 ". It is read in this page and sent nowhere."
             </p>
             <div class="actions">
-                {move || can_sweep().then(|| view! {
+                {dynamic(move || can_sweep().then(|| view! {
                     <a class="button primary" href="#/new">"New experiment"</a>
-                })}
+                }))}
                 <OpenButton />
             </div>
         </section>

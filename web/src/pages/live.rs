@@ -21,6 +21,7 @@ use crate::map::heatmap::Heatmap;
 use crate::map::picture::{Picture, Pictured};
 use crate::map::readout::Readout;
 use crate::navigation::viewer::Viewer;
+use crate::platform::dynamic::dynamic;
 use crate::widgets::heading::heading;
 
 /// The page of an experiment that waits or is being swept.
@@ -142,7 +143,7 @@ pub fn LiveGrid(server: Server, #[prop(into)] experiment: Signal<String>) -> imp
     let n_all = move || live(&|live| Some(live.token_labels.len() as f64)).unwrap_or(0.0);
     let baseline = move |name: &'static str, of: fn(&Live) -> Option<f32>| {
         let value = move || live(&|live| of(live).map(f64::from)).map(|value| value as f32);
-        view! { <span>{name}" "{move || numbers::logit_diff(value())}</span> }
+        view! { <span>{name}" "{dynamic(move || numbers::logit_diff(value()))}</span> }
     };
     move || {
         is_here.get().then(|| view! {
@@ -150,9 +151,9 @@ pub fn LiveGrid(server: Server, #[prop(into)] experiment: Signal<String>) -> imp
                 <div class="progress">
                     <progress max="1" prop:value=share aria-label="Progress of the sweep"></progress>
                     <span class="facts">
-                        {move || format!("{:.0} %", 100.0 * share().unwrap_or(0.0))}
+                        {dynamic(move || format!("{:.0} %", 100.0 * share().unwrap_or(0.0)))}
                         {left}
-                        {move || format!(" · {} of {} columns", n_columns(), n_all())}
+                        {dynamic(move || format!(" · {} of {} columns", n_columns(), n_all()))}
                     </span>
                     <span class="facts pair-of-values">
                         {baseline("source", |live| live.baselines?.source)}

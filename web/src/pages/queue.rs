@@ -10,6 +10,7 @@ use crate::data::server::Server;
 use crate::data::words;
 use crate::navigation::viewer::Viewer;
 use crate::pages::live::CancelButton;
+use crate::platform::dynamic::dynamic;
 use crate::widgets::heading::heading;
 
 /// The page of all jobs.
@@ -92,21 +93,21 @@ fn JobRow(server: Server, job: Signal<Job>) -> impl IntoView {
     view! {
         <li class="card job">
             <div class="job-head">
-                <a href=href><strong>{move || words::job_name(&job.get())}</strong></a>
+                <a href=href><strong>{dynamic(move || words::job_name(&job.get()))}</strong></a>
                 <span class=move || format!("state {}", job.with(|job| job.state))>
-                    {move || words::progress(&job.get())}
+                    {dynamic(move || words::progress(&job.get()))}
                 </span>
             </div>
             <p class="facts">{facts}</p>
-            {move || is(State::Running).then(|| view! {
+            {dynamic(move || is(State::Running).then(|| view! {
                 <div class="progress">
                     <progress max="1" prop:value=share aria-label="Progress of the job"></progress>
                     <span class="facts">{left}</span>
                 </div>
-            })}
-            {move || job.get().error.map(|why| view! {
+            }))}
+            {dynamic(move || job.get().error.map(|why| view! {
                 <p class="job-error">{words::sentence(&why)}</p>
-            })}
+            }))}
             <div class="actions">
                 <CancelButton server job />
                 <button

@@ -22,6 +22,7 @@ use crate::navigation::viewer::Viewer;
 use crate::pages::actions::Actions;
 use crate::pages::embedded::embedded;
 use crate::pages::panels::{Baselines, Certificate, Provenance, Warnings};
+use crate::platform::dynamic::dynamic;
 use crate::widgets::heading::heading;
 
 /// A result.
@@ -104,11 +105,11 @@ pub fn Experiment(document: Arc<Document>, source: Source) -> AnyView {
         facts.retain(|fact| !fact.is_empty());
         facts.join(" · ")
     };
-    let link_note = match &source {
     if untrack(|| viewer.is_embedded()) {
         let map = view! { <Heatmap picture options read cursor /> }.into_any();
         return embedded(Signal::stored(name), Signal::derive(facts), map);
     }
+    let link_note = match &source {
         Source::Link(text) => Some(link_note(&document, text)),
         _ => None,
     };
@@ -131,15 +132,15 @@ pub fn Experiment(document: Arc<Document>, source: Source) -> AnyView {
                 </section>
                 <aside>
                     <section class="card cell-card" aria-label="Cell">
-                        <h2>{move || if is_pinned() { "Pinned cell" } else { "Cell" }}</h2>
+                        <h2>{dynamic(move || if is_pinned() { "Pinned cell" } else { "Cell" })}</h2>
                         {readout}
                     </section>
                     <section class="card" aria-label="Profiles" class:hidden=move || {
                         over_rows.with(Option::is_none)
                     }>
-                        <h2>{move || over(0, 1)}</h2>
+                        <h2>{dynamic(move || over(0, 1))}</h2>
                         <Chart profile=over_rows />
-                        <h2>{move || over(1, 0)}</h2>
+                        <h2>{dynamic(move || over(1, 0))}</h2>
                         <Chart profile=over_columns />
                     </section>
                     <Baselines baselines=document.baselines.clone() answers=document.answers.clone() />
@@ -154,15 +155,15 @@ pub fn Experiment(document: Arc<Document>, source: Source) -> AnyView {
                     aria-expanded=move || is_table.get().to_string()
                     on:click=move |_| viewer.show(|view| view.table = !view.table)
                 >
-                    {move || if is_table.get() { "Hide the table" } else { "Show as a table" }}
+                    {dynamic(move || if is_table.get() { "Hide the table" } else { "Show as a table" })}
                 </button>
-                {move || is_table.get().then_some(table)}
+                {dynamic(move || is_table.get().then_some(table))}
             </section>
             <Provenance document />
         </article>
     }
-}
     .into_any()
+}
 
 /// What a self-contained link does not hold.
 fn link_note(document: &Document, text: &str) -> String {

@@ -34,10 +34,11 @@ use crate::map::tooltip::tooltip;
 use crate::navigation::viewer::Viewer;
 use crate::pages::embedded::embedded;
 use crate::platform::asking::Asking;
+use crate::platform::dynamic::dynamic;
 use crate::widgets::heading::heading;
+use crate::widgets::markdown::markdown;
 use crate::widgets::problem::Problem;
 
-use crate::widgets::markdown::markdown;
 /// How often a study is asked for again while its pairs are swept.
 const AGAIN: Duration = Duration::from_secs(2);
 
@@ -205,11 +206,11 @@ fn Body(
         facts.push(words::count(study.pairs.len(), "pair", "pairs"));
         facts.join(" · ")
     });
-    let job = source.with_value(|source| match source {
     if untrack(|| viewer.is_embedded()) {
         let map = view! { <Heatmap picture options read cursor dotted /> }.into_any();
         return embedded(title, Signal::derive(facts), map);
     }
+    let job = source.with_value(|source| match source {
         StudySource::Job(id) => Some(id.clone()),
         StudySource::Id(_) => None,
     });
@@ -249,7 +250,7 @@ fn Body(
                 {heading(title)}
                 <p class="facts">{facts}</p>
             </div>
-            {move || {
+            {dynamic(move || {
                 let text = study(|study| study.text.clone())();
                 (!text.is_empty()).then(|| view! { <div class="study-text">{markdown(&text)}</div> })
             })}
@@ -259,12 +260,12 @@ fn Body(
             <div class="columns">
                 <section class="card map-card" aria-label="Heatmap">
                     <Heatmap picture options read cursor dotted />
-                    <p class="hint">{move || cell::legend(look)}</p>
+                    <p class="hint">{dynamic(move || cell::legend(look))}</p>
                 </section>
                 <aside>
                     <section class="card cell-card" aria-label="Cell">
                         <h2>{what}</h2>
-                        {move || active().and_then(|key| cell::readout(look, key)).map(tooltip)}
+                        {dynamic(move || active().and_then(|key| cell::readout(look, key)).map(tooltip))}
                     </section>
                     <HandoverCard look />
                 </aside>
@@ -275,5 +276,5 @@ fn Body(
             <Pairs look />
         </article>
     }
-}
     .into_any()
+}

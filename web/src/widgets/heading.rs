@@ -5,6 +5,7 @@ use leptos::prelude::*;
 
 use crate::navigation::viewer::Viewer;
 use crate::platform::dom;
+use crate::platform::dynamic::dynamic;
 
 /// The heading. A plain function, of which the page has one, and not one for each place.
 pub fn heading(text: impl Into<Signal<String>>) -> AnyView {
@@ -23,5 +24,6 @@ fn shown(text: Signal<String>) -> AnyView {
             dom::focus(&heading);
         }
     });
-    view! { <h1 tabindex="-1" node_ref=heading dir="auto">{move || text.get()}</h1> }.into_any()
+    view! { <h1 tabindex="-1" node_ref=heading dir="auto">{dynamic(move || text.get())}</h1> }
+        .into_any()
 }

@@ -12,6 +12,7 @@ use shared::wire::studies::{Selected, StudyView};
 
 use super::look::{Look, Looked};
 use crate::navigation::viewer::Viewer;
+use crate::platform::dynamic::dynamic;
 use crate::widgets::inputs::{self, check, choice, select};
 
 /// Statistics that are shown of pairs, in the order in which one asks for them.
@@ -77,12 +78,12 @@ pub fn Rule(look: Look, is_server: bool) -> impl IntoView {
                     {choice("Pairs that count", Keep::ALL, keep, move |keep| {
                         set(viewer, |view| view.keep = Some(keep));
                     })}
-                    {move || (keep() == Keep::Contrast).then(|| {
+                    {dynamic(move || (keep() == Keep::Contrast).then(|| {
                         inputs::text("Least contrast (nats)", "", false, least, typed)
-                    })}
-                    {move || (!columns.with(Vec::is_empty)).then(|| {
+                    }))}
+                    {dynamic(move || (!columns.with(Vec::is_empty)).then(|| {
                         select("Groups by", "field", options, now, group)
-                    })}
+                    }))}
                 </div>
             })}
         </section>
@@ -188,10 +189,10 @@ pub fn StudyControls(look: Look, options: Memo<FigureOptions>) -> impl IntoView 
     view! {
         <div class="controls" role="group" aria-label="How it is shown">
             {select("Shown", "field", statistics, statistic, pick_statistic)}
-            {move || (grids.with(Vec::len) > 1).then(|| select("Site", "field", named, now, pick_grid))}
-            {move || (whose.with(Vec::len) > 1).then(|| {
+            {dynamic(move || (grids.with(Vec::len) > 1).then(|| select("Site", "field", named, now, pick_grid)))}
+            {dynamic(move || (whose.with(Vec::len) > 1).then(|| {
                 select("Pairs", "field", whose, selected, pick)
-            })}
+            }))}
             {slice}
             {choice("Colours", Preset::ALL, move || options.with(|o| o.preset), move |preset| {
                 viewer.show(|view| view.figure.preset = preset);
