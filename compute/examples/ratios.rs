@@ -4,6 +4,8 @@
 //! `cargo run --release --example ratios -- MODEL [ROUNDS [SHAPE]]`, with one of [`SHAPES`], from 0, or
 //! all of them.
 
+mod synthetic;
+
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::time::Instant;
@@ -11,11 +13,11 @@ use std::time::Instant;
 use anyhow::{Context, Result};
 use compute::model::Loader;
 use compute::sweep::{Division, Program, run};
-use shared::specification::alignment::{Alignment, Side};
-use shared::specification::correspondence::Correspondence;
+use shared::specification::Specification;
 use shared::specification::settings::{List, Settings};
 use shared::specification::vocabulary::{Directions, Site};
-use shared::specification::{AnswerIds, Dimensions, Specification, Subject};
+
+use self::synthetic::{Size, specification};
 
 /// Tokens of the prompts, of those that all prompts of a table share, swept columns, and pairs of the
 /// table.
@@ -34,32 +36,8 @@ fn main() -> Result<()> {
     let model = Loader::new(Path::new(&path)).load()?;
     let config = &model.network.config;
     for (name, n_tokens, n_shared, n_columns, n_pairs) in shapes {
-        let specification = |settings: &Settings, seed: usize| {
-            let prompt = |own: usize| -> Vec<u32> {
-                let token = |i: usize| match i < n_shared {
-                    true => 1000 + i,
-                    false => 2000 + (i * 7919 + own * 104_729) % 20_000,
-                };
-                (0..n_tokens).map(|i| token(i) as u32).collect()
-            };
-            let start = n_tokens - n_columns;
-            let (source, base) = (prompt(2 * seed), prompt(2 * seed + 1));
-            let [source, base] = [&source, &base].map(|ids| Side { ids, start, roles: &[] });
-            let by_hand = Correspondence::default();
-            let subject = Subject {
-                alignment: Alignment::new(source, base, settings.align, 0, &by_hand),
-                spans: Vec::new(),
-                noised: Vec::new(),
-                answers: AnswerIds::Single { true_ids: vec![100, 101], false_ids: vec![200, 201] },
-                mean: None,
-                dimensions: Dimensions {
-                    n_layers: config.n_layers,
-                    n_heads: config.n_heads,
-                    n_kv_heads: config.n_kv_heads,
-                },
-            };
-            Specification::new(settings, &subject)
-        };
+        let size = Size { n_tokens, n_shared, n_columns };
+        let specification = |settings: &Settings, seed| specification(config, settings, size, seed);
         let one = Settings::default();
         let sites = vec![Site::ResidPost, Site::AttnOut, Site::MlpOut];
         let three = Settings { sites: List::new(sites)?, ..Settings::default() };

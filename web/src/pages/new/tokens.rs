@@ -117,7 +117,7 @@ impl Strip {
     pub fn bytes(&self, tokens: Range<usize>) -> Option<Range<usize>> {
         let mut all = self.tokens.get(tokens)?.iter().filter_map(|token| token.bytes);
         let [start, end] = all.next()?;
-        Some(start..all.last().map_or(end, |[_, end]| end))
+        Some(start..all.next_back().map_or(end, |[_, end]| end))
     }
 
     /// The tokens' texts together.
