@@ -4,11 +4,11 @@
 # what this machine computes. Needs root, Debian's packages, Python 3.12 or 3.13 as PYTHON, and 6 GB; not
 # part of the test command.
 #   scripts/check-ndif.sh [FOLDER]      default: ~/.cache/patchboard/ndif
-# PATCHBOARD names another program than the release build; PARTS leaves out some of families, sweeps and
-# faults.
+# PATCHBOARD names another program than the release build; PARTS leaves out some of families, sweeps,
+# served and faults.
 source "$(dirname "$0")/lib.sh"
 
-parts=${PARTS:-families sweeps faults}
+parts=${PARTS:-families sweeps served faults}
 work=${1:-$HOME/.cache/patchboard/ndif}
 mkdir -p "$work"
 work=$(cd "$work" && pwd)
@@ -25,7 +25,8 @@ if [ "${INSIDE:-}" != yes ]; then
     if [ ! -x "$venv/bin/ndif" ] || ! "$venv/bin/python" -c 'import asyncpg, gguf, moto' 2>/dev/null; then
         "${PYTHON:-python3}" -c 'import sys; sys.exit(not (3, 12) <= sys.version_info < (3, 14))' ||
             fail "NDIF needs Python 3.12 or 3.13: name one by PYTHON"
-        "${PYTHON:-python3}" -m venv "$venv"
+        # One that setup-ndif.sh has made may be of another Python.
+        "${PYTHON:-python3}" -m venv --clear "$venv"
         "$venv/bin/pip" install --quiet --requirement python/ndif/requirements.txt --requirement tests/ndif/requirements.txt
     fi
     say "The model"
@@ -97,8 +98,39 @@ sweeps() {
     compare "$out/here-one" "$out/there-plain"
 }
 
+# What this machine computes of two pairs, both directions.
+expected() { [ -e "$out/here-right" ] || here "$out/two.tsv" "${settings[@]}" --quiet --out "$out/here-right"; }
+
+board=http://127.0.0.1:28100
+serve() {
+    "$patchboard" serve --ndif-model $repo --ndif-host $host --port 28100 --data "$out/data" >>"$out/served.log" 2>&1 &
+    pid_board=$!
+    wait_for 120 curl -sf $board/healthz
+}
+# Whether some columns of the running sweep are there.
+columns() { (curl -sN --max-time 2 $board/api/events || true) | grep '"columns":\[{'; }
+finished() { curl -sf "$board/api/jobs" | grep '"state":"done"'; }
+served() {
+    expected
+    say "A server that offers the model: columns come while waves arrive, and it is killed then"
+    serve
+    logged curl -sf $board/api/models
+    curl -sf --data-binary @"$out/two.tsv" "$board/api/jobs/table?format=tsv&direction=both&align=right" >"$out/job.json"
+    wait_for 300 columns
+    kill -9 $pid_board
+    serve
+    wait_for 600 finished
+    mkdir "$out/served"
+    for id in $(curl -sf $board/api/experiments | grep -o '"id":"[0-9a-f]*"' | cut -d'"' -f4); do
+        curl -sf $board/api/experiments/$id >"$out/served/$id.json"
+    done
+    grep -oh '"controls":{[^}]*}' "$out/served"/*.json
+    compare "$out/here-right" "$out/served"
+    kill $pid_board
+}
+
 faults() {
-    [ -e "$out/here-right" ] || here "$out/two.tsv" "${settings[@]}" --quiet --out "$out/here-right"
+    expected
     say "Keys and models"
     NDIF_API_KEY=$unknown refused 'does not accept the key' there "$out/one.tsv" --out "$out/refused"
     NDIF_API_KEY=no-key-at-all refused 'does not accept the key' there "$out/one.tsv" --out "$out/refused"

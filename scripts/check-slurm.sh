@@ -125,7 +125,15 @@ for _ in $(seq 200); do
     ls "$work/killed"/*.json >/dev/null 2>&1 && break
     sleep 0.1
 done
-pkill -9 -f 'patchboard sweep --quiet' || fail "nothing to kill"
+n_killed=0
+for pid in $(scontrol listpids | awk 'NR > 1 { print $1 }' | sort -u); do
+    # Of a task's processes the one that sweeps, not the script around it.
+    if [ "$(cat "/proc/$pid/comm" 2>/dev/null)" = patchboard ]; then
+        kill -9 "$pid"
+        n_killed=$((n_killed + 1))
+    fi
+done
+[ $n_killed -gt 0 ] || fail "nothing to kill"
 if wait %1; then fail "a killed task was no failure"; fi
 n_kept=$(ls "$work/killed"/*.json | wc -l)
 "$patchboard" slurm "${sweep[@]}" --out "$work/killed"

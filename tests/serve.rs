@@ -17,89 +17,29 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use serde_json::{Value, json};
 
+use self::process::{Server, content, drained, hear, ids, positions};
+
+#[path = "../compute/tests/support/process.rs"]
+mod process;
+
 fn tiny() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/oracle/models/tiny-llama3")
-}
-
-/// A running server; ends when dropped.
-struct Server {
-    child: Child,
-    address: SocketAddr,
 }
 
 fn command(data: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_patchboard"));
     command.args(["serve", "--port", "0", "--model"]).arg(tiny()).arg("--data").arg(data);
     command.env("RUST_LOG", "error").env_remove("RUST_BACKTRACE");
-    command.stdout(Stdio::piped());
     command
 }
 
-impl Server {
-    fn start(data: &Path) -> Self {
-        Self::from(&mut command(data))
-    }
-
-    /// The same with several workers.
-    fn with_workers(data: &Path, n_workers: usize) -> Self {
-        Self::from(command(data).args(["--device", "cpu"].repeat(n_workers)))
-    }
-
-    fn from(command: &mut Command) -> Self {
-        let mut child = command.spawn().unwrap();
-        let mut line = String::new();
-        BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
-        let address = line.trim().rsplit_once("http://").unwrap_or_else(|| panic!("{line:?}")).1;
-        Self { child, address: address.trim_end_matches('/').parse().unwrap() }
-    }
-
-    fn kill(mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
-    }
-
-    fn connect(&self) -> TcpStream {
-        let stream = TcpStream::connect(self.address).unwrap();
-        stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
-        stream
-    }
-
-    /// Sends a request and reads its answer to the end; `None` if the server goes away meanwhile.
-    fn try_ask(&self, method: &str, path: &str, body: &str) -> Option<(u16, String)> {
-        let mut stream = TcpStream::connect(self.address).ok()?;
-        stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
-        let n = body.len();
-        let request = format!(
-            "{method} {path} HTTP/1.1\r\nHost: {}\r\nContent-Type: application/json\r\n\
-             Content-Length: {n}\r\nConnection: close\r\n\r\n{body}",
-            self.address
-        );
-        stream.write_all(request.as_bytes()).ok()?;
-        let mut answer = Vec::new();
-        stream.read_to_end(&mut answer).ok()?;
-        let answer = String::from_utf8(answer).unwrap();
-        let (head, body) = answer.split_once("\r\n\r\n")?;
-        let status = head.split(' ').nth(1)?.parse().ok()?;
-        Some((status, body.to_string()))
-    }
-
-    fn ask(&self, method: &str, path: &str, body: &str) -> (u16, Value) {
-        let (status, body) = self.try_ask(method, path, body).unwrap();
-        (status, serde_json::from_str(&body).unwrap_or(Value::String(body)))
-    }
-
-    fn get(&self, path: &str) -> Value {
-        let (status, value) = self.ask("GET", path, "");
-        assert_eq!(status, 200, "{path}: {value}");
-        value
-    }
+fn start(data: &Path) -> Server {
+    Server::from(&mut command(data))
 }
 
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
+/// The same with several workers.
+fn with_workers(data: &Path, n_workers: usize) -> Server {
+    Server::from(command(data).args(["--device", "cpu"].repeat(n_workers)))
 }
 
 /// `n` different pairs; large enough that a sweep takes some milliseconds.
@@ -110,36 +50,6 @@ fn table(n: usize) -> String {
             "base": format!("The king watches the guards and the crew of ship {i} at rest.") })
     };
     json!({ "name": "many", "pairs": (0..n).map(pair).collect::<Vec<_>>() }).to_string()
-}
-
-/// Waits until no job is left and returns all jobs.
-fn drained(server: &Server) -> Vec<Value> {
-    let deadline = Instant::now() + Duration::from_secs(120);
-    loop {
-        let jobs = server.get("/api/jobs")["jobs"].as_array().unwrap().clone();
-        let is_over = |job: &Value| job["state"] != "queued" && job["state"] != "running";
-        if jobs.iter().all(is_over) {
-            return jobs;
-        }
-        assert!(Instant::now() < deadline, "{jobs:?}");
-        std::thread::sleep(Duration::from_millis(20));
-    }
-}
-
-/// What a document says, without what differs from run to run.
-fn content(server: &Server, id: &str) -> Value {
-    let mut document = server.get(&format!("/api/experiments/{id}"));
-    for field in ["wall_secs", "finished_at"] {
-        document["provenance"][field] = Value::Null;
-    }
-    document
-}
-
-fn ids(server: &Server) -> Vec<String> {
-    let page = server.get("/api/experiments?limit=200&sort=entity");
-    let list = page["experiments"].as_array().unwrap();
-    assert_eq!(page["total"], list.len());
-    list.iter().map(|entry| entry["id"].as_str().unwrap().to_string()).collect()
 }
 
 /// Kills a server in the middle of the pair that comes after `n_done` results, or at its end where
@@ -164,7 +74,7 @@ fn killed_at_any_moment_it_loses_nothing() {
     const N_PAIRS: usize = 60;
     let n_kills: usize = env::var("PATCHBOARD_KILLS").map_or(30, |n| n.parse().unwrap());
     let quiet = tempfile::tempdir().unwrap();
-    let server = Server::start(quiet.path());
+    let server = start(quiet.path());
     assert_eq!(server.ask("POST", "/api/jobs", &table(N_PAIRS)).0, 201);
     drained(&server);
     let expected: Vec<_> = ids(&server).iter().map(|id| content(&server, id)).collect();
@@ -178,7 +88,7 @@ fn killed_at_any_moment_it_loses_nothing() {
     for round in 0.. {
         assert!(round < 20 * n_kills, "{n_in_the_middle} kills hit a running queue");
         let n_workers = 1 + round % 2;
-        let server = Server::with_workers(data.path(), n_workers);
+        let server = with_workers(data.path(), n_workers);
         // What is listed is there, whole and right, and never less than before.
         let there = ids(&server);
         assert!(there.len() >= n_finished, "{} of {n_finished} results", there.len());
@@ -199,7 +109,7 @@ fn killed_at_any_moment_it_loses_nothing() {
             drop(server);
             data = tempfile::tempdir().unwrap();
             n_finished = 0;
-            let server = Server::with_workers(data.path(), n_workers);
+            let server = with_workers(data.path(), n_workers);
             assert_eq!(server.ask("POST", "/api/jobs", &table(N_PAIRS)).0, 201);
             kill_after(server, random.random_range(0..N_PAIRS / 2), &mut random);
         } else {
@@ -207,7 +117,7 @@ fn killed_at_any_moment_it_loses_nothing() {
         }
     }
 
-    let server = Server::start(data.path());
+    let server = start(data.path());
     let jobs = drained(&server);
     assert!(jobs.iter().all(|job| job["state"] == "done" && job["n_failed"] == 0), "{jobs:?}");
     let found: Vec<_> = ids(&server).iter().map(|id| content(&server, id)).collect();
@@ -223,23 +133,6 @@ fn long_pair() -> String {
     json!({ "pairs": [{ "source": words("orders"), "base": words("watches") }],
         "settings": { "template": "none", "answers": [" the", " a"], "exact_answers": true } })
     .to_string()
-}
-
-/// Reads events until `until` is content with one; `None` if the stream ends before.
-fn hear<T>(server: &Server, until: impl FnMut(Value) -> Option<T>) -> Option<T> {
-    let mut events = server.connect();
-    write!(events, "GET /api/events HTTP/1.1\r\nHost: {}\r\n\r\n", server.address).unwrap();
-    let lines = BufReader::new(events).lines();
-    let mut events = lines
-        .map_while(Result::ok)
-        .filter_map(|line| serde_json::from_str::<Value>(line.strip_prefix("data: ")?).ok());
-    events.find_map(until)
-}
-
-/// The positions of columns.
-fn positions(columns: &Value) -> BTreeSet<u64> {
-    let columns = columns.as_array().into_iter().flatten();
-    columns.map(|column| column["position"].as_u64().unwrap()).collect()
 }
 
 /// Killed in the middle of one long sweep again and again, the server always goes on from the
@@ -325,7 +218,7 @@ fn content_without_cost(server: &Server, id: &str) -> Value {
 #[test]
 fn it_stops_when_asked_and_goes_on_later() {
     let data = tempfile::tempdir().unwrap();
-    let mut server = Server::start(data.path());
+    let mut server = start(data.path());
     assert_eq!(server.ask("POST", "/api/jobs", &table(80)).0, 201);
     let mut events = server.connect();
     write!(events, "GET /api/events HTTP/1.1\r\nHost: {}\r\n\r\n", server.address).unwrap();
@@ -351,7 +244,7 @@ fn it_stops_when_asked_and_goes_on_later() {
     let names: Vec<_> = names.collect();
     assert!(!names.iter().any(|name| name == "patchboard.db-wal"), "{names:?}");
 
-    let server = Server::start(data.path());
+    let server = start(data.path());
     let jobs = drained(&server);
     assert_eq!((&jobs[0]["state"], &jobs[0]["n_done"]), (&json!("done"), &json!(80)));
 }
@@ -378,7 +271,7 @@ fn is_root() -> bool {
 #[test]
 fn what_is_in_a_read_only_folder_is_still_shown() {
     let data = tempfile::tempdir().unwrap();
-    let server = Server::start(data.path());
+    let server = start(data.path());
     server.ask("POST", "/api/jobs", &table(3));
     drained(&server);
     let documents: Vec<_> = ids(&server).iter().map(|id| content(&server, id)).collect();
@@ -464,7 +357,7 @@ fn beyond_this_machine_it_takes_a_decision() {
 #[test]
 fn clients_that_do_not_behave_do_not_keep_others_out() {
     let data = tempfile::tempdir().unwrap();
-    let server = Server::start(data.path());
+    let server = start(data.path());
     // A body of 100 MB is refused by its length, or once it is too long.
     for head in ["Content-Length: 104857600", "Transfer-Encoding: chunked"] {
         let mut stream = server.connect();

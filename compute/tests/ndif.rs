@@ -7,65 +7,29 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::ops::ControlFlow;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::Duration;
 
 use compute::model::{Description, Elsewhere};
 use compute::ndif::{Event, Helper, Limits, NdifError, Settings, Summary, run};
-use compute::study::Experiment;
-use compute::sweep::Finished;
-use shared::document::Document;
+use compute::study::{Experiment, Part};
+use shared::document::{Controls, Document};
 use shared::specification::pairs::Pair;
 use shared::specification::settings::Settings as Asked;
-use tempfile::TempDir;
+
+use self::support::Fake;
+
+#[path = "support/ndif.rs"]
+mod support;
 
 fn tiny() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/oracle/models/tiny-llama3")
 }
 
-/// A folder with a Python that is the fake helper in some mode.
-struct Fake {
-    folder: TempDir,
-}
-
-impl Fake {
-    fn new(mode: &str) -> Self {
-        let fake = Self { folder: tempfile::tempdir().unwrap() };
-        fake.set(mode);
-        fake
-    }
-
-    fn set(&self, mode: &str) {
-        let script =
-            Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support/fake_ndif_helper.py");
-        let text = format!(
-            "#!/bin/sh\nexec python3 {} '{mode}' {} \"$@\"\n",
-            script.display(),
-            self.path("log").display()
-        );
-        // Written anew under another name: a program that is being written cannot be started.
-        let python = self.path("python.new");
-        fs::write(&python, text).unwrap();
-        fs::set_permissions(&python, fs::Permissions::from_mode(0o755)).unwrap();
-        fs::rename(python, self.path("python")).unwrap();
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
-    }
-
-    /// How many cells each request has asked for.
-    fn asked(&self) -> Vec<usize> {
-        let text = fs::read_to_string(self.path("log")).unwrap_or_default();
-        text.lines().map(|line| line.parse().unwrap()).collect()
-    }
-
-    fn helper(&self) -> Helper {
-        let patience = Duration::from_secs(2);
-        Helper::start(&Settings { python: self.path("python"), patience }).unwrap()
-    }
+fn helper(fake: &Fake) -> Helper {
+    let patience = Duration::from_secs(2);
+    Helper::start(&Settings { python: fake.path("python"), patience }).unwrap()
 }
 
 fn model() -> Description {
@@ -115,26 +79,26 @@ struct Swept {
     outcome: Result<Summary, NdifError>,
     documents: Vec<Document>,
     said: Vec<String>,
-    finished: Vec<Finished>,
+    parts: Vec<Part>,
 }
 
-fn sweep(fake: &Fake, settings: &Asked, finished: &[Finished], limits: Limits) -> Swept {
+fn sweep(fake: &Fake, settings: &Asked, begun: &[Part], limits: Limits) -> Swept {
     let model = model();
     let experiments = experiments(&model, settings);
     let table: Vec<_> = experiments.iter().collect();
     let (mut documents, mut said) = (Vec::new(), Vec::new());
-    let mut arrived = vec![Finished::new(); table.len()];
+    let mut parts = vec![Part::default(); table.len()];
     let mut listener = |event: Event| {
         match event {
             Event::Said(text) => said.push(text.to_string()),
-            Event::Trials { pair, readings } => arrived[pair].extend(readings.iter().cloned()),
+            Event::Wave { pair, part } => parts[pair].add(part.clone()),
             Event::Pair { document, .. } => documents.push(document.clone()),
             _ => {}
         }
         ControlFlow::Continue(())
     };
-    let outcome = run(&mut fake.helper(), &model, &table, finished, limits, &mut listener);
-    Swept { outcome, documents, said, finished: arrived }
+    let outcome = run(&mut helper(fake), &model, &table, begun, limits, &mut listener);
+    Swept { outcome, documents, said, parts }
 }
 
 fn limits() -> Limits {
@@ -155,7 +119,9 @@ fn every_cell_is_asked_for_once_and_written_down() {
     let fake = Fake::new("honest");
     let swept = sweep(&fake, &all_sites(), &[], limits());
     let summary = swept.outcome.unwrap();
-    assert_eq!((summary.n_requests, summary.n_discarded, summary.n_sent), (1, 0, 100));
+    assert_eq!((summary.n_requests, summary.n_sent), (1, 100));
+    let exact = |n_waves| Some(Controls { n_waves, ..Controls::default() });
+    assert_eq!(Some(summary.controls), exact(summary.controls.n_waves));
     assert_eq!(swept.documents.len(), 2);
     for document in &swept.documents {
         assert_eq!(document.grids.len(), 8);
@@ -163,12 +129,14 @@ fn every_cell_is_asked_for_once_and_written_down() {
         let provenance = document.provenance.as_ref().unwrap();
         assert_eq!((&*provenance.device, &*provenance.dtype), ("ndif ndif.example", "f32"));
         assert!(document.baselines.is_some() && document.readout.is_some());
+        let controls = document.verification.as_ref().unwrap().controls;
+        assert_eq!(controls, exact(controls.unwrap().n_waves));
         Document::read(document.to_json().as_bytes()).unwrap();
     }
     // The residual stream before a layer is the one after the layer before: those cells are one.
     let n_trials: usize =
         swept.documents.iter().flat_map(|d| &d.grids).map(|g| g.logit_diff.len()).sum();
-    let n_controls = 2 * summary.n_waves;
+    let n_controls = 2 * summary.controls.n_waves;
     assert!(fake.asked()[0] - n_controls < n_trials * 3 / 4, "{:?} of {n_trials}", fake.asked());
 
     let small = Limits { n_cells: 50, n_wave_cells: 7, ..limits() };
@@ -181,18 +149,22 @@ fn every_cell_is_asked_for_once_and_written_down() {
     assert!(values(&swept_so.documents) == values(&swept.documents));
     assert!(timed.asked().len() == 2 && timed.asked()[0] <= 130, "{:?}", timed.asked());
     // What has arrived is not asked for again.
-    let half: Vec<Finished> = swept
-        .finished
-        .iter()
-        .map(|finished| finished.clone().into_iter().filter(|(trial, _)| trial % 2 == 0).collect())
-        .collect();
+    let mut half = swept.parts.clone();
+    half.iter_mut().for_each(|part| part.trials.retain(|trial, _| trial % 2 == 0));
     let rest = Fake::new("honest");
     let gone_on = sweep(&rest, &all_sites(), &half, limits());
     assert!(values(&gone_on.documents) == values(&swept.documents));
+    // What control cells showed before is part of what they showed in all.
+    let n_waves = |swept: &Swept| -> usize {
+        let checked = swept.documents.iter().map(|d| d.verification.clone().unwrap());
+        checked.map(|checked| checked.controls.unwrap().n_waves).sum()
+    };
+    let more = gone_on.outcome.as_ref().unwrap().controls.n_waves;
+    assert_eq!(n_waves(&gone_on), summary.controls.n_waves + more);
     assert!(rest.asked()[0] < fake.asked()[0] * 3 / 4);
     // Nothing but the unpatched runs is left.
     let runs = Fake::new("honest");
-    let gone_on = sweep(&runs, &all_sites(), &swept.finished, limits());
+    let gone_on = sweep(&runs, &all_sites(), &swept.parts, limits());
     assert!(values(&gone_on.documents) == values(&swept.documents));
     assert_eq!(runs.asked(), [0]);
 }
@@ -249,6 +221,9 @@ fn failures_that_pass_are_overcome() {
             panic!("{mode}: {error}");
         }
         assert!(values(&swept.documents) == expected, "{mode}");
+        let checked = swept.documents.iter().map(|d| d.verification.clone().unwrap());
+        let n_discarded: usize = checked.map(|c| c.controls.unwrap().n_discarded).sum();
+        assert_eq!(n_discarded, usize::from(mode == "control once"), "{mode}");
         assert!(swept.said.iter().any(|text| text.contains(said)), "{mode}: {:?}", swept.said);
     }
 }
@@ -260,7 +235,7 @@ fn a_sweep_can_be_broken_off() {
     let table: Vec<_> = experiments.iter().collect();
     for mode in ["hangs", "honest"] {
         let fake = Fake::new(mode);
-        let mut helper = fake.helper();
+        let mut helper = helper(&fake);
         let outcome =
             run(&mut helper, &model, &table, &[], limits(), &mut |_| ControlFlow::Break(()));
         assert!(matches!(outcome, Err(NdifError::Cancelled)), "{mode}");
@@ -299,6 +274,7 @@ fn the_command_writes_documents_and_goes_on_after_an_interruption() {
     let error = text(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{error}");
     assert!(error.contains("the helper that speaks with NDIF ended in the middle"), "{error}");
+    assert!(error.contains("and the same command goes on from there"), "{error}");
     let partial = |name: &str| name.ends_with(".partial");
     let names = || {
         let entries = fs::read_dir(fake.path("out")).unwrap();
@@ -317,6 +293,8 @@ fn the_command_writes_documents_and_goes_on_after_an_interruption() {
         "nnsight 0.8.0, ndif 0.1.2), running, computed in f32, 25 s a request at most",
         "whose requests run in a sandbox",
         "control cells came out within 0.0e0",
+        "control  of ",
+        "a run patched with itself changes by 0.0e0, with the end of the other it is 0.0e0 from that",
         "2 swept: ",
         "study    in ",
     ] {

@@ -2,7 +2,7 @@
 
 A line of JSON on standard input asks, lines of JSON on standard output answer; compute/src/ndif/protocol.rs has the
 forms of both. Nothing else is written there. The key comes from NDIF_API_KEY or nnsight's own configuration, and is
-taken out of everything that is said.
+taken out of everything that is said, and so is a name with a password in the server's address.
 """
 
 import io
@@ -13,6 +13,10 @@ import traceback
 
 # Before anything else can print to it.
 ANSWERS = os.fdopen(os.dup(1), "w", encoding="utf-8")
+
+
+# What is taken out of everything that is said, beside the key.
+SECRETS = set()
 
 
 class Failure(Exception):
@@ -30,7 +34,7 @@ def key():
 
 
 def hidden(text):
-    secrets = {os.environ.get("NDIF_API_KEY") or ""}
+    secrets = {*SECRETS, os.environ.get("NDIF_API_KEY") or ""}
     if "nnsight" in sys.modules:
         secrets.add(key())
     for secret in secrets - {""}:

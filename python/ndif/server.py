@@ -13,7 +13,7 @@ from nnsight.intervention.backends.remote import RemoteBackend, RemoteError
 from nnsight.schema.request import RequestModel
 
 import waves
-from helper import Failure, last_lines
+from helper import SECRETS, Failure, last_lines
 
 # Seconds.
 CONNECT, ANSWER, BEAT = 10, 60, 5
@@ -31,6 +31,8 @@ class Server:
         if urlsplit(self.host).scheme not in ("http", "https"):
             raise Failure("unreachable", f"the address is `{host}`: expected one that begins with http:// or https://")
         self.repo, self.revision = model, revision
+        user, _, self.netloc = urlsplit(self.host).netloc.rpartition("@")
+        SECRETS.update({user} - {""})
 
     @property
     def model_key(self):
@@ -82,7 +84,7 @@ class Server:
             found = self.deployment() or {}
         tags = identity.get("tags") or []
         return {
-            "host": urlsplit(self.host).netloc,
+            "host": self.netloc,
             "server_nnsight": theirs,
             "ndif": packages.get("ndif"),
             "state": str(found.get("application_state", "running")).lower(),

@@ -116,10 +116,11 @@ class Failures(unittest.TestCase):
     def test_of_a_server_that_is_not_there_is_said_and_the_key_is_not(self):
         folder = str(ORACLE / "models" / "tiny-tied")
         with Helper(NDIF_API_KEY="somebodys-secret") as helper:
-            for host in ("http://127.0.0.1:9", "http://somebodys-secret.invalid", "nonsense"):
+            for host in ("http://127.0.0.1:9", "http://somebodys-secret.invalid", "http://me:password@127.0.0.1:9", "nonsense"):
                 answer = helper.ask(kind="open", host=host, model="org/name", folder=folder)[-1]
                 self.assertEqual((answer["kind"], answer["reason"]), ("failed", "unreachable"), answer)
-                self.assertNotIn("somebodys-secret", json.dumps(answer))
+                for secret in ("somebodys-secret", "password"):
+                    self.assertNotIn(secret, json.dumps(answer))
 
     def test_what_is_no_model_is_a_failure(self):
         with Helper() as helper:

@@ -125,7 +125,7 @@ pub struct Document {
     /// What was asked for; `null` where unknown, or asked in a way that this version does not know.
     #[serde(default, deserialize_with = "read::known_settings")]
     pub settings: Option<Settings>,
-    /// What a re-run of some cells by the naive engine showed; `null` where none was asked for.
+    /// What was checked of the numbers while they were computed; `null` where nothing was.
     #[serde(default)]
     pub verification: Option<Verification>,
     /// What made the numbers; `null` where unknown.
@@ -251,14 +251,15 @@ pub struct Readout {
     pub top_token_labels: BTreeMap<u32, String>,
 }
 
-/// The outcome of `--verify N`.
+/// What was checked of the numbers while they were computed.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Verification {
-    /// How many cells the naive engine ran again, one full forward pass each.
+    /// How many cells the naive engine ran again, one full forward pass each: as many as `--verify`
+    /// asked for.
     pub n_cells: usize,
     /// The largest absolute difference of the metric, in nats; `null` where one of the two numbers
-    /// of a cell was not finite, so that nothing is verified.
+    /// of a cell was not finite, so that nothing is verified, or no cell was run again.
     pub max_abs_diff: Option<f32>,
     /// The largest change of the metric, in nats, when those cells write the receiving run's own
     /// activations, which must change nothing; `null` where that was not checked or came out as no
@@ -275,6 +276,41 @@ pub struct Verification {
     /// and alone; `null` likewise.
     #[serde(default)]
     pub alone: Option<f32>,
+    /// What the control cells of a sweep on a server showed; `null` where there were none.
+    #[serde(default)]
+    pub controls: Option<Controls>,
+}
+
+/// What control cells showed. Each wave of a sweep on a server has two cells more than were asked
+/// for, of which it is known beforehand what they must give.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Controls {
+    /// Waves whose control cells gave what they must.
+    pub n_waves: usize,
+    /// Waves whose control cells did not: they were thrown away and asked for again.
+    pub n_discarded: usize,
+    /// The largest change of the metric, in nats, by cells that write the receiving run's own
+    /// activations, which must change nothing.
+    pub self_patch: f32,
+    /// The largest difference, in nats, between the other run and cells that copy its last position
+    /// after the last layer, which must give that run.
+    pub end_patch: f32,
+}
+
+impl Controls {
+    /// Adds what those of other waves showed.
+    pub fn add(&mut self, other: Self) {
+        self.n_waves += other.n_waves;
+        self.n_discarded += other.n_discarded;
+        self.self_patch = self.self_patch.max(other.self_patch);
+        self.end_patch = self.end_patch.max(other.end_patch);
+    }
+
+    /// The largest difference of any control cell, in nats.
+    pub fn largest(&self) -> f32 {
+        self.self_patch.max(self.end_patch)
+    }
 }
 
 /// What made the numbers, and at what cost.

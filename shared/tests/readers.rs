@@ -280,6 +280,7 @@ fn events() -> Vec<Event> {
         share: 0.5,
         left_secs: Some(2.0),
         baselines: None,
+        said: Some("QUEUED".into()),
         columns: vec![Column { position: 6, logit_diff: vec![Some(1.0), None] }],
     };
     let job = Job {

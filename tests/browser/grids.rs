@@ -81,6 +81,7 @@ fn of_all_kinds() -> Result<Document> {
         n_unreachable: Some(4),
         unreachable_equal: Some(true),
         alone: Some(1e-7),
+        controls: None,
     });
     Ok(document)
 }

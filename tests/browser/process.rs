@@ -11,6 +11,7 @@ pub struct Server {
     child: Child,
     program: PathBuf,
     args: Vec<String>,
+    vars: Vec<(String, PathBuf)>,
     data: PathBuf,
     /// The address of the page, which ends in a slash.
     pub url: String,
@@ -22,15 +23,36 @@ impl Server {
     /// # Errors
     /// It did not start.
     pub fn start(program: &str, data: &Path, args: &[&str]) -> Result<Self> {
-        let args = args.iter().map(|arg| arg.to_string()).collect();
-        Self::spawn(program.into(), data.into(), args, "0")
+        Self::start_with(program, data, args, &[])
     }
 
-    fn spawn(program: PathBuf, data: PathBuf, args: Vec<String>, port: &str) -> Result<Self> {
+    /// The same with these variables in its environment.
+    ///
+    /// # Errors
+    /// It did not start.
+    pub fn start_with(
+        program: &str,
+        data: &Path,
+        args: &[&str],
+        vars: &[(&str, &Path)],
+    ) -> Result<Self> {
+        let args = args.iter().map(|arg| arg.to_string()).collect();
+        let vars = vars.iter().map(|(name, path)| (name.to_string(), path.to_path_buf())).collect();
+        Self::spawn(program.into(), data.into(), args, vars, "0")
+    }
+
+    fn spawn(
+        program: PathBuf,
+        data: PathBuf,
+        args: Vec<String>,
+        vars: Vec<(String, PathBuf)>,
+        port: &str,
+    ) -> Result<Self> {
         let mut child = Command::new(&program)
             .args(["serve", "--port", port, "--data"])
             .arg(&data)
             .args(&args)
+            .envs(vars.iter().map(|(name, path)| (name, path)))
             .env("RUST_LOG", "error")
             .env_remove("RUST_BACKTRACE")
             .stdout(Stdio::piped())
@@ -45,7 +67,7 @@ impl Server {
             }
         };
         std::thread::spawn(move || lines.for_each(drop));
-        Ok(Self { child, program, args, data, url })
+        Ok(Self { child, program, args, vars, data, url })
     }
 
     /// Kills it, as by `kill -9`.
@@ -64,7 +86,8 @@ impl Server {
     /// It did not start.
     pub fn restart(&mut self) -> Result<()> {
         let port = self.url.trim_end_matches('/').rsplit(':').next().context("no port")?;
-        let again = Self::spawn(self.program.clone(), self.data.clone(), self.args.clone(), port)?;
+        let (program, data) = (self.program.clone(), self.data.clone());
+        let again = Self::spawn(program, data, self.args.clone(), self.vars.clone(), port)?;
         *self = again;
         Ok(())
     }

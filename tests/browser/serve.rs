@@ -3,7 +3,7 @@
 #![expect(clippy::print_stdout, reason = "this prints what was seen")]
 
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use browser_tests::{Browser, Server, examples, folder};
@@ -33,29 +33,6 @@ async fn fill_in(browser: &Browser) -> Result<()> {
     browser.choose("Template", "forced").await?;
     browser.fill("For", "forced").await?;
     browser.fill("Against", "helped").await
-}
-
-/// Waits until some columns are there and some are not; how many, and of how many.
-async fn partial(browser: &Browser) -> Result<(usize, usize)> {
-    let deadline = Instant::now() + Duration::from_secs(60);
-    while Instant::now() < deadline {
-        let facts = browser
-            .run("return document.querySelector('.map-card .progress')?.innerText ?? ''", vec![])
-            .await?;
-        let facts = facts.as_str().unwrap_or_default().to_string();
-        let numbers = facts.split('·').find(|part| part.contains("columns")).and_then(|part| {
-            let words: Vec<_> = part.split_whitespace().collect();
-            Some((words.first()?.parse::<usize>().ok()?, words.get(2)?.parse::<usize>().ok()?))
-        });
-        if let Some((n, n_all)) = numbers
-            && n > 0
-        {
-            ensure!(n < n_all, "all columns are there: {facts}");
-            return Ok((n, n_all));
-        }
-        tokio::time::sleep(Duration::from_millis(30)).await;
-    }
-    anyhow::bail!("no column came")
 }
 
 /// Sends a request as a page of the server's own would.
@@ -114,13 +91,13 @@ async fn from_the_empty_form_to_the_heatmap_through_every_interruption() -> Resu
     browser.press("Run").await?;
     browser.expect_within(60, "main h1", "Maria").await?;
     browser.expect_within(60, ".note", "It is being swept").await?;
-    let (n, n_all) = partial(&browser).await?;
+    let (n, n_all) = browser.columns().await?;
     println!("{n} of {n_all} columns seen before the end");
     let before = browser.pixels().await?;
     let link = browser.driver.current_url().await?.to_string();
 
     browser.driver.refresh().await?;
-    let (n_after, _) = partial(&browser).await?;
+    let (n_after, _) = browser.columns().await?;
     ensure!(n_after >= n, "{n_after} columns after {n}");
     println!("{n_after} after the page was loaded again");
 
@@ -130,7 +107,7 @@ async fn from_the_empty_form_to_the_heatmap_through_every_interruption() -> Resu
     server.restart()?;
     browser.gone_within(30, ".offline").await?;
     browser.expect_within(60, ".note", "It is being swept").await?;
-    let (n, _) = partial(&browser).await?;
+    let (n, _) = browser.columns().await?;
     println!("{n} after the server was killed and started again");
 
     // Without a reload the page becomes the finished experiment.
@@ -192,7 +169,7 @@ async fn the_queue_is_live_and_jobs_are_cancelled() -> Result<()> {
     // The job that is being run, on its own page.
     watching.driver.find(By::LinkText("first")).await?.click().await?;
     watching.expect("main h1", "first").await?;
-    partial(&watching).await?;
+    watching.columns().await?;
     watching.press("Cancel").await?;
     watching.expect(".note", "Cancelled").await?;
     watching.expect(".pairs tbody tr:nth-child(2) .state", "cancelled").await?;

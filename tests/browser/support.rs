@@ -491,6 +491,32 @@ impl Browser {
         Ok(())
     }
 
+    /// Waits until some columns of a running sweep are there and some are not; how many, and of how
+    /// many.
+    ///
+    /// # Errors
+    /// All are there at once, or none within a minute.
+    pub async fn columns(&self) -> Result<(usize, usize)> {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        let script = "return document.querySelector('.map-card .progress')?.innerText ?? ''";
+        while Instant::now() < deadline {
+            let facts = self.run(script, vec![]).await?;
+            let facts = facts.as_str().unwrap_or_default().to_string();
+            let numbers = facts.split('·').find(|part| part.contains("columns")).and_then(|part| {
+                let words: Vec<_> = part.split_whitespace().collect();
+                Some((words.first()?.parse::<usize>().ok()?, words.get(2)?.parse::<usize>().ok()?))
+            });
+            if let Some((n, n_all)) = numbers
+                && n > 0
+            {
+                anyhow::ensure!(n < n_all, "all columns are there: {facts}");
+                return Ok((n, n_all));
+            }
+            tokio::time::sleep(Duration::from_millis(30)).await;
+        }
+        bail!("no column came")
+    }
+
     /// The heatmap's pixels.
     ///
     /// # Errors

@@ -5,11 +5,10 @@ use std::time::Instant;
 use anyhow::Result;
 use shared::specification::settings::Checked;
 
-use super::ndif::Remote;
-use super::output;
 use super::sweep::SweepArgs;
+use super::{ndif, output};
 use crate::model::{Description, Model};
-use crate::ndif::check_experiment;
+use crate::ndif::{Remote, check_experiment};
 use crate::study::{self, Experiment};
 use crate::sweep::Division;
 
@@ -35,7 +34,7 @@ impl Engine {
         let begin = Instant::now();
         let name = args.model.as_deref();
         if args.ndif.is_on()? {
-            let remote = Remote::open(&args.ndif, &args.opening, name, settings, prints_text)?;
+            let remote = ndif::open(&args.ndif, &args.opening, name, settings, prints_text)?;
             return Ok(Self::Ndif(Box::new(remote)));
         }
         let placement = args.opening.placement()?;
@@ -62,7 +61,7 @@ impl Engine {
     pub fn model(&self) -> &Description {
         match self {
             Self::Here { model, .. } => model,
-            Self::Ndif(remote) => &remote.model,
+            Self::Ndif(remote) => remote.model().expect("it is opened with the engine"),
         }
     }
 

@@ -1,5 +1,5 @@
-//! What is finished of a sweep that takes several passes over the layers, in a file beside its
-//! result until that is there.
+//! What is finished of a sweep that takes several passes over the layers, or several requests to a
+//! server, in a file beside its result until that is there.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
@@ -9,8 +9,7 @@ use anyhow::{Context, Result};
 
 use super::files::Folder;
 use crate::model::Description;
-use crate::study::{Experiment, finished};
-use crate::sweep::{Finished, Reading};
+use crate::study::{Experiment, Part};
 
 /// The file of one pair.
 pub struct Partial {
@@ -31,44 +30,48 @@ impl Partial {
         Ok(Self { path, made_for: format!("{id} readout={readout} top={top}") })
     }
 
-    /// What an interrupted run has left of `experiment`. What cannot be read, or was made for
-    /// something else, is computed again.
-    pub fn read(&self, experiment: &Experiment) -> Finished {
-        let Ok(file) = File::open(&self.path) else { return Finished::new() };
-        let mut lines = BufReader::new(file).lines().map_while(Result::ok);
-        if lines.next().as_deref() != Some(&*self.made_for) {
-            return Finished::new();
-        }
-        let n_trials = experiment.specification.trials.len();
-        // The last line may be cut off.
-        lines.map_while(|line| finished::from_json(&line, n_trials)).flatten().collect()
-    }
-
-    /// Adds finished trials.
+    /// Takes up what an interrupted run has left of `experiment`, and leaves nothing unreadable in the
+    /// file. What cannot be read, or was made for something else, is computed again.
     ///
     /// # Errors
     /// A file that cannot be written.
-    pub fn add(&self, readings: &[(usize, Reading)]) -> Result<()> {
+    pub fn take_up(&self, experiment: &Experiment) -> Result<Part> {
+        let found = self.read(experiment.specification.trials.len());
+        self.remove();
+        if !found.is_empty() {
+            self.add(&found)?;
+        }
+        Ok(found)
+    }
+
+    fn read(&self, n_trials: usize) -> Part {
+        let mut found = Part::default();
+        let Ok(file) = File::open(&self.path) else { return found };
+        let mut lines = BufReader::new(file).lines().map_while(Result::ok);
+        if lines.next().as_deref() == Some(&*self.made_for) {
+            // The last line may be cut off.
+            lines
+                .map_while(|line| Part::from_json(&line, n_trials))
+                .for_each(|part| found.add(part));
+        }
+        found
+    }
+
+    /// Adds what has come.
+    ///
+    /// # Errors
+    /// A file that cannot be written.
+    pub fn add(&self, part: &Part) -> Result<()> {
         let add = || {
             let mut file = File::options().create(true).append(true).open(&self.path)?;
             let mut text = String::new();
             if file.metadata()?.len() == 0 {
                 text = format!("{}\n", self.made_for);
             }
-            text += &format!("{}\n", finished::to_json(readings));
+            text += &format!("{}\n", part.to_json());
             file.write_all(text.as_bytes())
         };
         add().with_context(|| format!("cannot write to {}", self.path.display()))
-    }
-
-    /// Begins anew with what was read, so that nothing unreadable stays in the way.
-    ///
-    /// # Errors
-    /// A file that cannot be written.
-    pub fn rewrite(&self, found: &Finished) -> Result<()> {
-        self.remove();
-        let readings: Vec<_> = found.iter().map(|(&trial, r)| (trial, r.clone())).collect();
-        if readings.is_empty() { Ok(()) } else { self.add(&readings) }
     }
 
     /// Forgets it.

@@ -13,9 +13,10 @@ use tracing_subscriber::EnvFilter;
 
 use super::memory::MemoryArgs;
 use super::opening::OpenArgs;
-use super::output;
+use super::{ndif, output};
 use crate::jobs::{Queue, QueueSettings, check_names};
 use crate::model::Model;
+use crate::ndif::Remote;
 use crate::server::listen::{Bounds, serve};
 use crate::server::security::{Frames, Guard, Token};
 use crate::server::{App, N_THREADS, ServerSettings, app};
@@ -37,6 +38,18 @@ pub struct ServeArgs {
 
     #[command(flatten)]
     opening: OpenArgs,
+
+    /// A model that people may choose and that is swept on NDIF, `org/name` or `org/name@revision`; its
+    /// configuration and tokenizer come from the Hugging Face hub. Can be given several times; where
+    /// only these are given, they are all there are. The key is taken from NDIF_API_KEY or nnsight's own
+    /// configuration.
+    #[arg(long, value_name = "ID", conflicts_with = "read_only")]
+    ndif_model: Vec<PathBuf>,
+
+    /// The NDIF server's address; `local` computes in a process of this machine. Default: NDIF_HOST, or
+    /// what nnsight is configured for.
+    #[arg(long, value_name = "URL|local", requires = "ndif_model")]
+    ndif_host: Option<String>,
 
     /// The address to listen at. Beyond this machine it takes `--read-only` or `--token-file`.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1")]
@@ -114,7 +127,7 @@ pub fn run(args: &ServeArgs) -> Result<()> {
     }
     let names: Vec<_> = match (guard.read_only, &args.model[..]) {
         (true, _) => Vec::new(),
-        (false, []) => vec![None],
+        (false, []) if args.ndif_model.is_empty() => vec![None],
         (false, names) => names.iter().map(|name| Some(name.as_path())).collect(),
     };
     // Of each model what each worker sweeps: those of one device share it.
@@ -129,15 +142,20 @@ pub fn run(args: &ServeArgs) -> Result<()> {
         }
         n_memory_bytes = n_memory_bytes.min(left / n_workers);
     }
+    let remotes = args
+        .ndif_model
+        .iter()
+        .map(|name| ndif::offered(&args.opening, args.ndif_host.as_deref(), name));
+    let remotes = remotes.collect::<Result<Vec<_>>>()?;
     let first = || models.iter().map(|copies| &*copies[0]);
-    check_names(first())?;
+    check_names(first().map(|model| &*model.name).chain(remotes.iter().map(Remote::name)))?;
     let settings = QueueSettings {
         n_passes: args.passes.max(1),
         keep_every: Duration::from_secs(args.keep_every),
         ..QueueSettings::default()
     }
     .with_memory(first(), n_memory_bytes);
-    let queue = Arc::new(Queue::with_workers(store, models, settings)?);
+    let queue = Arc::new(Queue::with_workers(store, models, remotes, settings)?);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .max_blocking_threads(N_THREADS)

@@ -26,7 +26,7 @@ use super::study::PoolArgs;
 use super::{interrupt, output, report};
 use crate::export::Format;
 use crate::model::{Description, Model};
-use crate::study::{self, Experiment};
+use crate::study::{self, Experiment, Part};
 use crate::sweep::{Division, Finished, Progress, SweepError, speed};
 
 /// What to sweep and where to put it.
@@ -162,7 +162,7 @@ pub fn run(args: &SweepArgs) -> Result<()> {
         Engine::Here { model, allowed } => {
             sweep_table(model, &folder, &table, *allowed, prints_text, &mut done)
         }
-        Engine::Ndif(remote) => remote.sweep(&folder, &table, prints_text, &mut done),
+        Engine::Ndif(remote) => ndif::sweep(remote, model, &folder, &table, prints_text, &mut done),
     };
     match (failure, swept) {
         (Some(error), _) => return Err(error),
@@ -402,9 +402,7 @@ fn sweep_table(
     for (experiment, finished) in table.iter().zip(&mut finished) {
         // Without need, no sweep waits until all of a large model has been read for the id.
         if folder.has_any_partial(&experiment.entity) {
-            let partial = Partial::new(folder, model, experiment)?;
-            *finished = partial.read(experiment);
-            partial.rewrite(finished)?;
+            *finished = Partial::new(folder, model, experiment)?.take_up(experiment)?.trials;
         }
     }
     let speed = speed::estimate(&model.network.placement)?;
@@ -420,7 +418,8 @@ fn sweep_table(
         match progress {
             Progress::Share(share) => bar.set_position((share * BAR_STEPS as f64) as u64),
             Progress::Trials { pair, readings } if is_long(pair) && !readings.is_empty() => {
-                let kept = Partial::new(folder, model, table[pair]).and_then(|p| p.add(readings));
+                let kept = Partial::new(folder, model, table[pair])
+                    .and_then(|partial| partial.add(&Part::from(readings)));
                 if let Err(error) = kept {
                     failure = Some(error);
                     return ControlFlow::Break(());
@@ -507,6 +506,15 @@ fn print_outcome(args: &SweepArgs, experiment: &Experiment, outcome: &Outcome) -
         if let Some(difference) = verification.max_abs_diff {
             output::line(&format!(
                 "verified {n} by the naive engine: largest difference {difference:.1e}"
+            ))?;
+        }
+        if let Some(controls) = &verification.controls {
+            output::line(&format!(
+                "control  of {}: a run patched with itself changes by {:.1e}, with the end of the \
+                 other it is {:.1e} from that",
+                counted(controls.n_waves, "wave"),
+                controls.self_patch,
+                controls.end_patch
             ))?;
         }
     }

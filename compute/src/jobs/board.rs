@@ -70,9 +70,11 @@ impl Queue {
     fn place(&self, jobs: &mut [Job]) {
         let state = self.state();
         for job in jobs {
+            let lane = state.turns.of(&job.model);
             let is_running = state.running.iter().any(|running| running.job == job.id);
+            let n_running = state.running.iter().filter(|running| running.lane == lane).count();
             job.n_ahead = match state.turns.ahead(&job.id) {
-                Some(n) if !is_running => Some(n + state.running.len()),
+                Some(n) if !is_running => Some(n + n_running),
                 _ => None,
             };
         }

@@ -142,18 +142,113 @@ impl Turns {
     }
 }
 
+/// Turns in lanes: pairs wait for those of their own lane alone, because another computes them. The
+/// models of this machine have one lane, and each model on a server has its own.
+#[derive(Debug, Default)]
+pub struct Lanes {
+    /// The lane of each model that has one of its own.
+    of_model: HashMap<String, usize>,
+    lanes: BTreeMap<usize, Turns>,
+}
+
+/// The lane of this machine's models, and of those that are not offered any more.
+pub const HERE: usize = 0;
+
+impl Lanes {
+    /// Lanes of which each of `models` has one of its own, the first of them lane 1.
+    pub fn new<'a>(models: impl IntoIterator<Item = &'a str>) -> Self {
+        let of_model = models.into_iter().map(str::to_string).zip(HERE + 1..).collect();
+        Self { of_model, lanes: BTreeMap::new() }
+    }
+
+    /// The lane of a model.
+    pub fn of(&self, model: &str) -> usize {
+        self.of_model.get(model).copied().unwrap_or(HERE)
+    }
+
+    fn lane(&mut self, model: &str) -> &mut Turns {
+        self.lanes.entry(self.of(model)).or_default()
+    }
+
+    /// As [`Turns::add`], in the lane of the job's model.
+    pub fn add(&mut self, new: Pending) {
+        self.lane(&new.model).add(new);
+    }
+
+    /// As [`Turns::put_back`], in the lane of the job's model.
+    pub fn put_back(&mut self, pairs: Pending) {
+        self.lane(&pairs.model).put_back(pairs);
+    }
+
+    /// The job whose pair is next in a lane.
+    pub fn next(&self, lane: usize) -> Option<&Pending> {
+        self.lanes.get(&lane)?.next()
+    }
+
+    /// As [`Turns::take`].
+    pub fn take(&mut self, job: &str) {
+        self.lanes.values_mut().for_each(|turns| turns.take(job));
+    }
+
+    /// As [`Turns::remove`].
+    pub fn remove(&mut self, job: &str) {
+        self.lanes.values_mut().for_each(|turns| turns.remove(job));
+    }
+
+    /// How many pairs wait.
+    pub fn n_queued(&self) -> usize {
+        self.lanes.values().map(Turns::n_queued).sum()
+    }
+
+    /// As [`Turns::ahead`], of the job's lane.
+    pub fn ahead(&self, job: &str) -> Option<usize> {
+        self.lanes.values().find_map(|turns| turns.ahead(job))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::time::{Duration, Instant};
 
     use super::*;
 
+    fn pending(seq: i64, job: &str, client: &str, model: &str, n_queued: usize) -> Pending {
+        Pending { seq, job: job.into(), client: client.into(), model: model.into(), n_queued }
+    }
+
+    #[test]
+    fn pairs_wait_for_those_of_their_own_lane() {
+        let mut lanes = Lanes::new(["there", "elsewhere"]);
+        for (seq, (job, model, n)) in
+            [("a", "here", 2), ("b", "there", 1), ("c", "there", 3), ("d", "gone", 1)]
+                .into_iter()
+                .enumerate()
+        {
+            lanes.add(pending(seq as i64, job, "client", model, n));
+        }
+        let next = |lanes: &Lanes, lane| lanes.next(lane).map(|next| next.job.clone());
+        assert_eq!(["here", "there", "elsewhere", "gone"].map(|m| lanes.of(m)), [0, 1, 2, 0]);
+        assert_eq!(
+            [0, 1, 2].map(|lane| next(&lanes, lane)),
+            [Some("a".into()), Some("b".into()), None]
+        );
+        assert_eq!(
+            ["a", "b", "c", "d"].map(|job| lanes.ahead(job)),
+            [Some(0), Some(0), Some(1), Some(2)]
+        );
+        lanes.take("b");
+        lanes.remove("a");
+        assert_eq!([0, 1].map(|lane| next(&lanes, lane)), [Some("d".into()), Some("c".into())]);
+        lanes.put_back(pending(1, "b", "client", "there", 1));
+        assert_eq!((lanes.n_queued(), lanes.ahead("a"), lanes.ahead("b")), (5, None, Some(0)));
+    }
+
     /// Jobs as (client, pairs).
     fn turns(jobs: &[(&str, usize)], served: &[(&str, u64)]) -> Turns {
         let mut turns = Turns::default();
         for (i, &(client, n_queued)) in jobs.iter().enumerate() {
             let job = format!("{client}{i}");
-            turns.add(Pending { seq: i as i64, job, client: client.into(), n_queued });
+            turns.add(pending(i as i64, &job, client, "m", n_queued));
         }
         for &(client, at) in served {
             turns.change(client, |client| client.served = at);
@@ -205,8 +300,8 @@ mod tests {
         assert_eq!((turns.n_queued(), turns.ahead("b1"), turns.ahead("a0")), (2, Some(0), Some(1)));
         assert_eq!(turns.ahead("a2"), None);
         // What was broken off comes back, to the same job.
-        turns.add(Pending { seq: 0, job: "a0".into(), client: "a".into(), n_queued: 1 });
-        turns.add(Pending { seq: 7, job: "c7".into(), client: "c".into(), n_queued: 0 });
+        turns.add(pending(0, "a0", "a", "m", 1));
+        turns.add(pending(7, "c7", "c", "m", 0));
         assert_eq!(run(turns).join(" "), "b1 a0 a0");
     }
 

@@ -12,8 +12,10 @@ use shared::wire::job::{PairPreview, Preview, Said, Submission};
 use shared::wire::listing::Limits;
 use shared::wire::problem::RowProblem;
 
-use super::{Offered, Queue};
-use crate::model::Model;
+use super::{Engine, Offered, Queue};
+use crate::model::{Description, Model};
+use crate::ndif::plan::PairPlan;
+use crate::ndif::{NdifError, check_experiment, check_settings};
 use crate::store::{NewPair, StoreError, wanted};
 use crate::study::{self, Experiment};
 use crate::sweep::{Finished, SweepError, speed, unpatched_bytes};
@@ -40,9 +42,22 @@ pub enum IntakeError {
     /// A server without models.
     #[error("this server has no model: it only shows what is there")]
     NoModel,
+    /// A model on a server that could not be opened yet.
+    #[error(
+        "`{name}` is on NDIF and could not be opened there: {why}. This server asks again by itself"
+    )]
+    Away {
+        /// The model.
+        name: String,
+        /// Why.
+        why: String,
+    },
     /// Settings that cannot be followed.
     #[error(transparent)]
     Settings(#[from] SettingsError),
+    /// Settings that cannot be followed on NDIF.
+    #[error(transparent)]
+    Ndif(#[from] NdifError),
     /// More pairs, or more of something else, than one submission may hold.
     #[error("found {found} {what}, and {limit} are allowed in one submission: split it")]
     TooMany {
@@ -86,16 +101,16 @@ fn first(rows: &[RowProblem]) -> String {
 }
 
 /// The pairs of a submission, their model, and what is wrong with any.
-pub fn check(
-    queue: &Queue,
+pub fn check<'a>(
+    queue: &'a Queue,
     submission: &Submission,
     is_cancelled: &dyn Fn() -> bool,
-) -> Result<(Arc<Model>, Vec<NewPair>), IntakeError> {
+) -> Result<(&'a Offered, Vec<NewPair>), IntakeError> {
     let mut pairs = Vec::new();
     let offered = prepared(queue, submission, is_cancelled, |_, pair, id, _| {
         pairs.push(NewPair { pair, experiment: id });
     })?;
-    Ok((offered.model.clone(), pairs))
+    Ok((offered, pairs))
 }
 
 /// What a submission would do. Ends early once nobody waits for it.
@@ -104,84 +119,128 @@ pub fn preview(
     submission: &Submission,
     is_cancelled: &dyn Fn() -> bool,
 ) -> Result<Preview, IntakeError> {
-    let (mut ids, mut shown, mut operations) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut ids, mut shown, mut work) = (Vec::new(), Vec::new(), Vec::new());
     let mut plan_error = None;
-    let offered =
-        prepared(queue, submission, is_cancelled, |model, _, id, experiment| {
-            match queue.compile_alone(model, &experiment, Finished::new()) {
-                Ok(program) => {
-                    operations.push(program.operations.done);
-                    ids.push(id);
-                    if shown.len() < PREVIEW_PAIRS {
-                        shown.push((experiment, program.n_computed()));
-                    }
+    let offered = prepared(queue, submission, is_cancelled, |offered, _, id, experiment| {
+        match planned(queue, offered, &experiment) {
+            Ok((done, n_computed)) => {
+                work.push(done);
+                ids.push(id);
+                if shown.len() < PREVIEW_PAIRS {
+                    shown.push((experiment, n_computed));
                 }
-                Err(error) => plan_error = Some(error),
             }
-        })?;
+            Err(error) => plan_error = Some(error),
+        }
+    })?;
     if let Some(error) = plan_error {
-        return Err(error.into());
+        return Err(error);
     }
-    let model = &offered.model;
+    let model = offered.model()?;
     let known = queue.store.known(&ids, wanted(&submission.settings))?;
     let _alone = queue.previewing.lock().unwrap_or_else(PoisonError::into_inner);
     let mut pairs = Vec::with_capacity(shown.len());
     let (mut baseline_operations, mut baseline_secs) = (0.0, 0.0);
     for (i, (experiment, n_cells)) in shown.into_iter().enumerate() {
-        let alignment = &experiment.alignment;
-        let n_tokens = alignment.source.len().max(alignment.base.len());
-        let fits = unpatched_bytes(&model.network, n_tokens) <= queue.settings.n_preview_bytes;
-        let (mut baselines, mut said) = (None, None);
-        if fits {
-            let begin = Instant::now();
-            baselines = experiment.baselines(model, is_cancelled)?;
-            baseline_secs += begin.elapsed().as_secs_f64();
-            // It takes a run a token: enough for one pair, and too much for every pair while
-            // somebody types.
-            if i == 0 {
-                said = experiment.said(model, is_cancelled)?;
+        // What the model says takes a run a token: enough for one pair, and too much for every pair
+        // while somebody types.
+        let unpatched = match &offered.engine {
+            Engine::Here(copies) => {
+                unpatched(queue, &copies[0], &experiment, i == 0, is_cancelled)?
             }
-        }
-        if baselines.is_some() {
-            baseline_operations += experiment.baseline_operations(model)?;
-        }
-        let unpatched = Unpatched { baselines, said };
+            Engine::Ndif(_) => Unpatched::default(),
+        };
+        baseline_operations += unpatched.operations;
+        baseline_secs += unpatched.secs;
         pairs.push(pair_preview(model, ids[i].clone(), experiment, n_cells, known[i], unpatched));
     }
-    // Until a sweep has been timed, the unpatched runs say what to expect.
-    let speed = match offered.speed() {
-        Some(speed) => speed,
-        None if baseline_operations > 0.0 => baseline_operations / baseline_secs.max(1e-6),
-        None => speed::estimate(&model.network.placement).map_err(SweepError::from)?,
+    let speed = match (offered.speed(), &offered.engine) {
+        (Some(speed), _) => Some(speed),
+        // Until a sweep has been timed, the unpatched runs say what to expect.
+        (None, Engine::Here(_)) if baseline_operations > 0.0 => {
+            Some(baseline_operations / baseline_secs.max(1e-6))
+        }
+        (None, Engine::Here(copies)) => {
+            let placement = &copies[0].network.placement;
+            Some(speed::estimate(placement).map_err(SweepError::from)?)
+        }
+        (None, Engine::Ndif(_)) => None,
     };
-    let speed = speed.max(1.0);
-    for (pair, operations) in pairs.iter_mut().zip(&operations) {
-        pair.estimated_secs = operations / speed;
+    let secs = |work: f64| speed.map(|speed| work / speed.max(1e-3));
+    for (pair, work) in pairs.iter_mut().zip(&work) {
+        pair.estimated_secs = secs(*work);
     }
     let is_shown = |known: &bool| *known && !submission.again;
-    let new = operations.iter().zip(&known).filter(|(_, known)| !is_shown(known));
+    let new = work.iter().zip(&known).filter(|(_, known)| !is_shown(known));
     Ok(Preview {
         model: model.name.clone(),
         n_pairs: ids.len(),
         n_known: known.iter().filter(|known| is_shown(known)).count(),
-        estimated_secs: new.map(|(operations, _)| operations / speed).sum(),
+        estimated_secs: secs(new.map(|(work, _)| work).sum()),
         pairs,
     })
 }
 
+/// The work of an experiment, operations or, on a server, cells, and how many cells are computed.
+fn planned(
+    queue: &Queue,
+    offered: &Offered,
+    experiment: &Experiment,
+) -> Result<(f64, usize), IntakeError> {
+    match &offered.engine {
+        Engine::Here(copies) => {
+            let program = queue.compile_alone(&copies[0], experiment, Finished::new())?;
+            Ok((program.operations.done, program.n_computed()))
+        }
+        Engine::Ndif(_) => {
+            let n_layers = offered.model()?.config.n_layers;
+            let n_cells = PairPlan::new(&experiment.specification, n_layers)?.n_cells();
+            Ok((n_cells as f64, n_cells))
+        }
+    }
+}
+
 /// What the model says before anything is patched, where there is room to ask it.
+#[derive(Default)]
 struct Unpatched {
     baselines: Option<Baselines>,
     said: Option<Said>,
+    /// What the baselines took.
+    operations: f64,
+    secs: f64,
+}
+
+/// Runs the prompts of an experiment unpatched, and if asked for what the model itself says.
+fn unpatched(
+    queue: &Queue,
+    model: &Model,
+    experiment: &Experiment,
+    says: bool,
+    is_cancelled: &dyn Fn() -> bool,
+) -> Result<Unpatched, IntakeError> {
+    let alignment = &experiment.alignment;
+    let n_tokens = alignment.source.len().max(alignment.base.len());
+    if unpatched_bytes(&model.network, n_tokens) > queue.settings.n_preview_bytes {
+        return Ok(Unpatched::default());
+    }
+    let begin = Instant::now();
+    let baselines = experiment.baselines(model, is_cancelled)?;
+    let secs = begin.elapsed().as_secs_f64();
+    let said = if says { experiment.said(model, is_cancelled)? } else { None };
+    let operations = match baselines {
+        Some(_) => experiment.baseline_operations(model)?,
+        None => 0.0,
+    };
+    Ok(Unpatched { baselines, said, operations, secs })
 }
 
 fn pair_preview(
-    model: &Model,
+    model: &Description,
     id: String,
     experiment: Experiment,
     n_cells: usize,
     known: bool,
-    Unpatched { baselines, said }: Unpatched,
+    Unpatched { baselines, said, .. }: Unpatched,
 ) -> PairPreview {
     let alignment = &experiment.alignment;
     let (n_source, n_base) = alignment.lengths();
@@ -201,9 +260,9 @@ fn pair_preview(
         base_bytes: experiment.base_bytes,
         first_difference: alignment.first_difference,
         warnings,
-        n_layers: model.network.config.n_layers,
+        n_layers: model.config.n_layers,
         n_cells,
-        estimated_secs: 0.0,
+        estimated_secs: None,
         experiment: id,
         entity: experiment.entity,
         source_prompt: experiment.source_prompt,
@@ -218,12 +277,12 @@ fn prepared<'a>(
     queue: &'a Queue,
     submission: &Submission,
     is_cancelled: &dyn Fn() -> bool,
-    mut each: impl FnMut(&Model, Pair, String, Experiment),
+    mut each: impl FnMut(&Offered, Pair, String, Experiment),
 ) -> Result<&'a Offered, IntakeError> {
     let limits = queue.limits();
     let offered = queue.offered(submission.model.as_deref()).ok_or_else(|| {
         let names: Vec<_> =
-            queue.models.iter().map(|offered| format!("`{}`", offered.model.name)).collect();
+            queue.models.iter().map(|offered| format!("`{}`", offered.name())).collect();
         match &submission.model {
             Some(found) if !names.is_empty() => {
                 IntakeError::UnknownModel { found: found.clone(), expected: names.join(", ") }
@@ -231,7 +290,7 @@ fn prepared<'a>(
             _ => IntakeError::NoModel,
         }
     })?;
-    let model = &*offered.model;
+    let model = offered.model()?;
     let too_many = |what, found, limit| match found > limit {
         true => Err(IntakeError::TooMany { what, found, limit }),
         false => Ok(()),
@@ -243,6 +302,9 @@ fn prepared<'a>(
     let name_len = submission.name.as_deref().map_or(0, str::len);
     too_many("bytes of name", name_len, MAX_NAME_BYTES)?;
     let settings = submission.settings.clone().check()?;
+    if let Engine::Ndif(_) = &offered.engine {
+        check_settings(&settings.settings)?;
+    }
     let pairs = pairs(submission, &settings)?;
     too_many("pairs", pairs.len(), limits.n_pairs)?;
 
@@ -257,12 +319,12 @@ fn prepared<'a>(
             return Err(SweepError::Cancelled.into());
         }
         let line = pair.line;
-        let prepared = prepare(model, &pair, &settings, mean.as_ref(), limits);
+        let prepared = prepare(offered, model, &pair, &settings, mean.as_ref(), limits);
         let identified = prepared.and_then(|experiment| {
             Ok((experiment.id(model).map_err(|e| e.to_string())?, experiment))
         });
         match identified {
-            Ok((id, experiment)) => each(model, pair, id, experiment),
+            Ok((id, experiment)) => each(offered, pair, id, experiment),
             Err(message) => {
                 n += 1;
                 if rows.len() < N_NAMED_ROWS {
@@ -331,7 +393,8 @@ fn check_length(pair: &Pair, limits: &Limits) -> Result<(), String> {
 }
 
 fn prepare(
-    model: &Model,
+    offered: &Offered,
+    model: &Description,
     pair: &Pair,
     settings: &Checked,
     mean: Option<&Arc<MeanOver>>,
@@ -343,6 +406,9 @@ fn prepare(
     }
     let experiment =
         Experiment::prepare(model, pair, settings, mean).map_err(|error| error.to_string())?;
+    if let Engine::Ndif(_) = &offered.engine {
+        check_experiment(&experiment).map_err(|error| error.to_string())?;
+    }
     let alignment = &experiment.alignment;
     let found = alignment.base.len().max(alignment.source.len());
     match found > limits.n_prompt_tokens {

@@ -8,17 +8,16 @@ use shared::specification::{Axis, Key, Specification};
 use shared::wire::event::{Column, Event, Live, LiveBaselines};
 
 use super::Queue;
-use super::partial::{Cost, Partial};
-use crate::model::Model;
+use crate::model::Description;
 use crate::store::Claim;
 use crate::study::{self, Experiment};
-use crate::sweep::{self, Program, Progress, Reading};
+use crate::sweep::{self, Finished, Progress, Reading};
 
 /// How often listeners are told the share that is done.
 const TELL_EVERY: Duration = Duration::from_millis(200);
 
 /// The sweep before its first column.
-fn before(claim: &Claim, model: &Model, experiment: &Experiment) -> Live {
+fn before(claim: &Claim, model: &Description, experiment: &Experiment) -> Live {
     let alignment = &experiment.alignment;
     let swept = model.tokenizer.tokens(&alignment.base[alignment.start..]);
     Live {
@@ -29,14 +28,25 @@ fn before(claim: &Claim, model: &Model, experiment: &Experiment) -> Live {
         entity: experiment.entity.clone(),
         site: Some(experiment.settings.sites.first()),
         answers: Some(experiment.answers.clone()),
-        n_layers: model.network.config.n_layers,
+        n_layers: model.config.n_layers,
         sentence_start: alignment.start,
         token_labels: swept.into_iter().map(|token| token.text).collect(),
         share: 0.0,
         left_secs: None,
         baselines: None,
+        said: None,
         columns: Vec::new(),
     }
+}
+
+/// How much of a sweep was there when it was begun, and how much is left to compute; operations, or
+/// anything else that takes about as long.
+#[derive(Debug, Clone, Copy)]
+pub struct Work {
+    /// What was there.
+    pub found: f64,
+    /// What is left.
+    pub left: f64,
 }
 
 /// Turns what the engine tells into events.
@@ -46,9 +56,7 @@ pub struct Announcer<'a> {
     specification: &'a Specification,
     begin: Instant,
     told_at: Instant,
-    /// The operations of what is left to compute, and of what was there.
-    operations: f64,
-    found_operations: f64,
+    work: Work,
     /// The share of what was left that is done.
     share: f64,
     /// The columns of the first grid of layers and positions of which some cells are missing.
@@ -67,13 +75,7 @@ struct Unfinished {
 
 impl<'a> Announcer<'a> {
     /// Says nothing yet.
-    pub fn new(
-        queue: &'a Queue,
-        claim: &'a Claim,
-        experiment: &'a Experiment,
-        program: &Program,
-        partial: &Partial,
-    ) -> Self {
+    pub fn new(queue: &'a Queue, claim: &'a Claim, experiment: &'a Experiment, work: Work) -> Self {
         let begin = Instant::now();
         let specification = &experiment.specification;
         let shown =
@@ -94,8 +96,7 @@ impl<'a> Announcer<'a> {
             specification,
             begin,
             told_at: begin,
-            operations: program.operations.done,
-            found_operations: partial.found_cost().operations,
+            work,
             share: 0.0,
             unfinished,
             shown,
@@ -103,40 +104,54 @@ impl<'a> Announcer<'a> {
     }
 
     /// Says that the sweep begins, with the columns that are there already.
-    pub fn begin(&mut self, model: &Model, experiment: &Experiment, partial: &Partial) {
-        let found = partial.found().iter();
-        let found: Vec<_> = found.map(|(&trial, reading)| (trial, reading.clone())).collect();
+    pub fn begin(&mut self, model: &Description, experiment: &Experiment, found: &Finished) {
+        let found: Vec<_> =
+            found.iter().map(|(&trial, reading)| (trial, reading.clone())).collect();
         let (columns, share) = (self.finished(&found), self.share(0.0));
         let live = Live { columns, share, ..before(self.claim, model, experiment) };
         self.queue.events.send(Event::Begun { live });
     }
 
-    /// What was done since the beginning.
-    pub fn cost(&self) -> Cost {
-        let secs = self.begin.elapsed().as_secs_f64();
-        Cost { secs, operations: self.share * self.operations }
+    /// Seconds since the beginning.
+    pub fn secs(&self) -> f64 {
+        self.begin.elapsed().as_secs_f64()
+    }
+
+    /// What was done since the beginning of what was left.
+    pub fn done(&self) -> f64 {
+        self.share * self.work.left
     }
 
     /// The share of the whole sweep that is done, of which a part may have been there.
     fn share(&self, share: f64) -> f64 {
-        let all = self.found_operations + self.operations;
-        if all > 0.0 { (self.found_operations + share * self.operations) / all } else { share }
+        let Work { found, left } = self.work;
+        if found + left > 0.0 { (found + share * left) / (found + left) } else { share }
+    }
+
+    /// Tells the share of what was left that is done.
+    pub fn is_at(&mut self, share: f64) {
+        (self.share, self.told_at) = (share, Instant::now());
+        let left = self.begin.elapsed().as_secs_f64() * (1.0 - share) / share;
+        self.queue.events.send(Event::Progress {
+            job: self.claim.job.clone(),
+            index: self.claim.index,
+            share: self.share(share),
+            left_secs: left.is_finite().then_some(left),
+        });
+    }
+
+    /// Passes on what the server says that computes the pair.
+    pub fn said(&self, text: &str) {
+        let (job, index) = (self.claim.job.clone(), self.claim.index);
+        self.queue.events.send(Event::Said { job, index, text: text.to_string() });
     }
 
     /// Passes on what the engine tells of the pair.
     pub fn tell(&mut self, progress: Progress) {
         let (job, index) = (self.claim.job.clone(), self.claim.index);
         match progress {
-            Progress::Share(share) => {
-                self.share = share;
-                if self.told_at.elapsed() >= TELL_EVERY {
-                    self.told_at = Instant::now();
-                    let left = self.begin.elapsed().as_secs_f64() * (1.0 - share) / share;
-                    let left_secs = left.is_finite().then_some(left);
-                    let share = self.share(share);
-                    self.queue.events.send(Event::Progress { job, index, share, left_secs });
-                }
-            }
+            Progress::Share(share) if self.told_at.elapsed() >= TELL_EVERY => self.is_at(share),
+            Progress::Share(share) => self.share = share,
             Progress::Pair { .. } => {}
             Progress::Runs { readings, .. } => {
                 let both = study::base_and_source(self.specification, readings);

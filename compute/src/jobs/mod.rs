@@ -1,12 +1,16 @@
 //! The queue: what is submitted is checked at once, waits its turn, and is swept by one of the
-//! workers, a thread for each device.
+//! workers, a thread for each device and for each model on a server.
 
 mod board;
 mod events;
 mod fair;
 mod intake;
 mod live;
+mod local;
+mod offered;
 mod partial;
+mod ready;
+mod remote;
 mod worker;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,11 +22,12 @@ use shared::wire::event::Event;
 use shared::wire::job::{Job, JobDetail, Preview, Submission};
 use shared::wire::listing::{Limits, ModelInfo};
 
-use self::fair::Turns;
+use self::fair::Lanes;
+use self::offered::{Engine, Offered};
 use crate::model::{Model, ModelError};
+use crate::ndif::Remote;
 use crate::store::{NewJob, Store, StoreError};
-use crate::study::{self, Experiment};
-use crate::sweep::{Division, Finished, Program, SweepError, unpatched_bytes};
+use crate::sweep::unpatched_bytes;
 
 pub use board::N_LISTED_JOBS;
 pub use events::{EventLog, Resumed, Sent};
@@ -42,6 +47,8 @@ pub struct QueueSettings {
     /// After how much computing the passes that are finished are stored, so that no interruption
     /// costs more than that and a pass.
     pub keep_every: Duration,
+    /// How long a server is left alone on which a model could not be opened.
+    pub reopen_every: Duration,
     /// How long a deleted experiment can be restored.
     pub n_kept_days: u32,
     /// How often what was deleted longer ago is forgotten.
@@ -84,6 +91,7 @@ impl Default for QueueSettings {
             n_preview_bytes: 256 << 20,
             n_passes: 4,
             keep_every: Duration::from_secs(5),
+            reopen_every: Duration::from_secs(30),
             n_kept_days: 7,
             purge_every: Duration::from_secs(60 * 60),
         }
@@ -105,51 +113,9 @@ pub struct Queue {
     counters: Counters,
 }
 
-/// A model to choose from.
-struct Offered {
-    /// The model as checks and previews see it, which is the first worker's.
-    model: Arc<Model>,
-    /// What each worker sweeps.
-    copies: Vec<Arc<Model>>,
-    /// The model as clients see it.
-    info: ModelInfo,
-    /// Operations a second in its last sweep, as the bits of an f64; 0 while there was none.
-    speed: AtomicU64,
-}
-
-impl Offered {
-    /// A model, of which each worker has one of `copies`.
-    fn new(copies: Vec<Arc<Model>>) -> Result<Self, ModelError> {
-        let model = copies[0].clone();
-        let config = &model.network.config;
-        let info = ModelInfo {
-            name: model.name.clone(),
-            architecture: config.architecture.to_string(),
-            fingerprint: model.fingerprint.get()?.to_string(),
-            weights_dtype: model.weights_dtype.clone(),
-            n_layers: config.n_layers,
-            d_model: config.d_model,
-            d_vocab: config.d_vocab,
-            n_context: config.n_context,
-        };
-        Ok(Self { model, copies, info, speed: AtomicU64::new(0) })
-    }
-
-    /// Operations a second; `None` while nothing was measured.
-    fn speed(&self) -> Option<f64> {
-        Some(f64::from_bits(self.speed.load(Ordering::Relaxed))).filter(|speed| *speed > 0.0)
-    }
-
-    fn set_speed(&self, operations: f64, secs: f64) {
-        if operations > 0.0 && secs > 0.0 {
-            self.speed.store((operations / secs).to_bits(), Ordering::Relaxed);
-        }
-    }
-}
-
 #[derive(Default)]
 struct State {
-    turns: Turns,
+    turns: Lanes,
     running: Vec<Running>,
     /// How many pairs were taken by now.
     n_claimed: u64,
@@ -167,6 +133,7 @@ struct State {
 /// A pair that is being run.
 struct Running {
     job: String,
+    lane: usize,
     cancelled: Arc<AtomicBool>,
 }
 
@@ -197,24 +164,31 @@ impl Queue {
         settings: QueueSettings,
     ) -> Result<Self, OpenError> {
         let models = models.into_iter().map(|model| vec![Arc::new(model)]).collect();
-        Self::with_workers(store, models, settings)
+        Self::with_workers(store, models, Vec::new(), settings)
     }
 
     /// The same with several workers: `models` holds of each model what each worker sweeps, as many
-    /// of all, and all opened from the same files.
+    /// of all, and all opened from the same files. Models on servers, `remotes`, have a worker each
+    /// beside those, which also opens those that are not.
     ///
     /// # Errors
     /// As for [`Self::new`].
     pub fn with_workers(
         store: Arc<Store>,
         models: Vec<Vec<Arc<Model>>>,
+        remotes: Vec<Remote>,
         settings: QueueSettings,
     ) -> Result<Self, OpenError> {
-        let mut state = State::default();
+        let turns = Lanes::new(remotes.iter().map(Remote::name));
+        let mut state = State { turns, ..State::default() };
         store.pending()?.into_iter().for_each(|job| state.turns.add(job));
         Ok(Self {
             store,
-            models: models.into_iter().map(Offered::new).collect::<Result<_, _>>()?,
+            models: models
+                .into_iter()
+                .map(Offered::here)
+                .chain(remotes.into_iter().map(|remote| Ok(Offered::on_ndif(remote))))
+                .collect::<Result<_, _>>()?,
             settings,
             events: EventLog::new(),
             state: Mutex::new(state),
@@ -245,16 +219,16 @@ impl Queue {
         &self.counters
     }
 
-    /// The models to choose from, the default first.
+    /// The models to choose from, the default first; without those that could not be opened yet.
     pub fn models(&self) -> Vec<ModelInfo> {
-        self.models.iter().map(|offered| offered.info.clone()).collect()
+        self.models.iter().filter_map(|offered| offered.info().cloned()).collect()
     }
 
     /// The model of that name; without one the default.
     fn offered(&self, name: Option<&str>) -> Option<&Offered> {
         match name {
             None => self.models.first(),
-            Some(name) => self.models.iter().find(|offered| offered.model.name == name),
+            Some(name) => self.models.iter().find(|offered| offered.name() == name),
         }
     }
 
@@ -287,7 +261,7 @@ impl Queue {
         if let Some(why) = self.store.why_read_only() {
             return Err(StoreError::ReadOnly(why.to_string()).into());
         }
-        let (model, pairs) = intake::check(self, &submission, is_cancelled)?;
+        let (offered, pairs) = intake::check(self, &submission, is_cancelled)?;
         let n_waiting = self.n_queued();
         let limit = self.settings.limits.n_queued_pairs;
         if n_waiting + pairs.len() > limit {
@@ -296,7 +270,7 @@ impl Queue {
         let pending = self.store.submit(&NewJob {
             client: client.to_string(),
             name: submission.name.unwrap_or_default(),
-            model: model.name.clone(),
+            model: offered.name().to_string(),
             settings: submission.settings,
             again: submission.again,
             now: now(),
@@ -309,19 +283,6 @@ impl Queue {
         self.events.send(Event::Job { job: detail.job.clone() });
         self.wake.notify_all();
         Ok(detail)
-    }
-
-    /// How an experiment is carried out alone, but for the trials that are `finished`: in several
-    /// waves, so that its columns come one after the other, unless each would read the weights anew.
-    fn compile_alone(
-        &self,
-        model: &Model,
-        experiment: &Experiment,
-        finished: Finished,
-    ) -> Result<Program, SweepError> {
-        let n_waves = if model.network.is_streamed() { 1 } else { self.settings.n_passes };
-        let division = Division { n_waves, ..Division::within(self.settings.n_memory_bytes) };
-        study::compile(model, &[experiment], &division, &[finished])
     }
 
     /// Cancels a job. What is being run stops at its next step. Returns the job as it is then, and
@@ -399,12 +360,12 @@ pub fn now() -> String {
     humantime::format_rfc3339_seconds(SystemTime::now()).to_string()
 }
 
-/// Makes sure that people can tell the models apart.
+/// Makes sure that people can tell models of these names apart.
 ///
 /// # Errors
 /// Two of one name.
-pub fn check_names<'a>(models: impl IntoIterator<Item = &'a Model>) -> Result<(), SameName> {
-    let mut names: Vec<_> = models.into_iter().map(|model| &*model.name).collect();
+pub fn check_names<'a>(names: impl IntoIterator<Item = &'a str>) -> Result<(), SameName> {
+    let mut names: Vec<_> = names.into_iter().collect();
     names.sort_unstable();
     match names.windows(2).find(|pair| pair[0] == pair[1]) {
         Some(pair) => Err(SameName(pair[0].to_string())),

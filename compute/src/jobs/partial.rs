@@ -7,16 +7,16 @@ use serde::{Deserialize, Serialize};
 
 use super::Queue;
 use crate::store::Claim;
-use crate::study::{Experiment, finished};
-use crate::sweep::{Finished, Reading};
+use crate::study::{Experiment, Part};
+use crate::sweep::Finished;
 
 /// What is stored at a time.
 #[derive(Serialize, Deserialize)]
-struct Part {
-    /// What the trials cost.
+struct Stored {
+    /// What it cost.
     cost: Cost,
-    /// The trials, as [`finished::to_json`] writes them.
-    trials: String,
+    /// What is known.
+    part: Part,
 }
 
 /// The time and the operations that something took.
@@ -41,10 +41,10 @@ pub struct Partial<'a> {
     claim: &'a Claim,
     made_for: String,
     /// What was there when the pair was begun, and what it had cost.
-    found: Finished,
+    found: Part,
     found_cost: Cost,
     /// What is not stored yet, and what the stored ones have cost since the pair was begun.
-    unstored: Vec<(usize, Reading)>,
+    unstored: Part,
     stored_cost: Cost,
     stored_at: Instant,
 }
@@ -59,14 +59,13 @@ impl<'a> Partial<'a> {
             Vec::new()
         });
         let n_trials = experiment.specification.trials.len();
-        let mut found = Finished::new();
+        let mut found = Part::default();
         let mut found_cost = Cost::default();
-        for part in parts {
-            let Ok(part) = serde_json::from_str::<Part>(&part) else { continue };
-            let Some(trials) = finished::from_json(&part.trials, n_trials) else { continue };
-            found_cost.secs += part.cost.secs;
-            found_cost.operations += part.cost.operations;
-            found.extend(trials);
+        for stored in parts {
+            let Ok(stored) = serde_json::from_str::<Stored>(&stored) else { continue };
+            found_cost.secs += stored.cost.secs;
+            found_cost.operations += stored.cost.operations;
+            found.add(stored.part.within(n_trials));
         }
         Self {
             queue,
@@ -74,7 +73,7 @@ impl<'a> Partial<'a> {
             made_for,
             found,
             found_cost,
-            unstored: Vec::new(),
+            unstored: Part::default(),
             stored_cost: Cost::default(),
             stored_at: Instant::now(),
         }
@@ -82,6 +81,11 @@ impl<'a> Partial<'a> {
 
     /// The trials that were there when the pair was begun.
     pub fn found(&self) -> &Finished {
+        &self.found.trials
+    }
+
+    /// The same with what control cells showed.
+    pub fn part(&self) -> &Part {
         &self.found
     }
 
@@ -90,11 +94,10 @@ impl<'a> Partial<'a> {
         self.found_cost
     }
 
-    /// Adds trials that were finished after the pair had cost `cost` this time.
-    pub fn add(&mut self, readings: &[(usize, Reading)], cost: Cost) {
-        let new = readings.iter().filter(|(trial, _)| !self.found.contains_key(trial));
-        let new: Vec<_> = new.cloned().collect();
-        self.unstored.extend(new);
+    /// Adds what was finished after the pair had cost `cost` this time.
+    pub fn add(&mut self, mut part: Part, cost: Cost) {
+        part.trials.retain(|trial, _| !self.found.trials.contains_key(trial));
+        self.unstored.add(part);
         if self.stored_at.elapsed() >= self.queue.settings.keep_every {
             self.store(cost);
         }
@@ -110,14 +113,14 @@ impl<'a> Partial<'a> {
             secs: cost.secs - self.stored_cost.secs,
             operations: cost.operations - self.stored_cost.operations,
         };
-        let part = Part { cost: since, trials: finished::to_json(&self.unstored) };
-        let json = serde_json::to_string(&part).expect("a part is plain");
+        let stored = Stored { cost: since, part: std::mem::take(&mut self.unstored) };
+        let json = serde_json::to_string(&stored).expect("a part is plain");
         match self.queue.store.keep(self.claim, &self.made_for, &json) {
-            Ok(()) => {
-                self.unstored.clear();
-                self.stored_cost = cost;
+            Ok(()) => self.stored_cost = cost,
+            Err(error) => {
+                tracing::warn!(%error, "finished passes could not be stored");
+                self.unstored = stored.part;
             }
-            Err(error) => tracing::warn!(%error, "finished passes could not be stored"),
         }
         self.stored_at = Instant::now();
     }

@@ -5,12 +5,15 @@ use rusqlite::Connection;
 use serde_json::json;
 use shared::document::Document;
 
+use super::fair::HERE;
 use super::partial::{Cost, Partial, made_for};
 use super::*;
 use crate::store::{Claim, FILE};
-use crate::study::{Experiment, finished};
+use crate::study::{Experiment, Part};
 use crate::sweep::{self, Finished, Program, Progress, Reading, SweepError, unpatched_bytes};
 
+#[cfg(unix)]
+mod remote;
 mod together;
 mod workers;
 
@@ -37,13 +40,21 @@ fn submit(queue: &Queue, n_pairs: usize) -> String {
     queue.submit(submission(n_pairs), "somebody", &|| false).unwrap().job.id
 }
 
+/// The first model, which is of this machine.
+fn here(queue: &Queue) -> &Model {
+    match &queue.models[0].engine {
+        Engine::Here(copies) => &copies[0],
+        Engine::Ndif(_) => panic!("the first model is on a server"),
+    }
+}
+
 fn prepared(queue: &Queue, claim: &Claim) -> Experiment {
     let settings = claim.settings.clone().check().unwrap();
-    Experiment::prepare(&queue.models[0].model, &claim.pair, &settings, None).unwrap()
+    Experiment::prepare(here(queue), &claim.pair, &settings, None).unwrap()
 }
 
 fn program(queue: &Queue, experiment: &Experiment) -> Program {
-    queue.compile_alone(&queue.models[0].model, experiment, Finished::new()).unwrap()
+    queue.compile_alone(here(queue), experiment, Finished::new()).unwrap()
 }
 
 /// While the worker waits for another to let it write, whoever asks how the queue is gets an
@@ -63,7 +74,7 @@ fn nobody_waits_for_the_disk_to_hear_how_the_queue_is() {
     other.execute_batch("BEGIN IMMEDIATE").unwrap();
     let worker = std::thread::spawn({
         let queue = queue.clone();
-        move || queue.claim().map(|claim| claim.is_some())
+        move || queue.claim(HERE).map(|claim| claim.is_some())
     });
     waits.recv().unwrap();
     let (answer, answered) = mpsc::channel();
@@ -93,7 +104,7 @@ fn telling_of_a_long_job_reads_one_row() {
         // The first time tells of all jobs.
         queue.announce(&id).unwrap();
         let steps = queue.store.count_steps();
-        let (claim, _) = queue.claim().unwrap().unwrap();
+        let (claim, _) = queue.claim(HERE).unwrap().unwrap();
         queue.announce(&id).unwrap();
         queue.tell_pair(&claim);
         queue.state().told_at = None;
@@ -119,7 +130,7 @@ fn a_preview_ends_when_nobody_waits_for_it() {
     };
     assert_eq!(until(usize::MAX).unwrap(), 3);
     // Every layer of the unpatched runs of three pairs, and every pair before.
-    let n_layers = queue.models[0].model.network.config.n_layers;
+    let n_layers = here(&queue).network.config.n_layers;
     let n_all = n_asked.get();
     assert!(n_all > 3 * n_layers + 3, "{n_all}");
     for n in [1, 2, 5, 7, n_all / 2, n_all] {
@@ -151,7 +162,7 @@ fn previews_stay_within_what_was_left_to_them() {
     let too_little = QueueSettings { n_preview_bytes: 1 << 10, ..QueueSettings::default() };
     let queue = queue(folder.path(), models, too_little);
     let preview = queue.preview(&submission(1), &|| false).unwrap();
-    assert!(preview.pairs[0].baselines.is_none() && preview.estimated_secs > 0.0);
+    assert!(preview.pairs[0].baselines.is_none() && preview.estimated_secs > Some(0.0));
 }
 
 #[test]
@@ -168,7 +179,7 @@ fn an_estimate_counts_verification_and_is_of_the_model() {
         let mut submission = submission(1);
         submission.model = Some(model.into());
         submission.settings.verify = verify;
-        queue.preview(&submission, &|| false).unwrap().estimated_secs
+        queue.preview(&submission, &|| false).unwrap().estimated_secs.unwrap()
     };
     let (plain, slow) = (secs("tiny-llama3", 0), secs("other", 0));
     assert!((slow / plain - 10.0).abs() < 1e-6, "{plain} {slow}");
@@ -176,7 +187,7 @@ fn an_estimate_counts_verification_and_is_of_the_model() {
     assert!(plain < one && one < some, "{plain} {one} {some}");
     // What is estimated is what is done.
     submit(&queue, 1);
-    let (claim, _) = queue.claim().unwrap().unwrap();
+    let (claim, _) = queue.claim(HERE).unwrap().unwrap();
     let mut experiment = prepared(&queue, &claim);
     experiment.settings.verify = 9;
     let done = program(&queue, &experiment).operations.done;
@@ -199,7 +210,7 @@ fn an_interrupted_sweep_goes_on_from_its_finished_passes() {
         let folder = tempfile::tempdir().unwrap();
         let queue = queue(folder.path(), vec![model()], settings);
         submit(&queue, 1);
-        let (claim, cancelled) = queue.claim().unwrap().unwrap();
+        let (claim, cancelled) = queue.claim(HERE).unwrap().unwrap();
         queue.run(0, &claim, &cancelled);
         stored(&queue, &claim)
     };
@@ -210,13 +221,13 @@ fn an_interrupted_sweep_goes_on_from_its_finished_passes() {
         {
             let queue = queue(folder.path(), vec![model()], settings);
             submit(&queue, 1);
-            let (claim, _) = queue.claim().unwrap().unwrap();
+            let (claim, _) = queue.claim(HERE).unwrap().unwrap();
             let experiment = prepared(&queue, &claim);
             let program = program(&queue, &experiment);
             assert_eq!(program.n_passes(), n_passes);
             let mut partial = Partial::open(&queue, &claim, &experiment);
             let mut n_told = 0;
-            let network = &queue.models[0].model.network;
+            let network = &here(&queue).network;
             let table = [&experiment.specification];
             let ended = sweep::run(network, &table, &program, &mut |progress| {
                 if let Progress::Trials { readings, .. } = progress {
@@ -226,7 +237,7 @@ fn an_interrupted_sweep_goes_on_from_its_finished_passes() {
                         return std::ops::ControlFlow::Break(());
                     }
                     seen += readings.len();
-                    partial.add(readings, Cost { secs: 1.0, operations: 1e6 });
+                    partial.add(Part::from(readings), Cost { secs: 1.0, operations: 1e6 });
                 }
                 std::ops::ControlFlow::Continue(())
             });
@@ -235,7 +246,7 @@ fn an_interrupted_sweep_goes_on_from_its_finished_passes() {
         }
         let queue = queue(folder.path(), vec![model()], settings);
         queue.store.recover().unwrap().into_iter().for_each(|job| queue.state().turns.add(job));
-        let (claim, cancelled) = queue.claim().unwrap().unwrap();
+        let (claim, cancelled) = queue.claim(HERE).unwrap().unwrap();
         assert_eq!(claim.n_begun, 2);
         let experiment = prepared(&queue, &claim);
         let partial = Partial::open(&queue, &claim, &experiment);
@@ -286,22 +297,22 @@ fn what_was_kept_for_something_else_is_not_used() {
     let folder = tempfile::tempdir().unwrap();
     let queue = queue(folder.path(), vec![model()], QueueSettings::default());
     submit(&queue, 1);
-    let (claim, _) = queue.claim().unwrap().unwrap();
+    let (claim, _) = queue.claim(HERE).unwrap().unwrap();
     let experiment = prepared(&queue, &claim);
     let made_for = made_for(&claim);
     let n_trials = experiment.specification.trials.len();
     let nan = Reading { logit_diff: f32::NAN, vocabulary: None };
     let part = |trials: &[usize]| {
         let readings: Vec<_> = trials.iter().map(|&trial| (trial, nan.clone())).collect();
-        let trials = finished::to_json(&readings);
-        json!({ "cost": { "secs": 1.0, "operations": 1.0 }, "trials": trials }).to_string()
+        let part = Part::from(&readings[..]);
+        json!({ "cost": { "secs": 1.0, "operations": 1.0 }, "part": part }).to_string()
     };
     for (made_for, cells) in [
         (&*made_for, "no JSON".to_string()),
-        (&*made_for, "{\"trials\": 3}".to_string()),
+        (&*made_for, "{\"part\": 3}".to_string()),
         (
             &*made_for,
-            json!({ "cost": { "secs": 1.0, "operations": 1.0 }, "trials": "[" }).to_string(),
+            json!({ "cost": { "secs": 1.0, "operations": 1.0 }, "part": "[" }).to_string(),
         ),
         (&*made_for, part(&[n_trials, 9_999])),
         ("another id readout", part(&[0])),

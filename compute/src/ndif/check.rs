@@ -1,5 +1,6 @@
 //! Whether what came fits what was asked for.
 
+use shared::document::Controls;
 use shared::specification::{Metrics, Specification};
 
 use super::NdifError;
@@ -130,7 +131,8 @@ pub fn tolerance(dtype: &str) -> f32 {
     }
 }
 
-/// Holds that the control cells of a wave came out as the runs that they must equal.
+/// Holds that the control cells of a wave came out as the runs that they must equal, and says how
+/// nearly.
 ///
 /// # Errors
 /// What differs.
@@ -139,18 +141,18 @@ pub fn controls(
     readings: &[Reading],
     runs: &[Reading],
     dtype: &str,
-) -> Result<f32, String> {
+) -> Result<Controls, String> {
     let tolerance = tolerance(dtype);
-    let mut largest = 0.0_f32;
+    let mut controls = Controls { n_waves: 1, ..Controls::default() };
     for (expected, reading) in wave.expected.iter().zip(readings) {
         let Expected::Run(run) = *expected else { continue };
         let difference = (reading.logit_diff - runs[run].logit_diff).abs();
-        largest = largest.max(difference);
+        let (largest, what) = match run == wave.ask.base {
+            true => (&mut controls.self_patch, "writing what is there changes nothing"),
+            false => (&mut controls.end_patch, "copying the end of the other run gives that run"),
+        };
+        *largest = largest.max(difference);
         if difference > tolerance {
-            let what = match run == wave.ask.base {
-                true => "writing what is there changes nothing",
-                false => "copying the end of the other run gives that run",
-            };
             let name = if run == Specification::BASE { "base" } else { "source" };
             return Err(format!(
                 "{what}, and the metric was {} where the {name} has {}",
@@ -158,5 +160,5 @@ pub fn controls(
             ));
         }
     }
-    Ok(largest)
+    Ok(controls)
 }

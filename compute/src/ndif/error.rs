@@ -49,6 +49,19 @@ pub enum NdifError {
         /// What there is.
         instead: &'static str,
     },
+    /// The model is computed in another way than before.
+    #[error(
+        "`{name}` is computed in {now}, and was in {before} when it was opened: start again, so that \
+         results say what made them"
+    )]
+    Changed {
+        /// The model.
+        name: String,
+        /// Type, server and versions when it was opened.
+        before: String,
+        /// The same now.
+        now: String,
+    },
     /// A wave whose controls did not come out, again and again.
     #[error(
         "the control cells of {n} waves did not come out, which were thrown away; the last: {what}. \
@@ -62,8 +75,7 @@ pub enum NdifError {
     },
     /// Requests end well and bring nothing.
     #[error(
-        "the server says that it is done and has not sent all cells, {0} times in a row: try again \
-         later; what has come is kept"
+        "the server says that it is done and has not sent all cells, {0} times in a row: try again later"
     )]
     Incomplete(usize),
     /// A model that cannot be described.
@@ -79,6 +91,18 @@ fn last_words(text: &str) -> String {
 }
 
 impl NdifError {
+    /// Whether no request to this server would do better, whatever is asked for.
+    pub fn is_of_the_server(&self) -> bool {
+        match self {
+            Self::NoHelper { .. } | Self::Changed { .. } | Self::Control { .. } => true,
+            Self::Failed { reason, .. } => matches!(
+                reason,
+                Reason::Key | Reason::Model | Reason::Unsupported | Reason::Unreachable
+            ),
+            _ => false,
+        }
+    }
+
     /// What the helper or the server said that does not fit.
     pub(super) fn bad(what: impl Into<String>) -> Self {
         Self::BadAnswer(what.into())

@@ -21,6 +21,8 @@ const FILES: &[(&str, &str)] = &[
     ("waves.py", include_str!("../../../python/ndif/waves.py")),
 ];
 
+/// The variable that may hold the key.
+const KEY_VAR: &str = "NDIF_API_KEY";
 /// The variable that names the helper's Python.
 const PYTHON_VAR: &str = "PATCHBOARD_NDIF_PYTHON";
 /// A longer line is no answer.
@@ -145,8 +147,8 @@ impl Helper {
             }
             Ok(answer) => Ok(answer),
             Err(error) => {
-                let begin: String = line.chars().take(80).collect();
-                Err(NdifError::bad(format!("{error} in {:?}", plain(&begin))))
+                let begin: String = plain(&line).chars().take(80).collect();
+                Err(NdifError::bad(plain(&format!("{error} in {begin:?}"))))
             }
         }
     }
@@ -201,8 +203,11 @@ fn short(text: &str) -> String {
     plain(text).chars().take(MAX_NAME).collect()
 }
 
-/// Somebody else's text as it may be shown in a terminal.
+/// Somebody else's text as it may be shown in a terminal, without the key.
 fn plain(text: &str) -> String {
+    // The helper takes it out itself, wherever it comes from, but for its own last words.
+    let key = std::env::var(KEY_VAR).unwrap_or_default();
+    let text = if key.is_empty() { text.to_string() } else { text.replace(&key, "[key]") };
     let shown = text.chars().map(|c| if c.is_control() { ' ' } else { c });
     shown.take(MAX_TEXT).collect()
 }

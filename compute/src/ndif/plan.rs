@@ -95,14 +95,21 @@ impl PairPlan {
             seen.insert(same, plan.cells.len());
             plan.cells.push(Cell::new(i, trial.base, &steps)?);
         }
-        // Those that enter late go through few layers, and should not wait for those that enter early.
-        plan.cells.sort_by_key(|cell| (cell.base, cell.layer, cell.site, cell.writes[0]));
+        // A column of the grid is whole early, and one wave takes about as long as another: of each
+        // the cells of the highest layers go through few, and those of the lowest through all.
+        plan.cells.sort_by_key(|cell| (cell.base, cell.writes[0], cell.layer, cell.site));
         Ok(plan)
     }
 
     /// How many cells must be computed.
     pub fn n_cells(&self) -> usize {
         self.cells.len()
+    }
+
+    /// How many are left where `is_done` says that a trial is done.
+    pub fn n_left(&self, is_done: impl Fn(usize) -> bool) -> usize {
+        let is_left = |cell: &&Cell| !cell.trials.iter().all(|&trial| is_done(trial));
+        self.cells.iter().filter(is_left).count()
     }
 
     /// How many cells fit into a wave.

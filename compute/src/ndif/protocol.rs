@@ -213,13 +213,8 @@ impl Reason {
                 "; its status page lists those that it runs, and its operator may add one"
             }
             Self::Unsupported => "; see docs/ndif.md for what is supported",
-            Self::Unreachable => {
-                "; see whether NDIF_HOST or `--ndif-host` names it, and run the same command again to \
-                 go on"
-            }
-            Self::TimeOut | Self::TooLarge | Self::Memory | Self::Other => {
-                "; what has come is kept, and the same command goes on from there"
-            }
+            Self::Unreachable => "; see whether NDIF_HOST or `--ndif-host` names it, and try again",
+            Self::TimeOut | Self::TooLarge | Self::Memory | Self::Other => "",
         }
     }
 }

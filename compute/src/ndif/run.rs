@@ -5,15 +5,15 @@ use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
-use shared::document::Document;
+use shared::document::{Controls, Document, Verification};
 
 use super::check::{self, Shape};
 use super::plan::{Expected, MAX_WAVE_CELLS, PairPlan, PlannedWave};
 use super::protocol::{Answer, Ask, AskPair, Numbers, Reason};
 use super::{Helper, NdifError};
 use crate::model::Description;
-use crate::study::{Cost, Experiment};
-use crate::sweep::{Finished, Reading, Readings};
+use crate::study::{Cost, Experiment, Part};
+use crate::sweep::{Reading, Readings};
 
 /// What a sweep says while it runs.
 #[derive(Debug, Clone, Copy)]
@@ -22,12 +22,21 @@ pub enum Event<'a> {
     Share(f64),
     /// Something to show.
     Said(&'a str),
-    /// Trials of a pair are known.
-    Trials {
+    /// Both runs of a pair are known, and the trials that equal them.
+    Runs {
         /// An index into the table.
         pair: usize,
+        /// Base and source.
+        readings: &'a [Reading],
         /// Trials with their readings.
-        readings: &'a [(usize, Reading)],
+        known: &'a [(usize, Reading)],
+    },
+    /// A wave of a pair came: its trials, or none if it was thrown away, and what its controls showed.
+    Wave {
+        /// An index into the table.
+        pair: usize,
+        /// What came.
+        part: &'a Part,
     },
     /// All of a pair is known.
     Pair {
@@ -72,21 +81,17 @@ impl Default for Limits {
 pub struct Summary {
     /// Requests, those that failed included.
     pub n_requests: usize,
-    /// Waves that arrived.
-    pub n_waves: usize,
-    /// Waves that were thrown away.
-    pub n_discarded: usize,
     /// Bytes that were sent.
     pub n_sent: u64,
     /// Bytes that came.
     pub n_received: u64,
-    /// The largest difference of a control cell from its run, in nats.
-    pub largest_control: f32,
+    /// What the control cells showed.
+    pub controls: Controls,
 }
 
 /// The most cells of a request, which is tens of kilobytes to send and some hundreds to receive, and
 /// minutes of a large model.
-const MAX_CELLS: usize = 2_000;
+pub const MAX_CELLS: usize = 2_000;
 /// The share of a time limit that a request is meant to take.
 const LIMIT_SHARE: f64 = 0.5;
 /// So many requests may fail or bring nothing, one after another.
@@ -98,7 +103,8 @@ const N_DISCARDED: usize = 3;
 struct Pair<'a> {
     experiment: &'a Experiment,
     plan: PairPlan,
-    done: Finished,
+    /// What has arrived, now and before an interruption.
+    part: Part,
     /// The numbers of both runs, and what they say.
     runs: Option<(Numbers, Vec<Reading>)>,
     secs: f64,
@@ -108,29 +114,31 @@ struct Pair<'a> {
 impl Pair<'_> {
     /// Whether all that must be computed is.
     fn is_whole(&self) -> bool {
-        let n_trials = self.experiment.specification.trials.len();
-        self.runs.is_some() && self.done.len() + self.n_known_left() == n_trials
+        self.runs.is_some() && self.n_trials_left() == 0
     }
 
-    /// Known trials that are not among those that are done.
-    fn n_known_left(&self) -> usize {
-        self.plan.known.iter().filter(|(trial, _)| !self.done.contains_key(trial)).count()
-    }
-
+    /// Trials that must be computed and have not arrived.
     fn n_trials_left(&self) -> usize {
-        self.experiment.specification.trials.len() - self.n_known_left() - self.done.len()
+        let n_trials = self.experiment.specification.trials.len();
+        n_trials - self.plan.known.len() - self.part.trials.len()
+    }
+
+    /// The trials that equal a run, once the runs are known.
+    fn known(&self) -> Vec<(usize, Reading)> {
+        let specification = &self.experiment.specification;
+        let Some((numbers, _)) = &self.runs else { return Vec::new() };
+        let reading = |&(trial, run): &(usize, usize)| {
+            let base = specification.trials[trial].base;
+            (trial, check::as_trial(numbers, &specification.metrics, run, base))
+        };
+        self.plan.known.iter().map(reading).collect()
     }
 
     /// All readings of a pair that is whole.
     fn readings(&self) -> Readings {
-        let specification = &self.experiment.specification;
-        let Some((numbers, runs)) = &self.runs else { return Readings::default() };
-        let known = self.plan.known.iter().map(|&(trial, run)| {
-            let base = specification.trials[trial].base;
-            (trial, check::as_trial(numbers, &specification.metrics, run, base))
-        });
-        let mut all: BTreeMap<usize, Reading> = known.collect();
-        all.extend(self.done.clone());
+        let Some((_, runs)) = &self.runs else { return Readings::default() };
+        let mut all: BTreeMap<usize, Reading> = self.known().into_iter().collect();
+        all.extend(self.part.trials.clone());
         let trials = all.into_values().collect();
         Readings { runs: runs.clone(), trials, ..Readings::default() }
     }
@@ -155,8 +163,8 @@ enum Outcome {
     Failed(Reason, String),
 }
 
-/// Sweeps `table` on the server where `helper` has opened `model`. `finished` has the trials of each
-/// experiment that arrived before an interruption; of experiments that it lacks, none.
+/// Sweeps `table` on the server where `helper` has opened `model`. `begun` has what arrived of each
+/// experiment before an interruption; of experiments that it lacks, nothing.
 ///
 /// # Errors
 /// [`NdifError::Cancelled`] if `listener` broke it off, or what went wrong. What has arrived until
@@ -165,7 +173,7 @@ pub fn run(
     helper: &mut Helper,
     model: &Description,
     table: &[&Experiment],
-    finished: &[Finished],
+    begun: &[Part],
     limits: Limits,
     listener: &mut Listener,
 ) -> Result<Summary, NdifError> {
@@ -173,13 +181,12 @@ pub fn run(
         Ok((i, PairPlan::new(&experiment.specification, model.config.n_layers)?))
     };
     let plans = table.iter().enumerate().map(pair).collect::<Result<Vec<_>, _>>()?;
-    let pairs = plans.into_iter().map(|(i, plan)| Pair {
-        experiment: table[i],
-        plan,
-        done: finished.get(i).cloned().unwrap_or_default(),
-        runs: None,
-        secs: 0.0,
-        is_out: false,
+    let pairs = plans.into_iter().map(|(i, plan)| {
+        let mut part = begun.get(i).cloned().unwrap_or_default();
+        for (trial, _) in &plan.known {
+            part.trials.remove(trial);
+        }
+        Pair { experiment: table[i], plan, part, runs: None, secs: 0.0, is_out: false }
     });
     let pairs: Vec<_> = pairs.collect();
     let n_trials = pairs.iter().map(|pair| pair.experiment.specification.trials.len()).sum();
@@ -199,9 +206,9 @@ impl Sweep<'_> {
         let mut n_fruitless = 0;
         while self.pairs.iter().any(|pair| !pair.is_out) {
             let asked = self.next_request();
-            let before = (self.summary.n_waves, self.n_runs());
+            let before = (self.summary.controls.n_waves, self.n_runs());
             let outcome = self.request(&asked, listener)?;
-            let n_arrived = self.summary.n_waves - before.0;
+            let n_arrived = self.summary.controls.n_waves - before.0;
             n_fruitless = match (n_arrived, self.n_runs()) == (0, before.1) {
                 true => n_fruitless + 1,
                 false => 0,
@@ -272,7 +279,7 @@ impl Sweep<'_> {
         for (i, pair) in self.pairs.iter().enumerate().filter(|(_, pair)| !pair.is_out) {
             let n_wave =
                 pair.plan.wave_cells().min(self.limits.n_wave_cells).min(self.limits.n_cells);
-            let mut waves = pair.plan.waves(n_wave, |trial| pair.done.contains_key(&trial));
+            let mut waves = pair.plan.waves(n_wave, |trial| pair.part.trials.contains_key(&trial));
             let mut n_taken = 0;
             for wave in &waves {
                 if wave.n_cells() > n_left {
@@ -338,7 +345,7 @@ impl Sweep<'_> {
                         )));
                     }
                     begin.get_or_insert_with(Instant::now);
-                    self.runs(pair, numbers)?;
+                    self.runs(pair, numbers, listener)?;
                     self.hand_out(pair, listener)?;
                 }
                 Answer::Wave { pair, cells, numbers } => {
@@ -362,14 +369,20 @@ impl Sweep<'_> {
         Shape { n_rows, n_top, d_vocab: self.model.config.d_vocab }
     }
 
-    fn runs(&mut self, pair: usize, numbers: Numbers) -> Result<(), NdifError> {
-        let n_runs = self.pairs[pair].experiment.specification.runs.len();
-        check::check(&numbers, self.shape(pair, n_runs))?;
-        self.take_time(pair);
-        let pair = &mut self.pairs[pair];
+    fn runs(
+        &mut self,
+        index: usize,
+        numbers: Numbers,
+        listener: &mut Listener,
+    ) -> Result<(), NdifError> {
+        let n_runs = self.pairs[index].experiment.specification.runs.len();
+        check::check(&numbers, self.shape(index, n_runs))?;
+        self.take_time(index);
+        let pair = &mut self.pairs[index];
         let readings = check::readings(&numbers, &pair.experiment.specification.metrics, |_| 0);
-        pair.runs = Some((numbers, readings));
-        Ok(())
+        pair.runs = Some((numbers, readings.clone()));
+        let known = pair.known();
+        self.say(listener, Event::Runs { pair: index, readings: &readings, known: &known })
     }
 
     fn wave(
@@ -391,32 +404,29 @@ impl Sweep<'_> {
             return Err(NdifError::bad(format!("a wave of pair {index} before its runs")));
         };
         let readings = check::readings(numbers, metrics, |_| wave.ask.base);
-        match check::controls(wave, &readings, runs, &self.model.dtype) {
-            Ok(difference) => {
-                self.summary.largest_control = self.summary.largest_control.max(difference);
-            }
-            Err(what) => {
-                self.summary.n_discarded += 1;
-                let n = self.summary.n_discarded;
-                let text = format!("a wave of {} cells was thrown away: {what}", wave.n_cells());
-                self.say(listener, Event::Said(&text))?;
-                return match n >= N_DISCARDED {
-                    true => Err(NdifError::Control { n, what }),
-                    false => Ok(()),
-                };
-            }
+        let (controls, failure) = match check::controls(wave, &readings, runs, &self.model.dtype) {
+            Ok(controls) => (controls, None),
+            Err(what) => (Controls { n_discarded: 1, ..Controls::default() }, Some(what)),
+        };
+        self.summary.controls.add(controls);
+        let mut part = Part { controls: Some(controls), ..Part::default() };
+        if let Some(what) = failure {
+            pair.part.add(part.clone());
+            let n = self.summary.controls.n_discarded;
+            let text = format!("a wave of {} cells was thrown away: {what}", wave.n_cells());
+            self.say(listener, Event::Wave { pair: index, part: &part })?;
+            self.say(listener, Event::Said(&text))?;
+            return if n >= N_DISCARDED { Err(NdifError::Control { n, what }) } else { Ok(()) };
         }
-        let mut found = Vec::new();
         for (expected, mut reading) in wave.expected.iter().zip(readings) {
             let Expected::Trials(trials) = expected else { continue };
             if !metrics.vocabulary {
                 reading.vocabulary = None;
             }
-            found.extend(trials.iter().map(|&trial| (trial, reading.clone())));
+            part.trials.extend(trials.iter().map(|&trial| (trial, reading.clone())));
         }
-        pair.done.extend(found.iter().cloned());
-        self.summary.n_waves += 1;
-        self.say(listener, Event::Trials { pair: index, readings: &found })?;
+        pair.part.add(part.clone());
+        self.say(listener, Event::Wave { pair: index, part: &part })?;
         let n_left: usize = self.pairs.iter().map(Pair::n_trials_left).sum();
         self.say(listener, Event::Share(1.0 - n_left as f64 / self.n_trials.max(1) as f64))
     }
@@ -429,7 +439,9 @@ impl Sweep<'_> {
         }
         pair.is_out = true;
         let cost = Cost { wall_secs: pair.secs, operations: 0.0 };
-        let document = pair.experiment.document(self.model, &pair.readings(), cost, None)?;
+        let controls = pair.part.controls;
+        let checked = controls.map(|c| Verification { controls: Some(c), ..Default::default() });
+        let document = pair.experiment.document(self.model, &pair.readings(), cost, checked)?;
         self.say(listener, Event::Pair { pair: index, document: &document })
     }
 

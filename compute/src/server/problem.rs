@@ -166,6 +166,12 @@ impl From<IntakeError> for ApiError {
                 "The queue is full",
                 error.to_string(),
             ),
+            IntakeError::Away { .. } => Self::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "model-away",
+                "The model cannot be reached",
+                error.to_string(),
+            ),
             error => Self::unusable(error.to_string()),
         }
     }

@@ -46,6 +46,8 @@ pub struct Pending {
     pub job: String,
     /// Who submitted it.
     pub client: String,
+    /// The model's name.
+    pub model: String,
     /// How many of its pairs wait.
     pub n_queued: usize,
 }
@@ -115,7 +117,7 @@ impl Store {
     /// A store that cannot be written to.
     pub fn recover(&self) -> Result<Vec<Pending>> {
         self.write(|transaction| {
-            let sql = "SELECT j.seq, j.id, j.client, count(*) FROM jobs j
+            let sql = "SELECT j.seq, j.id, j.client, j.model, count(*) FROM jobs j
                 JOIN pairs p ON p.job = j.seq AND p.state = 'running'
                 WHERE j.state IN ('queued', 'running') GROUP BY j.seq ORDER BY j.seq";
             let jobs = pending(transaction, sql)?;
@@ -158,7 +160,8 @@ impl Store {
                 insert.execute(params![seq, index, pair, experiment, state.name()])?;
             }
             finish_if_over(transaction, seq, &new.now)?;
-            Ok(Pending { seq, job, client: new.client.clone(), n_queued })
+            let (client, model) = (new.client.clone(), new.model.clone());
+            Ok(Pending { seq, job, client, model, n_queued })
         })
     }
 
@@ -170,7 +173,7 @@ impl Store {
         self.read(|connection| {
             pending(
                 connection,
-                "SELECT seq, id, client, n_queued FROM jobs
+                "SELECT seq, id, client, model, n_queued FROM jobs
                 WHERE state IN ('queued', 'running') AND n_queued > 0 ORDER BY seq",
             )
         })
@@ -396,7 +399,8 @@ fn pending(connection: &Connection, sql: &str) -> Result<Vec<Pending>> {
             seq: row.get(0)?,
             job: row.get(1)?,
             client: row.get(2)?,
-            n_queued: row.get(3)?,
+            model: row.get(3)?,
+            n_queued: row.get(4)?,
         })
     })?;
     Ok(rows.collect::<rusqlite::Result<_>>()?)

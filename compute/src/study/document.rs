@@ -25,7 +25,7 @@ pub struct Cost {
 }
 
 impl Experiment {
-    /// Writes down what came of the experiment.
+    /// Writes down what came of the experiment, and what was checked of it.
     ///
     /// # Errors
     /// The model's files cannot be read, or were changed since it was opened.
@@ -34,7 +34,7 @@ impl Experiment {
         model: &Description,
         readings: &Readings,
         cost: Cost,
-        certificate: Option<&Certificate>,
+        verification: Option<Verification>,
     ) -> Result<Document, SweepError> {
         let config = &model.config;
         let tokens = |ids: &[u32]| ids.iter().map(|&id| model.tokenizer.token(id)).collect();
@@ -106,7 +106,7 @@ impl Experiment {
             grids,
             lens,
             settings: Some(self.settings.clone()),
-            verification: certificate.map(verification),
+            verification,
             provenance: Some(Provenance {
                 engine: model.engine.clone(),
                 model_fingerprint: model.fingerprint.get().map_err(unknown)?.to_string(),
@@ -267,7 +267,8 @@ fn readout(
     })
 }
 
-fn verification(certificate: &Certificate) -> Verification {
+/// What a certificate comes to in a document.
+pub(super) fn verification(certificate: &Certificate) -> Verification {
     Verification {
         n_cells: certificate.n_trials,
         max_abs_diff: finite(certificate.max_abs_diff),
@@ -275,5 +276,6 @@ fn verification(certificate: &Certificate) -> Verification {
         n_unreachable: Some(certificate.n_unreachable),
         unreachable_equal: Some(certificate.unreachable_equal),
         alone: finite(certificate.alone),
+        controls: None,
     }
 }

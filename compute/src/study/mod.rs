@@ -4,7 +4,7 @@
 mod answers;
 mod document;
 mod error;
-pub mod finished;
+mod finished;
 mod prepare;
 mod preview;
 mod run;
@@ -20,6 +20,7 @@ use shared::specification::{SpanPositions, Specification};
 
 pub use document::{Cost, base_and_source};
 pub use error::PrepareError;
+pub use finished::Part;
 pub use prepare::mean_over;
 pub use preview::N_SAID;
 pub use run::{compile, run};

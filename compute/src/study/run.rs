@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use shared::document::Document;
 
+use super::document::verification;
 use super::{Cost, Experiment};
 use crate::model::Model;
 use crate::sweep::{self, Division, Finished, Program, Progress, SweepError};
@@ -46,7 +47,8 @@ pub fn run(
         let Progress::Pair { pair, readings } = progress else { return listener(progress) };
         let cost = timer.cost(table, pair);
         let experiment = table[pair];
-        let document = experiment.document(model, readings, cost, readings.certificate.as_ref());
+        let checked = readings.certificate.as_ref().map(verification);
+        let document = experiment.document(model, readings, cost, checked);
         timer.go_on(pair);
         match document {
             Ok(document) => done(pair, document),

@@ -1,9 +1,13 @@
 """Answers like the helper for NDIF, with made-up numbers, or as a hostile or broken one would.
 
     fake_ndif_helper.py MODE LOG ANYTHING
+
+MODE `open REASON` fails when the model is opened. While there is a file LOG.held, only the first wave of a request
+comes.
 """
 
 import json
+import os
 import sys
 import time
 import zlib
@@ -11,7 +15,6 @@ import zlib
 MODE, LOG = sys.argv[1:3]
 # Of the tiny model.
 N_LAYERS = 4
-DTYPE = "float32"
 
 
 def say(kind, **fields):
@@ -64,6 +67,7 @@ def sweep(ask, n_asked):
     n_cells = sum(len(wave["cells"]) for pair in ask["pairs"] for wave in pair["waves"])
     with open(LOG, "a") as log:
         log.write(f"{n_cells}\n")
+    say("said", text="RUNNING: Your job has started running.")
     if MODE in ("key", "model", "unsupported"):
         return say("failed", reason=MODE, message=f"no {MODE}")
     if MODE == "unreachable" and n_asked < 3:
@@ -75,6 +79,12 @@ def sweep(ask, n_asked):
     if MODE == "memory" and max(len(wave["cells"]) for pair in ask["pairs"] for wave in pair["waves"]) > 40:
         return say("failed", reason="memory", message="CUDA out of memory")
     for n, pair, cells, keys, found in waves(ask):
+        while n > 1 and os.path.exists(LOG + ".held"):
+            time.sleep(0.01)
+        if MODE == "leaks" and n == 2:
+            say("said", text=f"the key is {os.environ['NDIF_API_KEY']}")
+            sys.stderr.write(f"NDIF_API_KEY={os.environ['NDIF_API_KEY']}\n")
+            sys.exit(1)
         if MODE == "short":
             found["log_true"].pop()
         if MODE == "nan":
@@ -126,8 +136,11 @@ def main():
         if ask["kind"] == "open":
             say("said", text="QUEUED: Added to Queue at position 1.")
             say("alive")
+            if MODE.startswith("open "):
+                say("failed", reason=MODE.removeprefix("open "), message="closed")
+                continue
             say("opened", host="ndif.example", nnsight="0.8.0", server_nnsight="0.8.0", ndif="0.1.2", state="running",
-                dtype=DTYPE, time_limit_secs=25.0, is_trusted=False)  # fmt: skip
+                dtype="bfloat16" if MODE == "bf16" else "float32", time_limit_secs=25.0, is_trusted=False)  # fmt: skip
         else:
             n_asked += 1
             sweep(ask, n_asked)

@@ -68,6 +68,15 @@ pub enum Event {
         /// The runs.
         baselines: LiveBaselines,
     },
+    /// The server that computes the running sweep has said something, e.g. of a place in its queue.
+    Said {
+        /// The job's id.
+        job: String,
+        /// Which of its pairs, from 0.
+        index: usize,
+        /// Its words.
+        text: String,
+    },
     /// Columns of the running sweep are finished.
     Columns {
         /// The job's id.
@@ -82,7 +91,7 @@ pub enum Event {
 }
 
 /// The names of all events on the wire.
-pub const NAMES: [&str; 9] = [
+pub const NAMES: [&str; 10] = [
     "snapshot",
     "job",
     "job_removed",
@@ -90,6 +99,7 @@ pub const NAMES: [&str; 9] = [
     "begun",
     "progress",
     "baselines",
+    "said",
     "columns",
     "experiments",
 ];
@@ -136,6 +146,7 @@ impl Event {
                 left_secs: take(value, "left_secs")?,
             },
             "baselines" => Self::Baselines { job, index, baselines: take(value, "baselines")? },
+            "said" => Self::Said { job, index, text: take(value, "text")? },
             "columns" => Self::Columns { job, index, columns: take(value, "columns")? },
             _ => return None,
         })
@@ -151,6 +162,7 @@ impl Event {
             Self::Begun { .. } => "begun",
             Self::Progress { .. } => "progress",
             Self::Baselines { .. } => "baselines",
+            Self::Said { .. } => "said",
             Self::Columns { .. } => "columns",
             Self::Experiments {} => "experiments",
         }
@@ -165,6 +177,7 @@ impl Event {
             Self::Pair { job, .. }
             | Self::Progress { job, .. }
             | Self::Baselines { job, .. }
+            | Self::Said { job, .. }
             | Self::Columns { job, .. } => Some(job),
             Self::Snapshot { .. } | Self::Experiments {} => None,
         }
@@ -201,6 +214,9 @@ pub struct Live {
     pub left_secs: Option<f64>,
     /// Both unpatched runs, once they are known.
     pub baselines: Option<LiveBaselines>,
+    /// What the server that computes it said last; `null` where this server computes it.
+    #[serde(default)]
+    pub said: Option<String>,
     /// The columns that are finished.
     pub columns: Vec<Column>,
 }
@@ -259,6 +275,7 @@ mod tests {
             share: 0.0,
             left_secs: None,
             baselines: Some(baselines),
+            said: Some("QUEUED".into()),
             columns: vec![],
         };
         let (job, index) = (String::from("j"), 0);
@@ -282,6 +299,7 @@ mod tests {
             Event::Begun { live },
             Event::Progress { job: job.clone(), index, share: 0.5, left_secs: None },
             Event::Baselines { job: job.clone(), index, baselines },
+            Event::Said { job: job.clone(), index, text: "RUNNING".into() },
             Event::Columns { job, index, columns: vec![] },
             Event::Experiments {},
         ];

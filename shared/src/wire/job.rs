@@ -83,8 +83,9 @@ pub struct Preview {
     /// The pairs that have a result already, which will be shown and not computed; 0 where all are
     /// to be computed again.
     pub n_known: usize,
-    /// Seconds that the new ones will take, beyond waiting for others.
-    pub estimated_secs: f64,
+    /// Seconds that the new ones will take, beyond waiting for others; `null` for a model on a server
+    /// on which nothing has been swept yet.
+    pub estimated_secs: Option<f64>,
     /// The first few pairs.
     pub pairs: Vec<PairPreview>,
 }
@@ -130,11 +131,13 @@ pub struct PairPreview {
     pub first_difference: usize,
     /// The answers and the tokens that count as them.
     pub answers: Answers,
-    /// Both unpatched runs; `null` for a model whose weights are read from disk, which takes too
-    /// long for a preview, and where they need more memory than the server has for previews.
+    /// Both unpatched runs; `null` for a model whose weights are read from disk or are on another
+    /// server, which takes too long for a preview, and where they need more memory than the server
+    /// has for previews.
     pub baselines: Option<Baselines>,
     /// What the model itself says after each prompt, the most probable token each time; `null` for
-    /// all pairs but the first, and for a model whose weights are read from disk.
+    /// all pairs but the first, and for a model whose weights are read from disk or are on another
+    /// server.
     #[serde(default)]
     pub said: Option<Said>,
     /// What a reader should know before the sweep, a sentence each.
@@ -143,8 +146,8 @@ pub struct PairPreview {
     pub n_layers: usize,
     /// The cells that will be computed; the others are known beforehand.
     pub n_cells: usize,
-    /// Seconds that the sweep will take.
-    pub estimated_secs: f64,
+    /// Seconds that the sweep will take; `null` where nobody can tell yet.
+    pub estimated_secs: Option<f64>,
 }
 
 impl PairPreview {

@@ -51,6 +51,12 @@ pub struct ModelInfo {
     pub fingerprint: String,
     /// How its weights are stored.
     pub weights_dtype: String,
+    /// The type that it is computed in.
+    pub dtype: String,
+    /// What computes it: `cpu`, an accelerator, or `ndif` and a server.
+    pub device: String,
+    /// The programs that compute it, with their versions.
+    pub engine: String,
     /// Its layers.
     pub n_layers: usize,
     /// The width of its residual stream.

@@ -30,6 +30,11 @@ pub fn apply(live: &mut Vec<Live>, event: &Event) {
                 live.baselines = Some(*baselines);
             }
         }
+        Event::Said { job, index, text } => {
+            if let Some(live) = of(live, job, *index) {
+                live.said = Some(text.clone());
+            }
+        }
         Event::Columns { job, index, columns } => {
             if let Some(live) = of(live, job, *index) {
                 live.columns.extend(columns.iter().cloned());
@@ -220,6 +225,7 @@ mod tests {
             share: 0.0,
             left_secs: None,
             baselines: None,
+            said: None,
             columns: vec![],
         }
     }
@@ -257,6 +263,8 @@ mod tests {
             columns(1, vec![column(4, [Some(9.0); 2]), column(8, [Some(9.0); 2])]),
             columns(1, vec![column(7, [Some(1.0), None])]),
             Event::Progress { job: "j".into(), index: 1, share: 0.5, left_secs: Some(2.0) },
+            Event::Said { job: "j".into(), index: 1, text: "QUEUED".into() },
+            Event::Said { job: "j".into(), index: 0, text: "of another".into() },
             Event::Baselines {
                 job: "j".into(),
                 index: 1,
@@ -267,6 +275,7 @@ mod tests {
         }
         let now = board.live[0].clone();
         assert_eq!((now.share, now.left_secs), (0.5, Some(2.0)));
+        assert_eq!(now.said.as_deref(), Some("QUEUED"));
         assert_eq!(now.baselines.unwrap().source, Some(1.0));
         let field = now.field();
         assert_eq!(field.quantity.title_with_unit(), "log P(yes) − log P(no) (nats)");

@@ -139,6 +139,9 @@ pub fn LiveGrid(server: Server, #[prop(into)] experiment: Signal<String>) -> imp
         Some(secs) => format!(" · {} left", words::duration(secs)),
         None => String::new(),
     };
+    // In the words of the server that computes it, which may have a queue of its own.
+    let said =
+        move || server.board.with(|board| experiment.with(|id| board.live_of(id))?.said.clone());
     let n_columns = move || live(&|live| Some(live.columns.len() as f64)).unwrap_or(0.0);
     let n_all = move || live(&|live| Some(live.token_labels.len() as f64)).unwrap_or(0.0);
     let baseline = move |name: &'static str, of: fn(&Live) -> Option<f32>| {
@@ -159,6 +162,7 @@ pub fn LiveGrid(server: Server, #[prop(into)] experiment: Signal<String>) -> imp
                         {baseline("source", |live| live.baselines?.source)}
                         {baseline("base", |live| live.baselines?.base)}
                     </span>
+                    {move || said().map(|text| view! { <span class="facts said">{text}</span> })}
                 </div>
                 <Heatmap picture options read cursor />
             </section>

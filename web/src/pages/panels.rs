@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use leptos::prelude::*;
-use shared::document::{Answers, Baseline, Document, Prompt, Verification};
+use shared::document::{Answers, Baseline, Controls, Document, Prompt, Verification};
 use shared::field::metric::Metric;
 use shared::figure::text;
 use shared::specification::vocabulary::{Align, Direction, Site, UNKNOWN};
@@ -83,15 +83,50 @@ pub fn Certificate(verification: Option<Verification>) -> impl IntoView {
     line.map(|line| view! { <p class="note certificate">{line}</p> })
 }
 
-/// The line; `None` where nothing was checked, or came out as no number, which is a warning.
-fn certificate(verification: &Verification) -> Option<String> {
-    let Verification { n_cells, max_abs_diff, self_patch, n_unreachable, unreachable_equal, alone } =
-        *verification;
-    let difference = max_abs_diff.filter(|_| n_cells > 0)?;
-    let nats = |value: f32| match value {
+fn nats(value: f32) -> String {
+    match value {
         0.0 => "0 nats".to_string(),
         value => format!("{value:.1e} nats").replace("e-", "e−"),
-    };
+    }
+}
+
+/// The line; `None` where nothing was checked, or came out as no number, which is a warning.
+fn certificate(verification: &Verification) -> Option<String> {
+    let parts = [again(verification), verification.controls.as_ref().map(controlled)];
+    let parts: Vec<_> = parts.into_iter().flatten().collect();
+    (!parts.is_empty()).then(|| parts.join(" "))
+}
+
+/// What the control cells of a sweep on a server showed.
+fn controlled(controls: &Controls) -> String {
+    let Controls { n_waves, n_discarded, self_patch, end_patch } = *controls;
+    let mut line = format!(
+        "Control cells in {}: a run patched with itself changes by at most {}; patched with the end \
+         of the other, it is at most {} away from that",
+        words::count(n_waves, "wave", "waves"),
+        nats(self_patch),
+        nats(end_patch)
+    );
+    if n_discarded > 0 {
+        let waves = words::count(n_discarded, "wave", "waves");
+        let were = if n_discarded == 1 { "was" } else { "were" };
+        line += &format!("; {waves} that did not pass {were} thrown away and asked for again");
+    }
+    line + "."
+}
+
+/// What a second run of some cells showed.
+fn again(verification: &Verification) -> Option<String> {
+    let Verification {
+        n_cells,
+        max_abs_diff,
+        self_patch,
+        n_unreachable,
+        unreachable_equal,
+        alone,
+        controls: _,
+    } = *verification;
+    let difference = max_abs_diff.filter(|_| n_cells > 0)?;
     let mut line = format!(
         "Verified: {} run again one by one, at most {} away",
         words::count(n_cells, "cell", "cells"),
@@ -162,8 +197,10 @@ mod tests {
             n_unreachable: Some(1),
             unreachable_equal: Some(true),
             alone: Some(1e-7),
+            controls: None,
         };
         let old = Verification { n_cells: 1, max_abs_diff: Some(0.5), ..Verification::default() };
+        let controls = Controls { n_waves: 12, n_discarded: 0, self_patch: 5.7e-6, end_patch: 0.0 };
         let unequal = Verification { unreachable_equal: Some(false), ..checked.clone() };
         let cases = [
             (
@@ -174,7 +211,23 @@ mod tests {
                      unpatched run to the bit; computed alone it differs by 1.0e−7 nats.",
                 ),
             ),
-            (old, Some("Verified: 1 cell run again one by one, at most 5.0e-1 nats away.")),
+            (old.clone(), Some("Verified: 1 cell run again one by one, at most 5.0e-1 nats away.")),
+            (
+                Verification { controls: Some(controls), ..Verification::default() },
+                Some(
+                    "Control cells in 12 waves: a run patched with itself changes by at most 5.7e-6 \
+                     nats; patched with the end of the other, it is at most 0 nats away from that.",
+                ),
+            ),
+            (
+                Verification { controls: Some(Controls { n_discarded: 1, ..controls }), ..old },
+                Some(
+                    "Verified: 1 cell run again one by one, at most 5.0e-1 nats away. Control cells \
+                     in 12 waves: a run patched with itself changes by at most 5.7e-6 nats; patched \
+                     with the end of the other, it is at most 0 nats away from that; 1 wave that did \
+                     not pass was thrown away and asked for again.",
+                ),
+            ),
             (Verification { n_cells: 3, ..Verification::default() }, None),
             (Verification::default(), None),
         ];

@@ -9,6 +9,7 @@ use shared::wire::job::State;
 
 use super::*;
 use crate::model::{Loader, Placement};
+use crate::sweep::Division;
 
 pub fn tiny() -> std::path::PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/oracle/models/tiny-llama3")
@@ -27,7 +28,7 @@ fn opened(folder: &Path, n_memory_bytes: usize) -> Queue {
 
 /// Runs the next pair, and what shares its passes. `None` if there is none.
 fn run_next(queue: &Queue) -> Option<Claim> {
-    let (claim, cancelled) = queue.claim().unwrap()?;
+    let (claim, cancelled) = queue.claim(HERE).unwrap()?;
     queue.run(0, &claim, &cancelled);
     queue.is_free(&cancelled);
     Some(claim)
@@ -69,9 +70,9 @@ fn needs(new: Submission) -> Vec<usize> {
     let queue = queue(folder.path(), vec![model()], QueueSettings::default());
     let n_pairs = new.pairs.len();
     queue.submit(new, "somebody", &|| false).unwrap();
-    let config = &queue.models[0].model.network.config;
+    let config = &here(&queue).network.config;
     let needs = (0..n_pairs).map(|_| {
-        let (claim, _) = queue.claim().unwrap().unwrap();
+        let (claim, _) = queue.claim(HERE).unwrap().unwrap();
         let experiment = prepared(&queue, &claim);
         let division = Division::within(0);
         match Program::new(config, &[&experiment.specification], &division) {
@@ -224,15 +225,15 @@ fn stopped_or_cancelled_none_of_them_is_half_done() {
     let folder = tempfile::tempdir().unwrap();
     let queue = opened(folder.path(), 1 << 30);
     let id = submit(&queue, 5);
-    let (claim, cancelled) = queue.claim().unwrap().unwrap();
+    let (claim, cancelled) = queue.claim(HERE).unwrap().unwrap();
     queue.stop();
     queue.run(0, &claim, &cancelled);
     assert_eq!(states(&queue, &id), [State::Queued; 5]);
 
     queue.stopping.store(false, Ordering::Relaxed);
-    queue.state().turns = Turns::default();
+    queue.state().turns = Lanes::default();
     queue.store.pending().unwrap().into_iter().for_each(|job| queue.state().turns.add(job));
-    let (claim, cancelled) = queue.claim().unwrap().unwrap();
+    let (claim, cancelled) = queue.claim(HERE).unwrap().unwrap();
     assert_eq!((claim.index, claim.n_begun), (0, 1), "it was not the pair's fault");
     queue.cancel(&id).unwrap();
     queue.run(0, &claim, &cancelled);

@@ -14,7 +14,7 @@ use crate::jobs::Resumed;
 fn with_workers(folder: &Path, model: Model, n_workers: usize) -> Arc<Queue> {
     let store = Arc::new(Store::open(folder).unwrap());
     let models = vec![vec![Arc::new(model); n_workers]];
-    Arc::new(Queue::with_workers(store, models, QueueSettings::default()).unwrap())
+    Arc::new(Queue::with_workers(store, models, Vec::new(), QueueSettings::default()).unwrap())
 }
 
 /// Works until `is_over`, and hands out what was told.
@@ -111,7 +111,7 @@ fn a_job_is_cancelled_in_every_worker() {
     let folder = tempfile::tempdir().unwrap();
     let queue = with_workers(folder.path(), model(), 3);
     let (cancelled, other) = (submit(&queue, 30), submit(&queue, 31));
-    let claims: Vec<_> = (0..3).map(|_| queue.claim().unwrap().unwrap()).collect();
+    let claims: Vec<_> = (0..3).map(|_| queue.claim(HERE).unwrap().unwrap()).collect();
     assert!(claims.iter().all(|(claim, _)| claim.job == cancelled));
     assert_eq!(queue.state().running.len(), 3);
     queue.cancel(&cancelled).unwrap();
@@ -132,11 +132,11 @@ fn what_another_worker_puts_back_is_not_forgotten() {
     let folder = tempfile::tempdir().unwrap();
     let queue = with_workers(folder.path(), model(), 2);
     let job = submit(&queue, 2);
-    let first = queue.claim().unwrap().unwrap();
+    let first = queue.claim(HERE).unwrap().unwrap();
     // As a worker does that looks for company.
     let taken = queue.store.claim(first.0.seq, &now()).unwrap().unwrap();
-    assert!(queue.claim().unwrap().is_none());
+    assert!(queue.claim(HERE).unwrap().is_none());
     queue.store.finish(&taken, &crate::store::Outcome::Interrupted, &now()).unwrap();
-    let second = queue.claim().unwrap().unwrap();
+    let second = queue.claim(HERE).unwrap().unwrap();
     assert_eq!((second.0.job, second.0.index), (job, taken.index));
 }

@@ -12,7 +12,7 @@ use shared::specification::template::NO_TEMPLATE;
 use shared::specification::vocabulary::{Align, By, Directions, Site, Span, Written};
 use shared::wire::address::Page;
 use shared::wire::draft::Draft;
-use shared::wire::listing::ServerInfo;
+use shared::wire::listing::{ModelInfo, ServerInfo};
 
 use crate::navigation::viewer::Viewer;
 use crate::platform::dynamic::dynamic;
@@ -28,6 +28,12 @@ fn set(viewer: Viewer, change: impl FnOnce(&mut Draft)) {
             change(draft);
         }
     });
+}
+
+/// What computes a model, where it is not this server's processor.
+fn place(model: &ModelInfo) -> Option<String> {
+    let ModelInfo { dtype, device, engine, .. } = model;
+    (device != "cpu").then(|| format!("Computed in {dtype} on {device} by {engine}."))
 }
 
 /// The fields.
@@ -47,6 +53,7 @@ pub fn Fields(
         let choose = move |()| set(viewer, |draft| draft.is_table = table);
         inputs::toggle(name, is_on, Callback::new(choose))
     };
+    let places: Vec<_> = info.models.iter().map(|m| (m.name.clone(), place(m))).collect();
     let models = info.models.iter().map(|model| model.name.clone()).collect::<Vec<_>>();
     let first = models.first().cloned().unwrap_or_default();
     let chosen = Memo::new(move |_| {
@@ -63,69 +70,74 @@ pub fn Fields(
     let options = models.into_iter().map(|name| (name.clone(), name)).collect::<Vec<_>>();
     let choose = Callback::new(move |name| set(viewer, |d| d.model = name));
     view! {
-        <div class="segments" role="group" aria-label="What to sweep">
-            {mode(false, "One pair")}
-            {mode(true, "A table")}
-        </div>
-        {select("Model", "stack", Signal::stored(options), chosen.into(), choose)}
-        {dynamic(move || if is_table.get() {
-            view! { <TableFields /> }.into_any()
-        } else {
-            view! { <PairFields draft /> }.into_any()
-        })}
-        <TemplateField draft info />
-        <fieldset>
-            <legend>"Answers"</legend>
-            <div class="row">
-                {answer(draft, "For", "TRUE", 0)}
-                {answer(draft, "Against", "FALSE", 1)}
+            <div class="segments" role="group" aria-label="What to sweep">
+                {mode(false, "One pair")}
+                {mode(true, "A table")}
             </div>
-            {check(draft, "Only as written, not in other case or without the space", |d| {
-                &mut d.settings.exact_answers
+            {select("Model", "stack", Signal::stored(options), chosen.into(), choose)}
+    {dynamic(move || {
+                let name = chosen.get();
+                let place = places.iter().find(|(known, _)| *known == name)?.1.clone()?;
+                Some(view! { <p class="hint">{place}</p> })
             })}
-        </fieldset>
-        <fieldset>
-            <legend>"Sweep"</legend>
-            <div class="row" role="group" aria-label="Sites">
-                <span class="hint">"Sites"</span>
-                {Site::ALL.iter().map(|&site| site_box(draft, site)).collect_view()}
-            </div>
-            <div class="row">
-                {choice("Alignment", Align::ALL, move || draft.get().settings.align, align)}
-                {choice("Direction", Directions::ALL, move || draft.get().settings.direction, move |v| {
-                    set(viewer, |d| d.settings.direction = v);
-                })}
-            </div>
-            <div class="row">
-                {choice("Heads by", By::ALL, move || draft.get().settings.by, move |v| {
-                    set(viewer, |d| d.settings.by = v);
-                })}
-                {choice("What is written", Written::ALL, move || draft.get().settings.write, move |v| {
-                    set(viewer, |d| d.settings.write = v);
-                })}
-                {number(draft, "Layers at a time", "window", |s| s.window.to_string())}
-            </div>
-            <div class="row" role="group" aria-label="Positions">
-                <span class="hint">"Positions"</span>
-                {Span::ALL.iter().map(|&span| span_box(draft, span)).collect_view()}
-            </div>
-            <div class="row">
-                {noise(draft)}
-                {dynamic(move || draft.with(|draft| draft.settings.noise.is_some()).then(|| view! {
-                    {number(draft, "Noise scale", "noise_scale", |s| s.noise_scale.to_string())}
-                    {number(draft, "Noise seeds", "noise_seeds", |s| s.noise_seeds.to_string())}
-                }))}
-            </div>
-            <div class="row">
-                {number(draft, "Top tokens", "top", |s| s.top.to_string())}
-                {number(draft, "Cells to verify", "verify", |s| s.verify.to_string())}
-            </div>
-            {check(draft, "Read probabilities and the top tokens at every cell", |d| {
-                &mut d.settings.readout
+            {dynamic(move || if is_table.get() {
+                view! { <TableFields /> }.into_any()
+            } else {
+                view! { <PairFields draft /> }.into_any()
             })}
-            {check(draft, "Logit lens of both unpatched runs", |d| &mut d.settings.lens)}
-        </fieldset>
-    }
+            <TemplateField draft info />
+            <fieldset>
+                <legend>"Answers"</legend>
+                <div class="row">
+                    {answer(draft, "For", "TRUE", 0)}
+                    {answer(draft, "Against", "FALSE", 1)}
+                </div>
+                {check(draft, "Only as written, not in other case or without the space", |d| {
+                    &mut d.settings.exact_answers
+                })}
+            </fieldset>
+            <fieldset>
+                <legend>"Sweep"</legend>
+                <div class="row" role="group" aria-label="Sites">
+                    <span class="hint">"Sites"</span>
+                    {Site::ALL.iter().map(|&site| site_box(draft, site)).collect_view()}
+                </div>
+                <div class="row">
+                    {choice("Alignment", Align::ALL, move || draft.get().settings.align, align)}
+                    {choice("Direction", Directions::ALL, move || draft.get().settings.direction, move |v| {
+                        set(viewer, |d| d.settings.direction = v);
+                    })}
+                </div>
+                <div class="row">
+                    {choice("Heads by", By::ALL, move || draft.get().settings.by, move |v| {
+                        set(viewer, |d| d.settings.by = v);
+                    })}
+                    {choice("What is written", Written::ALL, move || draft.get().settings.write, move |v| {
+                        set(viewer, |d| d.settings.write = v);
+                    })}
+                    {number(draft, "Layers at a time", "window", |s| s.window.to_string())}
+                </div>
+                <div class="row" role="group" aria-label="Positions">
+                    <span class="hint">"Positions"</span>
+                    {Span::ALL.iter().map(|&span| span_box(draft, span)).collect_view()}
+                </div>
+                <div class="row">
+                    {noise(draft)}
+                    {dynamic(move || draft.with(|draft| draft.settings.noise.is_some()).then(|| view! {
+                        {number(draft, "Noise scale", "noise_scale", |s| s.noise_scale.to_string())}
+                        {number(draft, "Noise seeds", "noise_seeds", |s| s.noise_seeds.to_string())}
+                    }))}
+                </div>
+                <div class="row">
+                    {number(draft, "Top tokens", "top", |s| s.top.to_string())}
+                    {number(draft, "Cells to verify", "verify", |s| s.verify.to_string())}
+                </div>
+                {check(draft, "Read probabilities and the top tokens at every cell", |d| {
+                    &mut d.settings.readout
+                })}
+                {check(draft, "Logit lens of both unpatched runs", |d| &mut d.settings.lens)}
+            </fieldset>
+        }
 }
 
 #[component]

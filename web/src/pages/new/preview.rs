@@ -65,7 +65,10 @@ pub fn Outcome(
 }
 
 fn summary(preview: &Preview) -> String {
-    let time = words::duration(preview.estimated_secs);
+    let time = match preview.estimated_secs {
+        Some(secs) => words::duration(secs),
+        None => "how long it takes the first sweep will show".to_string(),
+    };
     match (&*preview.pairs, preview.n_known) {
         ([_], 1) if preview.n_pairs == 1 => "This experiment exists already.".to_string(),
         ([pair], _) if preview.n_pairs == 1 => {
@@ -114,7 +117,7 @@ fn shown(preview: &Preview, pair: &PairPreview, is_table: bool) -> AnyView {
         })}
         {pair.baselines.is_none().then(|| view! {
             <p class="hint">
-                "The model’s weights are read from disk, so its unpatched runs come with the result."
+                "The model’s weights are not in this server’s memory, or there is little of it, so the unpatched runs come with the result."
             </p>
         })}
         <Warnings warnings=pair.warnings.clone() />
