@@ -3,7 +3,7 @@
 #![expect(clippy::print_stdout, reason = "this prints what was seen")]
 
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use browser_tests::{Browser, Server, examples, folder};
