@@ -19,8 +19,8 @@ use shared::wire::gallery::{Entry, Gallery};
 /// files that leave things out, focus, place and touch took it from 342 KB to 373; the settings of every
 /// experiment, in form, links and documents, to 401; grids of every kind, in maps, links and files, to
 /// 421; the page of a study and the list of studies, to 507; roles and alignment edited in the form, a
-/// study's text in Markdown and maps within other pages, to 518: they brought 35, and a reader and a writer
-/// of JSON of our own saved 24.
+/// study's text in Markdown and maps within other pages, to 518: they brought about 35, and a reader and
+/// a writer of JSON of our own saved about 24.
 const MAX_WASM: usize = 518_000;
 
 #[test]
