@@ -27,7 +27,10 @@ async fn the_page_fills_in_from_waves_and_says_what_was_checked() -> Result<()> 
     let browser = Browser::start().await?;
     browser.open(&format!("{}#/new", server.url)).await?;
     let hint = browser
-        .expect("label.stack + .hint", "Computed in f32 on ndif ndif.example by patchboard")
+        .expect(
+            "form[aria-label='Experiment'] .hint",
+            "Computed in f32 on ndif ndif.example by patchboard",
+        )
         .await?;
     ensure!(hint.contains("nnsight 0.8.0, ndif 0.1.2"), "{hint}");
     browser.fill("Entity", "The king").await?;
