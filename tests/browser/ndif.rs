@@ -34,8 +34,10 @@ async fn the_page_fills_in_from_waves_and_says_what_was_checked() -> Result<()> 
         .await?;
     ensure!(hint.contains("nnsight 0.8.0, ndif 0.1.2"), "{hint}");
     browser.fill("Entity", "The king").await?;
-    browser.fill("Source sentence", "The king orders the guards to leave the hall.").await?;
-    browser.fill("Base sentence", "The king watches the guards as they leave it.").await?;
+    // Long enough to be several waves.
+    let rest = "the guards and the crew of the ship before the gate of the old town.";
+    browser.fill("Source sentence", &format!("The king orders {rest}")).await?;
+    browser.fill("Base sentence", &format!("The king watches {rest}")).await?;
     browser.expect_within(60, ".preview", "cells of 4 layers").await?;
     browser.expect(".preview", "how long it takes the first sweep will show").await?;
     browser.expect(".preview .hint", "the unpatched runs come with the result").await?;
@@ -64,5 +66,6 @@ async fn the_page_fills_in_from_waves_and_says_what_was_checked() -> Result<()> 
         ensure!(made.contains(expected), "{expected} is not in {made}");
     }
     browser.expect("main", "tiny-llama3").await?;
-    browser.stop(&[]).await
+    // What was refused is no defect.
+    browser.stop(&["422"]).await
 }
