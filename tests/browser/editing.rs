@@ -120,7 +120,8 @@ async fn a_role_and_an_alignment_by_the_keyboard_alone() -> Result<()> {
     press(&browser, Key::Right, guards).await?;
     press(&browser, Key::Enter, 1).await?;
     browser.expect(".strips-card [role=status]", "takes").await?;
-    // And one is taken away.
+    // And one is taken away, once the tokens are drawn that the server answers with.
+    browser.expect_within(30, ".preview[aria-busy=false]", "").await?;
     press(&browser, Key::Home, 1).await?;
     let [of_source, of_base] = [tokens(&browser, "source").await?, tokens(&browser, "base").await?];
     let number = &of_source[guards][2];

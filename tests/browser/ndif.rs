@@ -40,7 +40,7 @@ async fn the_page_fills_in_from_waves_and_says_what_was_checked() -> Result<()> 
     browser.fill("Base sentence", &format!("The king watches {rest}")).await?;
     browser.expect_within(60, ".preview", "cells of 4 layers").await?;
     browser.expect(".preview", "how long it takes the first sweep will show").await?;
-    browser.expect(".preview .hint", "the unpatched runs come with the result").await?;
+    browser.expect(".preview", "the unpatched runs come with the result").await?;
     // What NDIF does not do is said before anything is asked for.
     browser.choose("What is written", "zero").await?;
     browser.expect(".preview .problem", "On NDIF there is no write zero").await?;
