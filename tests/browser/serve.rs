@@ -131,8 +131,9 @@ async fn from_the_empty_form_to_the_heatmap_through_every_interruption() -> Resu
     other.expect_within(60, ".preview", "This experiment exists already").await?;
     other.driver.find(By::LinkText("Open the result that is there")).await?.click().await?;
     other.expect("main h1", "Maria").await?;
-    other.stop(&[]).await?;
-    browser.stop(&[AWAY]).await
+    // On a slow machine a preview is asked for while an answer is half typed, and refused.
+    other.stop(&["422"]).await?;
+    browser.stop(&[AWAY, "422"]).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
