@@ -4,6 +4,7 @@
 //! there is to do is too little to divide. Threads with a tile each wait once a block.
 
 use std::sync::{Mutex, PoisonError, mpsc};
+use std::thread;
 
 use candle_core::{Error, Result};
 use rayon::{ThreadPool, ThreadPoolBuilder};
@@ -56,10 +57,12 @@ impl TileThreads {
         let stop = || while next().is_some() {};
         let (finished, finishing) = mpsc::channel();
         let mut outcome = Ok(());
-        rayon::in_place_scope(|scope| {
+        // What waits for the pools are threads of the system: in rayon's own pool, which previews share,
+        // whoever waits there takes up other work, and a preview would wait for whole layers of a sweep.
+        thread::scope(|scope| {
             for pool in pools {
                 let (finished, next, stop, f) = (finished.clone(), &next, &stop, &f);
-                scope.spawn(move |_| {
+                scope.spawn(move || {
                     pool.install(|| {
                         while let Some((i, item)) = next() {
                             let result = f(i, item);
