@@ -114,7 +114,7 @@ mod tests {
                             running.fetch_add(1, Ordering::SeqCst) + 1,
                             Ordering::SeqCst,
                         );
-                        std::thread::yield_now();
+                        thread::yield_now();
                         running.fetch_sub(1, Ordering::SeqCst);
                         assert_eq!(i, item);
                         Ok(item * item)
@@ -147,7 +147,7 @@ mod tests {
             let n_run = AtomicUsize::new(0);
             let fails_at_second = |i, ()| {
                 n_run.fetch_add(1, Ordering::SeqCst);
-                std::thread::sleep(Duration::from_micros(100));
+                thread::sleep(Duration::from_micros(100));
                 if i == 1 { candle_core::bail!("the second") } else { Ok(()) }
             };
             let failed = threads.map(2, vec![(); 1000], fails_at_second, |_| Ok::<_, Error>(()));
