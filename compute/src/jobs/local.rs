@@ -67,10 +67,7 @@ impl Queue {
         let work = Work { found: partial.found_cost().operations, left: program.operations.done };
         let mut announcer = Announcer::new(self, claim, experiment, work);
         announcer.begin(model, experiment, partial.found());
-        table[1..].iter().for_each(|ready| self.tell_pair(&ready.claim));
-        if let Err(error) = self.announce(&claim.job) {
-            tracing::warn!(%error, "a job could not be read");
-        }
+        self.tell_begun(table);
         let found_cost = partial.found_cost();
         let cost =
             |announcer: &Announcer| Cost { secs: announcer.secs(), operations: announcer.done() };

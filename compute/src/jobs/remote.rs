@@ -115,10 +115,7 @@ impl Queue {
         let underway = table.iter().map(|ready| Underway::new(self, ready, model));
         let mut underway = underway.collect::<Result<Vec<_>, _>>().map_err(|e| reason(&e))?;
         underway[0].announcer();
-        table[1..].iter().for_each(|ready| self.tell_pair(&ready.claim));
-        if let Err(error) = self.announce(&table[0].claim.job) {
-            tracing::warn!(%error, "a job could not be read");
-        }
+        self.tell_begun(table);
         let begun: Vec<_> = underway.iter().map(|pair| pair.partial.part().clone()).collect();
         let experiments: Vec<_> = table.iter().map(|ready| &ready.experiment).collect();
         // The pair that is being told of.

@@ -11,6 +11,7 @@ use shared::document::Document;
 use shared::wire::event::Event;
 
 use super::fair::HERE;
+use super::ready::Ready;
 use super::{Engine, Offered, Queue, Running, State, now};
 use crate::ndif::{NdifError, Remote};
 use crate::store::{Claim, Outcome, Pending, StoreError};
@@ -103,9 +104,7 @@ impl Queue {
                 Ok(Some((claim, cancelled))) => {
                     self.run(worker, &claim, &cancelled);
                     self.is_free(&cancelled);
-                    if let Err(error) = self.announce(&claim.job) {
-                        tracing::warn!(%error, "a job could not be read");
-                    }
+                    self.tell_job(&claim.job);
                 }
                 Ok(None) => self.wait(IDLE, |state| state.turns.next(lane).is_some()),
                 Err(error) => self.stall(&error),
@@ -315,6 +314,19 @@ impl Queue {
     pub(super) fn is_over(&self, claim: &Claim) {
         self.state().alone.remove(&(claim.job.clone(), claim.index));
         self.tell_pair(claim);
+    }
+
+    /// Tells of a job.
+    fn tell_job(&self, job: &str) {
+        if let Err(error) = self.announce(job) {
+            tracing::warn!(%error, "a job could not be read");
+        }
+    }
+
+    /// Tells that others than the first of these pairs of one job are under way, and of the job.
+    pub(super) fn tell_begun(&self, table: &[Ready]) {
+        table[1..].iter().for_each(|ready| self.tell_pair(&ready.claim));
+        self.tell_job(&table[0].claim.job);
     }
 
     pub(super) fn tell_pair(&self, claim: &Claim) {
