@@ -252,8 +252,8 @@ impl FigureQuery {
         ("format" = String, Path, description = "json, csv, parquet, png, svg, pdf or html"), FigureQuery),
     responses(
         (status = 200, content((Document = "application/json"), (String = "text/csv"),
-            (String = "image/png"), (String = "image/svg+xml"), (String = "application/pdf"),
-            (String = "text/html"))),
+            (String = "application/vnd.apache.parquet"), (String = "image/png"),
+            (String = "image/svg+xml"), (String = "application/pdf"), (String = "text/html"))),
         (status = 304),
         (status = "4XX", body = Problem, content_type = "application/problem+json"),
         (status = 501, body = Problem, content_type = "application/problem+json"))

@@ -156,13 +156,17 @@ impl Draft {
     /// The sentence that one of the prompts that are run is made of. With noise both are made of the
     /// one.
     pub fn sentence(&self, prompt: Prompt) -> &str {
-        let is_source = prompt == Prompt::Source || self.settings.noise.is_some();
-        if is_source != self.is_swapped() { &self.source } else { &self.base }
+        if self.is_of_source(prompt) { &self.source } else { &self.base }
     }
 
     fn sentence_mut(&mut self, prompt: Prompt) -> &mut String {
+        if self.is_of_source(prompt) { &mut self.source } else { &mut self.base }
+    }
+
+    /// Whether one of the prompts that are run is made of the field for the source.
+    fn is_of_source(&self, prompt: Prompt) -> bool {
         let is_source = prompt == Prompt::Source || self.settings.noise.is_some();
-        if is_source != self.is_swapped() { &mut self.source } else { &mut self.base }
+        is_source != self.is_swapped()
     }
 
     /// Gives the bytes of a prompt's sentence, marks not counted, the role of this name, or none of
