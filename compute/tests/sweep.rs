@@ -351,12 +351,14 @@ proptest! {
             expected.push(Readings { runs: oracle.runs().to_vec(), trials, ..Readings::default() });
         }
         let whole = Division::within(MEMORY);
+        // On more threads than there may be, in tiles that are full early.
+        let threads = Division { n_at_once: 3, n_tile_rows: 20, ..whole };
         let cut = Division { n_waves: 3, n_wave_rows: 7, n_tile_rows: 3, ..whole };
         let alone = Division { most_operations: 0.0, computes_all: true, ..whole };
         for placement in devices() {
             let (network, weights) = network_on(&shape, &placement);
             let mut found = Vec::new();
-            for division in [whole, cut, alone] {
+            for division in [whole, cut, alone, threads] {
                 found.push(sweep_all(&network, &table, &division));
             }
             // Weights that stay where they are change nothing at all.
@@ -366,7 +368,7 @@ proptest! {
                 prop_assert_eq!(&again.runs, &whole.runs);
                 prop_assert_eq!(&again.trials, &whole.trials);
             }
-            for (way, found) in ["whole", "cut", "alone"].iter().zip(&found) {
+            for (way, found) in ["whole", "cut", "alone", "threads"].iter().zip(&found) {
                 prop_assert_eq!(found.len(), table.len());
                 for (pair, (found, expected)) in found.iter().zip(&expected).enumerate() {
                     let scale = expected.runs.iter().map(|r| r.logit_diff.abs()).fold(1.0, f32::max);

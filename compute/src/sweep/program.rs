@@ -18,7 +18,7 @@ use super::readout::Reading;
 use super::runs::{RunRows, n_read, sequence};
 use super::sizes::{Activations, Sizes};
 use super::wave_plan::{Put, Puts, Sites, Traveller, Wave};
-use crate::model::{Config, Indices, Kernels, Network, Placement, Slice};
+use crate::model::{Config, Indices, Network, Placement, Slice};
 
 /// How a table is divided.
 #[derive(Debug, Clone, Copy)]
@@ -80,8 +80,7 @@ impl Division {
     #[must_use]
     pub fn on(self, placement: &Placement) -> Self {
         let activations = Activations::of(placement);
-        // candle's own operations divide their work themselves.
-        let n_at_once = if placement.kernels == Kernels::Own { self.n_at_once } else { 1 };
+        let n_at_once = placement.kernels.n_tiles_at_once(self.n_at_once);
         match placement.device.is_cpu() {
             true => Self { n_at_once, activations, ..self },
             false => Self {
@@ -518,8 +517,8 @@ impl Draft {
         let waves: Vec<_> = groups
             .into_iter()
             .map(|group| {
-                let tiles = [self.n_tile_rows, self.n_at_once];
-                Wave::new(config, &self.runs, group, tiles, &mut indices)
+                let (n_rows, n_at_once) = (self.n_tile_rows, self.n_at_once);
+                Wave::new(config, &self.runs, group, n_rows, n_at_once, &mut indices)
             })
             .collect();
         let runs = BlockCost::new(config).runs(&self.runs.spans) * config.n_layers as f64;

@@ -5,7 +5,7 @@ use std::time::Instant;
 use candle_core::{Result, Tensor};
 
 use super::tile_threads::TileThreads;
-use crate::model::{Kernels, Linear, Network, Placement};
+use crate::model::{Linear, Network, Placement};
 
 /// Operations a second of the matrix products of one block, for tiles of `n_rows` rows, on the
 /// model's device and as the model computes them.
@@ -53,10 +53,7 @@ fn measured(placement: &Placement, shapes: &[(usize, usize)], n_rows: usize) -> 
     });
     let maps = maps.collect::<Result<Vec<_>>>()?;
     // As tiles are: each on a thread of its own, or one after the other.
-    let n_tiles = match placement.kernels {
-        Kernels::Own => rayon::current_num_threads(),
-        Kernels::Cuda | Kernels::Stock => 1,
-    };
+    let n_tiles = placement.kernels.n_tiles_at_once(rayon::current_num_threads());
     let threads = TileThreads::new(n_tiles)?;
     let products = || -> Result<()> {
         let of_tile = |_, ()| maps.iter().try_for_each(|(x, map)| map.apply(x).map(drop));

@@ -141,6 +141,18 @@ mod tests {
     }
 
     #[test]
+    fn a_panic_is_the_callers_and_nobody_waits() {
+        let threads = TileThreads::new(2).unwrap();
+        let breaks = |i, ()| if i == 1 { panic!("the second") } else { Ok(()) };
+        let done = |_| Ok::<_, Error>(());
+        let broken = || threads.map(2, vec![(); 50], breaks, done);
+        let broken = std::panic::catch_unwind(std::panic::AssertUnwindSafe(broken));
+        assert!(broken.is_err());
+        // The threads go on to serve.
+        assert_eq!(threads.map(2, vec![(); 50], |_, ()| Ok(()), done).unwrap().len(), 50);
+    }
+
+    #[test]
     fn an_error_ends_it() {
         for n_threads in [1, 2] {
             let threads = TileThreads::new(n_threads).unwrap();

@@ -85,7 +85,8 @@ pub fn run(
     let rotary = Rotary::new(&network.config, program.n_positions(), &network.placement)?;
     let mut meter = Meter { done: 0.0, total: program.operations.done, listener };
     let means = Means::compute(network, program)?;
-    let threads = TileThreads::new(program.n_at_once())?;
+    let n_at_once = network.placement.kernels.n_tiles_at_once(program.n_at_once());
+    let threads = TileThreads::new(n_at_once)?;
     let resources = Resources { network, rotary: &rotary, means: &means, threads: &threads };
     meter.add(means::operations(&network.config, program))?;
     let mut all = Vec::with_capacity(table.len());

@@ -193,21 +193,22 @@ impl Wave {
         config: &Config,
         runs: &RunRows,
         mut travellers: Vec<Traveller>,
-        [n_tile_rows, n_at_once]: [usize; 2],
+        n_tile_rows: usize,
+        n_at_once: usize,
         indices: &mut Indices,
     ) -> Self {
         travellers.sort_by_key(|traveller| (traveller.entry(), traveller.run, traveller.first));
         let n_rows: Vec<_> = travellers.iter().map(Traveller::n_rows).collect();
         let tile_of = dealt(&n_rows, n_tile_rows, n_at_once);
-        let mut dealt: Vec<_> = tile_of.iter().copied().zip(travellers).collect();
-        dealt.sort_by_key(|(tile, _)| *tile);
-        let bounds = dealt.chunk_by(|(a, _), (b, _)| a == b).scan(0, |begin, tile| {
+        let mut in_tiles: Vec<_> = tile_of.into_iter().zip(travellers).collect();
+        in_tiles.sort_by_key(|(tile, _)| *tile);
+        let bounds = in_tiles.chunk_by(|(a, _), (b, _)| a == b).scan(0, |begin, tile| {
             let range = *begin..*begin + tile.len();
             *begin = range.end;
             Some(range)
         });
         let bounds: Vec<_> = bounds.collect();
-        let travellers: Vec<_> = dealt.into_iter().map(|(_, traveller)| traveller).collect();
+        let travellers: Vec<_> = in_tiles.into_iter().map(|(_, traveller)| traveller).collect();
         let mut needs = vec![Sites::default(); config.n_layers];
         for traveller in &travellers {
             needs_of(traveller, config.n_layers, &mut needs);

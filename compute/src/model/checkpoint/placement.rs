@@ -16,6 +16,17 @@ pub enum Kernels {
     Stock,
 }
 
+impl Kernels {
+    /// How many tiles go through a block at the same time, of the `n` that may: all but our own
+    /// kernels for the CPU divide their work themselves.
+    pub fn n_tiles_at_once(self, n: usize) -> usize {
+        match self {
+            Self::Own => n,
+            Self::Cuda | Self::Stock => 1,
+        }
+    }
+}
+
 /// Where a model's numbers are, in which type, and what computes with them.
 #[derive(Debug, Clone)]
 pub struct Placement {
