@@ -9,8 +9,7 @@ use std::ops::ControlFlow;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
-use candle_core::{DType, Device, Tensor};
-use compute::model::{Config, ModelError, Network, Placement, Rope, Weight, Weights};
+use compute::model::{Config, Network};
 use compute::sweep::{Division, Program, Progress, run};
 use plotters::prelude::{
     ChartBuilder, Circle, Color, IntoDrawingArea, IntoLogRange, PathElement, RGBColor, SVGBackend,
@@ -20,7 +19,7 @@ use shared::specification::Specification;
 use shared::specification::settings::{List, Settings};
 use shared::specification::vocabulary::Site;
 
-use self::synthetic::{Size, specification};
+use self::synthetic::{Size, specification, support};
 
 /// What is swept.
 #[derive(Debug, Clone, Copy)]
@@ -162,7 +161,7 @@ impl Sweep {
             tied_embeddings: true,
             ..Config::LLAMA
         };
-        let config = config.with_uniform_layers(Some(Rope::plain(10_000.0, 64)));
+        let config = support::llama(config);
         let site = if case.n_heads == 0 { Site::ResidPost } else { Site::Z };
         let settings = Settings { sites: List::new(vec![site])?, ..Settings::default() };
         let table: Vec<_> = (0..case.n_pairs)
@@ -173,7 +172,7 @@ impl Sweep {
             let table: Vec<_> = table.iter().collect();
             Program::new(&config, &table, &Division::within(2 << 30))
         })?;
-        let network = Network::resident(config, &mut Random, &Placement::default())?;
+        let (network, _) = support::random_network(config, 1);
         Ok(Self { network, table, program, threads })
     }
 
@@ -183,20 +182,6 @@ impl Sweep {
         let mut listener = |_: Progress| ControlFlow::Continue(());
         self.threads.install(|| run(&self.network, &table, &self.program, &mut listener))?;
         Ok(begin.elapsed().as_secs_f64())
-    }
-}
-
-/// Draws whatever weight it is asked for.
-struct Random;
-
-impl Weights for Random {
-    fn load(&mut self, weight: Weight, dims: &[usize], dtype: DType) -> Result<Tensor, ModelError> {
-        let centre = if weight.module.is_norm() && !weight.is_bias { 1.0 } else { 0.0 };
-        let spread = 1.0 / (dims[dims.len() - 1] as f64).sqrt();
-        let tensor = Tensor::randn(centre as f32, spread as f32, dims, &Device::Cpu);
-        tensor
-            .and_then(|tensor| tensor.to_dtype(dtype))
-            .map_err(|error| ModelError::file("random weights".as_ref(), error))
     }
 }
 

@@ -10,9 +10,7 @@ use shared::specification::alignment::{Alignment, Side};
 use shared::specification::correspondence::Correspondence;
 use shared::specification::settings::Settings;
 use shared::specification::vocabulary::{Align, Direction, Site, Span};
-use shared::specification::{
-    AnswerIds, Axis, Dimensions, MeanOver, SpanPositions, Specification, Subject,
-};
+use shared::specification::{AnswerIds, Axis, MeanOver, SpanPositions, Specification, Subject};
 
 /// What was recorded of one model.
 #[derive(Deserialize)]
@@ -148,11 +146,7 @@ impl Fixture {
             noised: Vec::new(),
             answers: AnswerIds::Single { true_ids: self.true_ids, false_ids: self.false_ids },
             mean: Some(Arc::new(MeanOver { runs: mean_over.collect() })),
-            dimensions: Dimensions {
-                n_layers: config.n_layers,
-                n_heads: config.n_heads,
-                n_kv_heads: config.n_kv_heads,
-            },
+            dimensions: config.dimensions(),
         };
         let aligned = |source: &[u32], base: &[u32], how, start| {
             let (source, base) = ((source, self.source_start), (base, self.base_start));

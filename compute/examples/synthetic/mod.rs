@@ -1,10 +1,12 @@
 //! Experiments of any size, of tokens that mean nothing, for measuring.
 
 use compute::model::Config;
-use shared::specification::alignment::{Alignment, Side};
-use shared::specification::correspondence::Correspondence;
+use shared::specification::Specification;
 use shared::specification::settings::Settings;
-use shared::specification::{AnswerIds, Dimensions, Specification, Subject};
+
+#[path = "../../tests/support/mod.rs"]
+#[allow(clippy::unwrap_used, reason = "random numbers fit")]
+pub mod support;
 
 /// How large an experiment is.
 #[derive(Debug, Clone, Copy)]
@@ -31,21 +33,6 @@ pub fn specification(
         };
         (0..n_tokens).map(|i| token(i) as u32).collect()
     };
-    let start = n_tokens - n_columns;
     let (source, base) = (prompt(2 * seed), prompt(2 * seed + 1));
-    let [source, base] = [&source, &base].map(|ids| Side { ids, start, roles: &[] });
-    let by_hand = Correspondence::default();
-    let subject = Subject {
-        alignment: Alignment::new(source, base, settings.align, 0, &by_hand),
-        spans: Vec::new(),
-        noised: Vec::new(),
-        answers: AnswerIds::Single { true_ids: vec![100, 101], false_ids: vec![200, 201] },
-        mean: None,
-        dimensions: Dimensions {
-            n_layers: config.n_layers,
-            n_heads: config.n_heads,
-            n_kv_heads: config.n_kv_heads,
-        },
-    };
-    Specification::new(settings, &subject)
+    support::grids(config, settings, [&source, &base], n_tokens - n_columns)
 }

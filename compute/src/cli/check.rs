@@ -15,7 +15,7 @@ use shared::specification::alignment::{Alignment, Side};
 use shared::specification::correspondence::Correspondence;
 use shared::specification::settings::{List, Settings};
 use shared::specification::vocabulary::{By, Site};
-use shared::specification::{AnswerIds, Dimensions, Specification, Subject};
+use shared::specification::{AnswerIds, Specification, Subject};
 
 use super::memory::MemoryArgs;
 use super::opening::DeviceName;
@@ -371,11 +371,7 @@ fn specification(
         noised: Vec::new(),
         answers: AnswerIds::Single { true_ids: vec![1, 2], false_ids: vec![3] },
         mean: None,
-        dimensions: Dimensions {
-            n_layers: config.n_layers,
-            n_heads: config.n_heads,
-            n_kv_heads: config.n_kv_heads,
-        },
+        dimensions: config.dimensions(),
     };
     Specification::new(settings, &subject)
 }

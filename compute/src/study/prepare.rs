@@ -12,9 +12,7 @@ use shared::specification::roles::{Name, PromptTokens, Role, roles};
 use shared::specification::settings::Checked;
 use shared::specification::template::{Prompt, Template};
 use shared::specification::vocabulary::{Align, Direction, Span, Written};
-use shared::specification::{
-    AnswerIds, Dimensions, MeanOver, SpanPositions, Specification, Subject,
-};
+use shared::specification::{AnswerIds, MeanOver, SpanPositions, Specification, Subject};
 
 use super::answers::answers;
 use super::error::PrepareError;
@@ -326,11 +324,7 @@ impl Experiment {
             noised,
             answers: ids,
             mean,
-            dimensions: Dimensions {
-                n_layers: config.n_layers,
-                n_heads: config.n_heads,
-                n_kv_heads: config.n_kv_heads,
-            },
+            dimensions: config.dimensions(),
         };
         let specification = Specification::new(&asked.settings, &subject);
         Ok(Self {

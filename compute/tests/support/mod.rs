@@ -11,7 +11,7 @@ use rand::{Rng, SeedableRng};
 use shared::specification::alignment::{Alignment, Side};
 use shared::specification::correspondence::Correspondence;
 use shared::specification::settings::Settings;
-use shared::specification::{AnswerIds, Dimensions, Specification, Subject};
+use shared::specification::{AnswerIds, Specification, Subject};
 
 /// A llama of these dimensions, with the plain rotary embedding.
 #[allow(dead_code, reason = "not every test needs one")]
@@ -43,11 +43,7 @@ pub fn grids(
         noised: Vec::new(),
         answers: AnswerIds::Single { true_ids: vec![1, 2], false_ids: vec![3] },
         mean: None,
-        dimensions: Dimensions {
-            n_layers: config.n_layers,
-            n_heads: config.n_heads,
-            n_kv_heads: config.n_kv_heads,
-        },
+        dimensions: config.dimensions(),
     };
     Specification::new(settings, &subject)
 }

@@ -3,6 +3,7 @@
 //! Families differ in these axes alone; the block never asks which family it is. They are read
 //! from `config.json` ([`super::hugging_face`]) or from a GGUF's metadata ([`super::gguf_config`]).
 
+use shared::specification::Dimensions;
 use shared::specification::vocabulary::Site;
 
 use super::fields::is_positive;
@@ -248,6 +249,12 @@ impl Config {
             }
         }
         Ok(self)
+    }
+
+    /// What experiments on the model depend on.
+    pub fn dimensions(&self) -> Dimensions {
+        let Self { n_layers, n_heads, n_kv_heads, .. } = *self;
+        Dimensions { n_layers, n_heads, n_kv_heads }
     }
 
     /// Query heads a key head: `n_heads / n_kv_heads`.
