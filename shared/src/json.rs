@@ -12,6 +12,20 @@ use serde::de::{
 use serde::{Serialize, forward_to_deserialize_any};
 use serde_json::{Error, Map, Value};
 
+/// Reads a value. Everything that the viewer reads as JSON goes through this, so that it is loaded with
+/// one parser.
+///
+/// # Errors
+/// Where and why it is no JSON.
+pub fn parse(json: impl AsRef<[u8]>) -> Result<Value, Error> {
+    serde_json::from_slice(json.as_ref())
+}
+
+/// A number as JSON writes it, for which no other reader of numbers is needed.
+pub fn number(text: &str) -> Option<f32> {
+    parse(text).ok()?.as_f64().map(|number| number as f32)
+}
+
 /// Reads a type from a value.
 ///
 /// # Errors
@@ -22,7 +36,7 @@ pub fn read<T: DeserializeOwned>(value: Value) -> Result<T, Error> {
 
 /// The fields of a struct, by way of its text: every type then needs one writer only.
 pub fn fields(of: &impl Serialize) -> Map<String, Value> {
-    match serde_json::to_vec(of).and_then(|text| serde_json::from_slice(&text)) {
+    match serde_json::to_vec(of).and_then(parse) {
         Ok(Value::Object(fields)) => fields,
         _ => Map::new(),
     }

@@ -52,11 +52,12 @@ impl Document {
     /// # Errors
     /// [`DocumentError`], which says what was found and what was expected.
     pub fn read(bytes: &[u8]) -> Result<Vec<Self>, DocumentError> {
-        let value = match serde_json::from_slice(bytes) {
+        let value = match json::parse(bytes) {
             Ok(value) => value,
             // Python's json module writes bare NaN and Infinity, which JSON does not know.
-            Err(error) => serde_json::from_slice(&without_non_finite(bytes))
-                .map_err(|_| DocumentError::NotJson(error))?,
+            Err(error) => {
+                json::parse(without_non_finite(bytes)).map_err(|_| DocumentError::NotJson(error))?
+            }
         };
         match value {
             Value::Array(values) if !values.is_empty() => {

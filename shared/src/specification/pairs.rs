@@ -7,6 +7,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use crate::json;
 
 /// Columns named by the reader.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -132,8 +135,8 @@ pub fn names(head: &str, format: TableFormat) -> Vec<String> {
         TableFormat::Tsv => '\t',
         TableFormat::Csv => ',',
         TableFormat::JsonLines => {
-            let object = serde_json::from_str::<serde_json::Map<_, _>>(head).unwrap_or_default();
-            return object.into_iter().map(|(name, _): (_, serde_json::Value)| name).collect();
+            let object = json::parse(head).and_then(json::read::<Map<_, _>>).unwrap_or_default();
+            return object.into_iter().map(|(name, _): (_, Value)| name).collect();
         }
     };
     let (mut names, mut is_quoted) = (vec![String::new()], false);
@@ -343,7 +346,7 @@ fn check_header(line: u64, names: &[&str], columns: &Columns) -> Result<(), Prob
 fn json_rows(text: &str, problems: &mut Vec<Problem>) -> Vec<Row> {
     let mut rows = Vec::new();
     for (line, text) in (1..).zip(text.lines()).filter(|(_, text)| !text.trim().is_empty()) {
-        let object: serde_json::Map<String, serde_json::Value> = match serde_json::from_str(text) {
+        let object: Map<String, Value> = match serde_json::from_str(text) {
             Ok(object) => object,
             Err(error) => {
                 let message = format!("expected a JSON object on one line: {error}");
@@ -354,9 +357,9 @@ fn json_rows(text: &str, problems: &mut Vec<Problem>) -> Vec<Row> {
         let mut cells = BTreeMap::new();
         for (name, value) in object {
             let cell = match value {
-                serde_json::Value::String(text) => text.trim().to_string(),
-                serde_json::Value::Number(number) => number.to_string(),
-                serde_json::Value::Null => String::new(),
+                Value::String(text) => text.trim().to_string(),
+                Value::Number(number) => number.to_string(),
+                Value::Null => String::new(),
                 _ => {
                     problems.push(Problem::in_column(line, &name, "expected a text"));
                     continue;

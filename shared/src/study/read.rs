@@ -60,7 +60,7 @@ impl Study {
     /// # Errors
     /// [`StudyError`], which says what was found and what was expected.
     pub fn read(bytes: &[u8]) -> Result<Self, StudyError> {
-        let mut value: Value = serde_json::from_slice(bytes).map_err(StudyError::NotJson)?;
+        let mut value = json::parse(bytes).map_err(StudyError::NotJson)?;
         let schema = value.get("schema").and_then(Value::as_str).map(str::to_string);
         let object = value.as_object_mut();
         let (Some(schema), Some(object)) = (schema, object) else {

@@ -28,6 +28,7 @@ use crate::field::axis::Coordinate;
 use crate::field::key::Key;
 use crate::figure::FigureOptions;
 use crate::figure::colour::{Preset, Range};
+use crate::json;
 use crate::specification::vocabulary::{UnknownWord, named};
 use crate::wire::draft::Draft;
 use crate::wire::studies::{StudySource, StudyView};
@@ -293,11 +294,9 @@ impl View {
                 "metric" => read(&mut figure.metric, &value),
                 "colours" => read(&mut figure.preset, &value),
                 "range" => {
-                    // Read as JSON's numbers are: the viewer then has one reader of numbers.
-                    let ends = value.split_once(',').and_then(|(lo, hi)| {
-                        let number = |text| serde_json::from_str::<f32>(text).ok();
-                        Some((number(lo)?, number(hi)?))
-                    });
+                    let ends = value
+                        .split_once(',')
+                        .and_then(|(lo, hi)| Some((json::number(lo)?, json::number(hi)?)));
                     if let Some((lo, hi)) = ends.filter(|(lo, hi)| lo < hi && (hi - lo).is_finite())
                     {
                         figure.range = Range::Set(lo, hi);

@@ -156,11 +156,10 @@ impl Draft {
     /// The sentence that one of the prompts that are run is made of. With noise both are made of the
     /// one.
     pub fn sentence(&self, prompt: Prompt) -> &str {
-        if self.is_of_source(prompt) { &self.source } else { &self.base }
-    }
-
-    fn sentence_mut(&mut self, prompt: Prompt) -> &mut String {
-        if self.is_of_source(prompt) { &mut self.source } else { &mut self.base }
+        match self.is_of_source(prompt) {
+            true => &self.source,
+            false => &self.base,
+        }
     }
 
     /// Whether one of the prompts that are run is made of the field for the source.
@@ -182,7 +181,11 @@ impl Draft {
     ) -> Result<(), MarkError> {
         let mut marked = Marked::in_text(self.sentence(prompt), prompt.name())?;
         marked.mark(bytes, name);
-        *self.sentence_mut(prompt) = marked.written(prompt.name())?;
+        let sentence = match self.is_of_source(prompt) {
+            true => &mut self.source,
+            false => &mut self.base,
+        };
+        *sentence = marked.written(prompt.name())?;
         Ok(())
     }
 

@@ -112,8 +112,7 @@ impl Event {
         fn take<T: DeserializeOwned>(value: &mut Value, name: &str) -> Option<T> {
             json::read(value.get_mut(name).map(Value::take).unwrap_or_default()).ok()
         }
-        let mut value: Value = serde_json::from_str(json).ok()?;
-        let value = &mut value;
+        let value = &mut json::parse(json).ok()?;
         let name: String = take(value, "type")?;
         match &*name {
             "snapshot" => {

@@ -189,7 +189,7 @@ fn unpack(body: &[u8]) -> Result<Opened, PermalinkError> {
     let n_header = u32::from_le_bytes(*n_header) as usize;
     let (header, planes) = rest.split_at_checked(n_header).ok_or_else(cut)?;
     // By way of a value, as files are read: the viewer then has one reader of grids.
-    let header: Value = serde_json::from_slice(header).map_err(damaged)?;
+    let header = json::parse(header).map_err(damaged)?;
     let Header { document, source, base, top, more } = json::read(header).map_err(damaged)?;
     let mut document = restored(document).map_err(damaged)?;
     document.source_tokens = source.unpack(&document.source_prompt)?;

@@ -3,6 +3,7 @@
 use form_urlencoded::Serializer;
 
 use crate::document::is_id;
+use crate::json;
 use crate::study::{Keep, Statistic};
 
 /// Where a study comes from.
@@ -71,13 +72,13 @@ impl StudyView {
             "show" => self.statistic = value.parse().unwrap_or(self.statistic),
             "group" => self.selected = Selected::Group(value.into()),
             "difference" => {
-                if let Ok(at) = serde_json::from_str(value) {
+                if let Ok(at) = json::parse(value).and_then(json::read) {
                     self.selected = Selected::Difference(at);
                 }
             }
             "keep" => self.keep = value.parse().ok(),
             "min_contrast" => {
-                let number = serde_json::from_str::<f32>(value).ok();
+                let number = json::number(value);
                 self.min_contrast = number.filter(|n| n.is_finite() && *n >= 0.0);
             }
             "group_by" => self.group_by = value.into(),

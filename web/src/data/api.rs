@@ -4,7 +4,6 @@ use std::pin::Pin;
 
 use gloo_net::http::{Method, RequestBuilder};
 use serde::de::DeserializeOwned;
-use serde_json::Value;
 use shared::json;
 use shared::wire::address::Filter;
 use shared::wire::job::{JobDetail, JobList, Preview, Standing, Submission};
@@ -176,8 +175,7 @@ async fn ask_now(method: Method, path: &str, body: Option<String>) -> Result<Vec
 
 fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
     // By way of a value, as documents are read: every type then needs one reader only.
-    let value = serde_json::from_slice::<Value>(bytes);
-    value.and_then(json::read).map_err(|error| Problem {
+    json::parse(bytes).and_then(json::read).map_err(|error| Problem {
         detail: format!(
             "the server's answer is none that this page can read, load the page again: {error}"
         ),

@@ -93,8 +93,7 @@ pub async fn gallery() -> Result<Option<Gallery>, String> {
         status => return Err(failed(format!("the host answered {status}"))),
     }
     let bytes = response.binary().await.map_err(|error| error.to_string())?;
-    let value = serde_json::from_slice::<serde_json::Value>(&bytes);
-    let list = value
+    let list = json::parse(&bytes)
         .and_then(json::read::<Gallery>)
         .map_err(|error| format!("data/index.json is no list of experiments: {error}"))?;
     if list.schema != gallery::SCHEMA {

@@ -6,6 +6,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Deserializer, Serialize, de};
 
 use super::list::texts;
+use crate::json;
 
 /// The answer that counts for and the one that counts against. As one text they have a comma
 /// between them, `TRUE,FALSE`, or where an answer has a comma itself they are a list in JSON.
@@ -28,7 +29,7 @@ impl FromStr for AnswerPair {
     type Err = NotTwo;
 
     fn from_str(text: &str) -> Result<Self, NotTwo> {
-        match serde_json::from_str::<Vec<String>>(text) {
+        match json::parse(text).and_then(json::read::<Vec<String>>) {
             Ok(texts) => Self::new(texts),
             Err(_) => Self::new(text.split(',').map(String::from).collect()),
         }

@@ -60,7 +60,7 @@ impl Settings {
                 "false" | "0" => Value::Bool(false),
                 _ => return Err(bad(format!("expected true or false, found `{text}`"))),
             },
-            (Value::Number(_), _) => match serde_json::from_str(text) {
+            (Value::Number(_), _) => match json::parse(text) {
                 Ok(value @ Value::Number(_)) => value,
                 _ => return Err(bad(format!("expected a number, found `{text}`"))),
             },

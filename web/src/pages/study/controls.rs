@@ -6,6 +6,7 @@ use leptos::prelude::*;
 use shared::field::axis::AxisKind;
 use shared::figure::FigureOptions;
 use shared::figure::colour::{Preset, Range};
+use shared::json;
 use shared::study::{Group, Keep, Shown, Statistic, Study, Whose};
 use shared::wire::address::Address;
 use shared::wire::studies::{Selected, StudyView};
@@ -50,7 +51,7 @@ pub fn Rule(look: Look, is_server: bool) -> impl IntoView {
         rule().map(|rule| rule.min_contrast.to_string()).unwrap_or_default()
     });
     let typed = Callback::new(move |text: String| {
-        let number = serde_json::from_str::<f32>(&text).ok().filter(|n| n.is_finite() && *n >= 0.0);
+        let number = json::number(&text).filter(|n| n.is_finite() && *n >= 0.0);
         if let Some(number) = number {
             viewer.amend(|address: &mut Address| address.view.study.min_contrast = Some(number));
         }
