@@ -594,11 +594,15 @@ fn bench_prints_its_figures() {
     for key in [
         "wavefront_secs",
         "naive_secs_per_cell",
+        "batched_secs_per_cell",
+        "prefix_secs_per_cell",
         "useful_operations",
         "done_operations",
         "achieved_gflops",
         "peak_gflops",
         "speedup_over_naive",
+        "speedup_over_batched",
+        "speedup_over_prefix",
         "share_of_peak",
     ] {
         assert!(figures[key].as_f64().is_some_and(|n| n > 0.0), "{key}: {figures}");

@@ -12,8 +12,8 @@ use anyhow::{Context, Result};
 use compute::model::{Config, Network};
 use compute::sweep::{Division, Program, Progress, run};
 use plotters::prelude::{
-    ChartBuilder, Circle, Color, IntoDrawingArea, IntoLogRange, PathElement, RGBColor, SVGBackend,
-    TRANSPARENT, WHITE,
+    BindKeyPoints, ChartBuilder, Circle, Color, IntoDrawingArea, IntoLogRange, PathElement,
+    RGBColor, SVGBackend, TRANSPARENT, WHITE,
 };
 use shared::specification::Specification;
 use shared::specification::settings::{List, Settings};
@@ -188,13 +188,20 @@ impl Sweep {
 const TIME: RGBColor = RGBColor(0x1f, 0x5f, 0xa8);
 const OPERATIONS: RGBColor = RGBColor(0x9a, 0x9a, 0x9a);
 
+/// One, two and five times the powers of ten between two numbers.
+fn ticks(least: f64, most: f64) -> Vec<f64> {
+    let decades = least.log10().floor() as i32..=most.log10().ceil() as i32;
+    let ticks = decades.flat_map(|n| [1.0, 2.0, 5.0].map(|digit| digit * 10f64.powi(n)));
+    ticks.filter(|tick| (least..=most).contains(tick)).collect()
+}
+
 /// A panel for each axis: time, and where it would be if every operation took as long as in the
 /// first case.
 fn draw(path: &str, measured: &[(&str, Vec<Point>)]) -> Result<()> {
     let area = SVGBackend::new(path, (960, 560)).into_drawing_area();
     area.fill(&WHITE)?;
     for (area, (name, points)) in area.split_evenly((2, 3)).iter().zip(measured) {
-        let (first, last) = (&points[0], &points[points.len() - 1]);
+        let first = &points[0];
         let by_operations = |point: &Point| {
             let share = point.operations / first.operations;
             match *name {
@@ -207,19 +214,24 @@ fn draw(path: &str, measured: &[(&str, Vec<Point>)]) -> Result<()> {
         let most = all().fold(0.0, f64::max) * 1.5;
         let [secs, operations] = exponents(points);
         let caption = format!("{name}: time ~ n^{secs:.2}, operations ~ n^{operations:.2}");
-        let x = (first.value as f64 / 1.2..last.value as f64 * 1.2).log_scale();
+        let values: Vec<_> = points.iter().map(|point| point.value as f64).collect();
+        let x = (values[0] / 1.2..values[values.len() - 1] * 1.2).log_scale();
         let mut chart = ChartBuilder::on(area)
             .caption(caption, ("sans-serif", 15))
             .margin(10)
             .x_label_area_size(34)
             .y_label_area_size(56)
-            .build_cartesian_2d(x, (least..most).log_scale())?;
+            .build_cartesian_2d(
+                x.with_key_points(values),
+                (least..most).log_scale().with_key_points(ticks(least, most)),
+            )?;
         chart
             .configure_mesh()
             .light_line_style(TRANSPARENT)
             .x_desc(*name)
             .y_desc("seconds")
             .x_label_formatter(&|x| format!("{x:.0}"))
+            .y_label_formatter(&|y| format!("{}", (y * 1e6).round() / 1e6))
             .draw()?;
         let line = |y: &dyn Fn(&Point) -> f64| -> Vec<_> {
             points.iter().map(|point| (point.value as f64, y(point))).collect()

@@ -1,8 +1,8 @@
 //! What company costs: several sites, both directions, live waves and tables, each as a ratio to one
 //! pair at one site in the same run. Medians of interleaved rounds.
 //!
-//! `cargo run --release --example ratios -- MODEL [ROUNDS [SHAPE]]`, with one of [`SHAPES`], from 0, or
-//! all of them.
+//! `cargo run --release --example ratios -- MODEL [ROUNDS [SHAPE [CASE...]]]`, with one of [`SHAPES`], from
+//! 0, or all of them, and with all cases or those that hold one of these texts in their names.
 
 mod synthetic;
 
@@ -11,6 +11,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
+use compute::jobs::MOST_PASSES;
 use compute::model::Loader;
 use compute::sweep::{Division, Program, run};
 use shared::specification::Specification;
@@ -33,6 +34,8 @@ fn main() -> Result<()> {
         Some(shape) => vec![*SHAPES.get(shape.parse::<usize>()?).context("no such shape")?],
         None => SHAPES.to_vec(),
     };
+    let wanted: Vec<_> = args.collect();
+    let is_wanted = |name: &str| wanted.is_empty() || wanted.iter().any(|text| name.contains(text));
     let model = Loader::new(Path::new(&path)).load()?;
     let config = &model.network.config;
     for (name, n_tokens, n_shared, n_columns, n_pairs) in shapes {
@@ -43,15 +46,18 @@ fn main() -> Result<()> {
         let three = Settings { sites: List::new(sites)?, ..Settings::default() };
         let both = Settings { direction: Directions::Both, ..Settings::default() };
         let whole = Division::within(MEMORY);
-        let live = Division { n_waves: 4, ..whole };
+        let live = Division { n_waves: MOST_PASSES, only_tall_waves: true, ..whole };
         let table = (0..n_pairs).map(|seed| specification(&one, seed)).collect();
         let cases: Vec<(&str, Vec<Specification>, Division, f64)> = vec![
             ("one site", vec![specification(&one, 0)], whole, 1.0),
             ("three sites", vec![specification(&three, 0)], whole, 1.0),
             ("both directions", vec![specification(&both, 0)], whole, 1.0),
-            ("four live waves", vec![specification(&one, 0)], live, 1.0),
+            ("live waves", vec![specification(&one, 0)], live, 1.0),
             ("a pair of a table", table, whole, n_pairs as f64),
         ];
+        let (ones, others) = cases.split_at(1);
+        let others = others.iter().filter(|case| is_wanted(case.0));
+        let cases: Vec<_> = ones.iter().chain(others).collect();
         let mut secs = vec![Vec::new(); cases.len()];
         for round in 0..=n_rounds {
             for ((_, table, division, n), secs) in cases.iter().zip(&mut secs) {

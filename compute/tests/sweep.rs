@@ -668,6 +668,28 @@ fn finished_trials_are_heard_wave_by_wave() {
     }
 }
 
+/// There are as many waves as are asked for, or no more than rounds of tiles that go through a block at
+/// the same time.
+#[test]
+fn waves_are_as_many_as_are_worth_it() {
+    let network = ordinary_network();
+    let patches = patches(&network, &SOURCE, &[1, 2, 7, 13], 0, Site::ResidPost);
+    let whole = Division { n_waves: 3, n_at_once: 2, ..Division::within(MEMORY) };
+    let n_passes = |n_tile_rows, only_tall_waves| {
+        let division = Division { n_tile_rows, only_tall_waves, ..whole };
+        Program::new(&network.config, &[&patches], &division).unwrap().n_passes()
+    };
+    let program = Program::new(&network.config, &[&patches], &whole).unwrap();
+    let waves = program.batches.iter().flat_map(|batch| &batch.waves);
+    let n_rows: usize = waves.flat_map(|w| &w.travellers).map(|t| t.n_rows()).sum();
+    // Two tiles go at the same time.
+    let of = |n_rounds: usize| n_rows.div_ceil(2 * n_rounds);
+    for (n_tile_rows, expected) in [(1, 3), (of(3), 3), (of(2), 2), (of(1), 1), (n_rows, 1)] {
+        assert_eq!(n_passes(n_tile_rows, true), expected, "tiles of {n_tile_rows} rows");
+        assert_eq!(n_passes(n_tile_rows, false), 3, "tiles of {n_tile_rows} rows");
+    }
+}
+
 /// What was computed before an interruption is not computed again, and the whole is the same.
 #[test]
 fn a_sweep_goes_on_from_what_is_finished() {

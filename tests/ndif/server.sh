@@ -39,8 +39,8 @@ start_accounts() {
     folders+=("$data")
     runuser -u postgres -- "$bin/initdb" -D "$data" -A trust >"$work/log/initdb.log"
     in_background postgres runuser -u postgres -- "$bin/postgres" -D "$data" -h 127.0.0.1 -p 25432 -k ''
-    wait_for 30 answers 25432
-    wait_for 30 psql -q -h 127.0.0.1 -p 25432 -U postgres -c 'select 1'
+    wait_for 120 answers 25432
+    wait_for 120 psql -q -h 127.0.0.1 -p 25432 -U postgres -c 'select 1'
     psql -q -h 127.0.0.1 -p 25432 -U postgres <<SQL
 create table users (user_id int primary key, email text);
 create table keys (key_id uuid primary key, user_id int);
@@ -59,7 +59,7 @@ start_api() {
     # of more than 1 MiB would be refused.
     printf 'import anyio.abc._sockets, anyio._backends._asyncio\nfrom ndif.services.api.gunicorn_conf import *\n' >"$work/gunicorn.py"
     in_background api "$venv/bin/gunicorn" --config "$work/gunicorn.py" --bind "127.0.0.1:$port" ndif.services.api.app:app
-    wait_for 120 curl -sf "$host/connected"
+    wait_for 600 curl -sf "$host/connected"
 }
 
 # The whole of it; with a number, requests may take so many seconds.
@@ -68,6 +68,8 @@ start_server() {
     mkdir -p "$work/log" "$work/ray"
     export HF_HOME=$work/hf HF_HUB_OFFLINE=1 HF_HUB_DISABLE_TELEMETRY=1 TOKENIZERS_PARALLELISM=false
     export PATH=$venv/bin:$PATH PYTHONPATH=$PWD/tests/ndif OMP_NUM_THREADS=1
+    # On a busy machine it takes longer than the half minute that Ray waits by itself.
+    export RAY_raylet_start_wait_time_s=600
     export RAY_USAGE_STATS_ENABLED=0 RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO=0 GRPC_ENABLE_FORK_SUPPORT=0 AWS_EC2_METADATA_DISABLED=true
     export NDIF_REDIS_URL=redis://127.0.0.1:26379 NDIF_OBJECT_STORE_URL=http://127.0.0.1:29000
     export NDIF_API_PORT=$port NDIF_API_URL=$host NDIF_RAY_HEAD_PORT=26385 NDIF_RAY_ADDRESS=ray://127.0.0.1:21001
@@ -81,7 +83,7 @@ start_server() {
         --num-cpus=8 --num-gpus=1 --include-dashboard=true --dashboard-host=127.0.0.1 --dashboard-port=28265 \
         --min-worker-port=30000 --max-worker-port=30999 --object-store-memory=200000000 --temp-dir="$work/ray" --disable-usage-stats \
         --resources='{"head": 10, "cuda_memory_bytes": 8000000000, "cpu_memory_bytes": 8000000000}'
-    for one in 26379 29000 26385 21001; do wait_for 120 answers $one; done
+    for one in 26379 29000 26385 21001; do wait_for 600 answers $one; done
     RAY_ADDRESS=127.0.0.1:26385 nice -n 10 python -m ndif.services.ray.deployments.controller.controller >"$work/log/controller.log" 2>&1 ||
         fail "the controller did not start: see $work/log/controller.log"
     start_api

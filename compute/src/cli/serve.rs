@@ -83,9 +83,9 @@ pub struct ServeArgs {
     memory: MemoryArgs,
 
     /// In how many passes each sweep is run: its columns appear pass by pass, and each costs a
-    /// little.
-    #[arg(long, value_name = "N", default_value_t = QueueSettings::default().n_passes)]
-    passes: usize,
+    /// little. By default as many, up to four, as cost nothing.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    passes: Option<u64>,
 
     /// After how many seconds of computing the finished passes of a sweep are stored: no interruption
     /// costs more than that and a pass.
@@ -150,7 +150,7 @@ pub fn run(args: &ServeArgs) -> Result<()> {
     let first = || models.iter().map(|copies| &*copies[0]);
     check_names(first().map(|model| &*model.name).chain(remotes.iter().map(Remote::name)))?;
     let settings = QueueSettings {
-        n_passes: args.passes.max(1),
+        n_passes: args.passes.map(|n| n as usize),
         keep_every: Duration::from_secs(args.keep_every),
         ..QueueSettings::default()
     }

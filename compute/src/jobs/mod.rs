@@ -33,6 +33,10 @@ pub use board::N_LISTED_JOBS;
 pub use events::{EventLog, Resumed, Sent};
 pub use intake::{IntakeError, PREVIEW_PAIRS, rows as bad_rows};
 
+/// In how many passes a sweep is run at most, where nothing is said of it: its columns appear pass by
+/// pass.
+pub const MOST_PASSES: usize = 4;
+
 /// How the queue works.
 #[derive(Debug, Clone, Copy)]
 pub struct QueueSettings {
@@ -42,8 +46,9 @@ pub struct QueueSettings {
     pub n_memory_bytes: usize,
     /// The same of a preview; see [`Self::with_memory`].
     pub n_preview_bytes: usize,
-    /// In how many passes a sweep is run, so that its columns come one after the other.
-    pub n_passes: usize,
+    /// In how many passes a sweep is run, so that its columns come one after the other; `None` for as
+    /// many, up to [`MOST_PASSES`], as cost no time.
+    pub n_passes: Option<usize>,
     /// After how much computing the passes that are finished are stored, so that no interruption
     /// costs more than that and a pass.
     pub keep_every: Duration,
@@ -89,7 +94,7 @@ impl Default for QueueSettings {
             },
             n_memory_bytes: 1 << 30,
             n_preview_bytes: 256 << 20,
-            n_passes: 4,
+            n_passes: None,
             keep_every: Duration::from_secs(5),
             reopen_every: Duration::from_secs(30),
             n_kept_days: 7,

@@ -200,7 +200,7 @@ fn an_estimate_counts_verification_and_is_of_the_model() {
 #[test]
 fn an_interrupted_sweep_goes_on_from_its_finished_passes() {
     let settings =
-        QueueSettings { n_passes: 5, keep_every: Duration::ZERO, ..QueueSettings::default() };
+        QueueSettings { n_passes: Some(5), keep_every: Duration::ZERO, ..QueueSettings::default() };
     let numbers = |document: &Document| {
         let mut document = document.clone();
         document.provenance = None;

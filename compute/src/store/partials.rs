@@ -5,8 +5,8 @@ use rusqlite::params;
 use super::{Claim, Result, Store};
 
 impl Store {
-    /// Keeps finished cells of a claimed pair, written as JSON, until the pair is over. They count
-    /// as progress: the process may end as often again before the pair is given up.
+    /// Keeps finished cells of a claimed pair, written as JSON, until its experiment is there or
+    /// its job is removed. They count as progress: the process may end as often again before the pair is given up.
     ///
     /// # Errors
     /// A store that cannot be written to.
@@ -26,17 +26,19 @@ impl Store {
         })
     }
 
-    /// What [`Self::keep`] kept of a pair, in order. What was made for something else is left out.
+    /// What [`Self::keep`] kept of a pair's experiment, in order: also what other jobs have left of it,
+    /// unless it is to be computed again. What was made for something else is left out.
     ///
     /// # Errors
     /// What SQLite reports.
     pub fn kept(&self, claim: &Claim, made_for: &str) -> Result<Vec<String>> {
         self.read(|connection| {
             let sql = "SELECT cells FROM partials
-                WHERE job = ?1 AND idx = ?2 AND made_for = ?3 ORDER BY part";
+                WHERE made_for = ?3 AND (job = ?1 AND idx = ?2 OR NOT ?4)
+                ORDER BY job, idx, part";
             let mut statement = connection.prepare_cached(sql)?;
-            let rows =
-                statement.query_map(params![claim.seq, claim.index, made_for], |row| row.get(0))?;
+            let values = params![claim.seq, claim.index, made_for, claim.again];
+            let rows = statement.query_map(values, |row| row.get(0))?;
             Ok(rows.collect::<rusqlite::Result<_>>()?)
         })
     }

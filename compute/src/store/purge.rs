@@ -14,8 +14,8 @@ const N_PAGES: usize = 512;
 const INCREMENTAL: i64 = 2;
 
 impl Store {
-    /// Forgets what was deleted longer ago than `n_days`, and shrinks the file. Returns how many
-    /// experiments were forgotten.
+    /// Forgets what was deleted longer ago than `n_days` and what jobs that ended before then have left
+    /// unfinished, and shrinks the file. Returns how many experiments were forgotten.
     ///
     /// # Errors
     /// A store that cannot be written to.
@@ -32,6 +32,11 @@ impl Store {
                 break;
             }
         }
+        self.write(|transaction| {
+            let sql = "DELETE FROM partials WHERE job IN (SELECT seq FROM jobs
+                WHERE unixepoch(finished_at) <= unixepoch() - ?1 * 86400)";
+            Ok(transaction.execute(sql, [n_days as usize])?)
+        })?;
         self.shrink()?;
         Ok(n_forgotten)
     }

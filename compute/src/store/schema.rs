@@ -6,8 +6,12 @@ use super::StoreError;
 
 /// What each version adds to the one before; the first makes version 1. A step that has been
 /// published is never changed.
-const STEPS: &[&str] =
-    &[include_str!("schema-1.sql"), include_str!("schema-2.sql"), include_str!("schema-3.sql")];
+const STEPS: &[&str] = &[
+    include_str!("schema-1.sql"),
+    include_str!("schema-2.sql"),
+    include_str!("schema-3.sql"),
+    include_str!("schema-4.sql"),
+];
 
 /// The version that this program writes.
 pub const VERSION: usize = STEPS.len();

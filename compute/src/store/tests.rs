@@ -343,7 +343,7 @@ fn a_database_of_the_version_before_is_brought_up_to_date() {
 }
 
 #[test]
-fn what_is_finished_of_a_pair_is_kept_until_the_pair_is_over() {
+fn what_is_finished_of_a_pair_is_kept_until_its_experiment_is_there() {
     let (folder, store) = store();
     let id = store.submit(&job(4, "a")).unwrap().job;
     let mut claim = next(&store);
@@ -373,21 +373,40 @@ fn what_is_finished_of_a_pair_is_kept_until_the_pair_is_over() {
     };
     store.finish(&claim, &Outcome::Done(&document(0)), NOW).unwrap();
     assert_eq!(n_kept(&store), 0);
-    // Likewise where it failed, was cancelled or removed; then nothing more is kept of it.
-    let claim = next(&store);
-    store.keep(&claim, "", "").unwrap();
-    store.finish(&claim, &Outcome::Failed("why"), NOW).unwrap();
-    assert_eq!(n_kept(&store), 0);
-    let claim = next(&store);
-    store.keep(&claim, "", "").unwrap();
+    // One that failed or was cancelled keeps it, and nothing more of what comes late.
+    let failed = next(&store);
+    let made_for = format!("{} and so on", failed.experiment);
+    store.keep(&failed, &made_for, "failed").unwrap();
+    store.finish(&failed, &Outcome::Failed("why"), NOW).unwrap();
+    let cancelled = next(&store);
+    store.keep(&cancelled, "cancelled", "cancelled").unwrap();
     store.cancel(&id, NOW).unwrap();
-    assert_eq!(n_kept(&store), 0);
-    store.keep(&claim, "", "").unwrap();
-    assert_eq!(n_kept(&store), 0);
-    store.submit(&job(9, "a")).unwrap();
-    let claim = next(&store);
-    store.keep(&claim, "", "").unwrap();
-    store.delete_job(&claim.job).unwrap();
+    store.keep(&cancelled, "cancelled", "late").unwrap();
+    assert_eq!(n_kept(&store), 2);
+    // Another job with the same experiments begins with it, unless it is to compute all of it again.
+    let mut again = job(4, "b");
+    again.again = true;
+    again.pairs.drain(..1);
+    let other = NewJob { again: false, pairs: again.pairs.clone(), ..again.clone() };
+    for (new, kept) in [(again, &[][..]), (other, &["failed"])] {
+        let id = store.submit(&new).unwrap().job;
+        let claim = next(&store);
+        assert_eq!(claim.experiment, failed.experiment);
+        assert_eq!(store.kept(&claim, &made_for).unwrap(), kept);
+        store.keep(&claim, &made_for, "more").unwrap();
+        if kept.is_empty() {
+            assert_eq!(store.kept(&claim, &made_for).unwrap(), ["more"]);
+            store.delete_job(&id).unwrap();
+        } else {
+            assert_eq!(store.kept(&claim, &made_for).unwrap(), ["failed", "more"]);
+            store.finish(&claim, &Outcome::Done(&document(1)), NOW).unwrap();
+        }
+    }
+    assert_eq!(n_kept(&store), 1, "what was cancelled, and is of another experiment");
+    // Nobody has come back for it.
+    store.purge(36_500).unwrap();
+    assert_eq!(n_kept(&store), 1);
+    store.purge(7).unwrap();
     assert_eq!(n_kept(&store), 0);
 }
 

@@ -101,7 +101,7 @@ pub struct Oracle<'a> {
     /// The residual stream of every run, `[tokens, d_model]`.
     run_states: Vec<Tensor>,
     /// Trials that advance with the runs, with their residual streams.
-    riding: Vec<(Trial, Tensor)>,
+    advancing: Vec<(Trial, Tensor)>,
     /// The final residual streams at the first position that is read of each run,
     /// `[runs, d_model]`.
     references: Option<Tensor>,
@@ -120,7 +120,7 @@ impl<'a> Oracle<'a> {
         trials: &[&Trial],
     ) -> Result<Self> {
         let mut oracle = Self::begin(network, specification, trials)?;
-        oracle.riding.clear();
+        oracle.advancing.clear();
         for (layer, block) in network.blocks().enumerate() {
             oracle.step(layer, &*block?)?;
         }
@@ -160,7 +160,8 @@ impl<'a> Oracle<'a> {
         let positions: Vec<_> = (0..longest).collect();
         let embed = |tokens: &Vec<u32>| network.embed(tokens, &positions[..tokens.len()]);
         let run_states = sequences.iter().map(embed).collect::<Result<Vec<_>>>()?;
-        let riding = trials.iter().map(|trial| ((*trial).clone(), run_states[trial.base].clone()));
+        let advancing =
+            trials.iter().map(|trial| ((*trial).clone(), run_states[trial.base].clone()));
         let mut oracle = Self {
             network,
             specification,
@@ -169,7 +170,7 @@ impl<'a> Oracle<'a> {
             activations: HashMap::new(),
             means: Vec::new(),
             embedding_std: if any_noise { network.embedding_std()? } else { 0.0 },
-            riding: riding.collect(),
+            advancing: advancing.collect(),
             run_states,
             references: None,
             runs: Vec::new(),
@@ -206,8 +207,8 @@ impl<'a> Oracle<'a> {
         }
         self.run_states = states;
         self.activations.extend(kept);
-        let mut riding = std::mem::take(&mut self.riding);
-        for (trial, x) in &mut riding {
+        let mut advancing = std::mem::take(&mut self.advancing);
+        for (trial, x) in &mut advancing {
             let run = &self.specification.runs[trial.base];
             let mut hook = |layer: usize, site: Site, x: Tensor| {
                 let x = self.edited(&run.edits, layer, site, x)?;
@@ -215,11 +216,11 @@ impl<'a> Oracle<'a> {
             };
             *x = through(self.network, block, layer, &self.rotary, x, &mut hook)?;
         }
-        if !riding.is_empty() {
+        if !advancing.is_empty() {
             // Nobody comes back to this layer.
             self.activations.clear();
         }
-        self.riding = riding;
+        self.advancing = advancing;
         Ok(())
     }
 
@@ -229,8 +230,8 @@ impl<'a> Oracle<'a> {
     /// What candle reports.
     pub fn finish(mut self) -> Result<(Vec<Reading>, Vec<Reading>)> {
         self.read_runs()?;
-        let riding = std::mem::take(&mut self.riding);
-        let trials = riding.iter().map(|(trial, x)| {
+        let advancing = std::mem::take(&mut self.advancing);
+        let trials = advancing.iter().map(|(trial, x)| {
             let run = &self.specification.runs[trial.base];
             self.read(&ends_of(x, run)?, run, trial.base)
         });

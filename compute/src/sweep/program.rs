@@ -31,6 +31,10 @@ pub struct Division {
     /// The least number of waves of a batch, where it has as many columns: each wave's results are
     /// known before the next begins.
     pub n_waves: usize,
+    /// Whether it goes in fewer than that if its rows do not fill so many rounds of tiles that go
+    /// through a block at the same time: then waves cost nothing, and lower ones would, since weights
+    /// are read and packed for low tiles as often as for tall ones.
+    pub only_tall_waves: bool,
     /// The most rows of a wave, unless one trial has more.
     pub n_wave_rows: usize,
     /// The most rows of a tile, which goes through a block in one piece, likewise.
@@ -66,6 +70,7 @@ impl Division {
             allowed,
             most_operations: f64::INFINITY,
             n_waves: 1,
+            only_tall_waves: false,
             n_wave_rows: usize::MAX,
             n_tile_rows: TILE_ROWS,
             n_at_once: rayon::current_num_threads(),
@@ -449,7 +454,7 @@ impl Draft {
         };
         // Keeping the runs of a batch with several waves must not make it more of them.
         let kept = sizes.kept(config.n_layers);
-        let is_cut = draft.n_waves().max(division.n_waves) > 1;
+        let is_cut = draft.n_waves().max(draft.n_waves_wanted(division)) > 1;
         if is_cut && draft.peak_bytes + kept <= allowed {
             draft.keeps_runs = true;
             draft.peak_bytes += kept;
@@ -466,6 +471,16 @@ impl Draft {
         self.n_rows().div_ceil(self.n_state_rows).max(1)
     }
 
+    /// In how many waves it is to go where memory allows one.
+    fn n_waves_wanted(&self, division: &Division) -> usize {
+        let full = self.n_tile_rows.saturating_mul(self.n_at_once).max(1);
+        let most = match division.only_tall_waves {
+            true => self.n_rows().div_ceil(full),
+            false => usize::MAX,
+        };
+        division.n_waves.min(most).max(1)
+    }
+
     fn compile(
         self,
         config: &Config,
@@ -478,7 +493,7 @@ impl Draft {
         let order = self.runs.order().map(|order| indices.add(order));
         let run_positions = indices.add(self.runs.positions.iter().copied());
         let run_puts = run_puts(config, &self.runs, &mut indices);
-        let n_waves = division.n_waves.max(1);
+        let n_waves = self.n_waves_wanted(division);
         let total = self.n_rows();
         let (mut groups, mut group) = (Vec::<Vec<Traveller>>::new(), Vec::new());
         let (mut n_rows, mut n_before) = (0, 0);

@@ -184,3 +184,33 @@ fn a_failure_is_that_of_the_pair_or_of_all() {
         assert_eq!(fake.asked().len(), n_requests, "{mode}");
     }
 }
+
+/// What came before a job failed is not asked for again by the next job of the same experiments.
+#[test]
+fn another_job_goes_on_from_what_a_failed_one_has_left() {
+    let swept = |queue: &Queue, expected| {
+        let job = queue.submit(for_ndif(1), "somebody", &|| false).unwrap().job.id;
+        until(|| states(queue, &job) == [expected]);
+        let id = queue.store.pair(&job, 0).unwrap().unwrap().experiment;
+        let stored = queue.store.document(&id).unwrap();
+        stored.map(|stored| Document::read(&stored.body).unwrap().remove(0).grids)
+    };
+    let (folder, honest) = (tempfile::tempdir().unwrap(), Fake::new("honest"));
+    let queue = queue_with(&honest, folder.path());
+    let whole = at_work(&queue, || {
+        until(|| queue.models().len() == 2);
+        swept(&queue, State::Done)
+    });
+    let (folder, fake) = (tempfile::tempdir().unwrap(), Fake::new("dies"));
+    let queue = queue_with(&fake, folder.path());
+    at_work(&queue, || {
+        until(|| queue.models().len() == 2);
+        assert_eq!(swept(&queue, State::Failed), None);
+        let n_before = fake.asked().len();
+        fake.set("honest");
+        assert_eq!(swept(&queue, State::Done), whole);
+        let n_cells = |asked: &[usize]| asked.iter().sum::<usize>();
+        let (n_rest, n_whole) = (n_cells(&fake.asked()[n_before..]), n_cells(&honest.asked()));
+        assert!(n_rest < n_whole, "{n_rest} cells of {n_whole} were asked for again");
+    });
+}

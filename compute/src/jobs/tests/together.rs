@@ -92,7 +92,7 @@ fn least_memory(n_pairs: usize) -> usize {
 fn pairs_of_a_streamed_model_are_run_together() {
     let alone: Vec<_> = {
         let folder = tempfile::tempdir().unwrap();
-        let settings = QueueSettings { n_passes: 1, ..QueueSettings::default() };
+        let settings = QueueSettings { n_passes: Some(1), ..QueueSettings::default() };
         let queue = queue(folder.path(), vec![model()], settings);
         submit(&queue, 40);
         (0..40).map(|_| stored(&queue, &run_next(&queue).unwrap())).collect()
