@@ -13,8 +13,8 @@ use std::ops::ControlFlow;
 
 use candle_core::{DType, Device, Tensor};
 use candle_nn::VarBuilder;
+use compute::experiment;
 use compute::model::{FAMILIES, Loader, Network, Placement};
-use compute::study;
 use compute::sweep::{Division, Program, Readings, cell_readings, oracle, run};
 use recorded::{Case, fixtures, oracle_folder};
 use serde_json::{Map, Value};
@@ -85,7 +85,7 @@ impl Comparison {
     fn compare_all(&mut self, case: &Case, readings: &Readings) {
         if let Some(recorded) = &case.logit_diffs {
             // Of a base with noise there is a run for each seed.
-            let both = study::base_and_source(&case.specification, &readings.runs).unwrap();
+            let both = experiment::base_and_source(&case.specification, &readings.runs).unwrap();
             let got = both.map(|run| run.logit_diff);
             self.compare(&format!("{}: runs", case.what), &got, recorded);
         }

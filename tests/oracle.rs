@@ -6,8 +6,8 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
+use compute::experiment::{self, Experiment};
 use compute::model::{DEFAULT_MODEL, Loader, Model};
-use compute::study::{self, Experiment};
 use compute::sweep::{Division, Program, oracle};
 use serde::Deserialize;
 use shared::document::Document;
@@ -106,7 +106,7 @@ impl Sweep {
         let table = [&experiment.specification];
         let program = Program::new(&model.network.config, &table, &division).unwrap();
         let mut made = None;
-        study::run(
+        experiment::run(
             model,
             &[&experiment],
             &program,

@@ -1,6 +1,7 @@
 //! Patchboard's engine: activation patching in one pass over the layers.
 
 pub mod cli;
+pub mod experiment;
 pub mod export;
 pub mod hub;
 pub mod jobs;
@@ -9,5 +10,4 @@ pub mod ndif;
 pub mod server;
 pub mod site;
 pub mod store;
-pub mod study;
 pub mod sweep;

@@ -11,9 +11,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::Duration;
 
+use compute::experiment::{Experiment, Part};
 use compute::model::{Description, Elsewhere};
 use compute::ndif::{Event, Helper, Limits, NdifError, Settings, Summary, run};
-use compute::study::{Experiment, Part};
 use shared::document::{Controls, Document};
 use shared::specification::pairs::Pair;
 use shared::specification::settings::Settings as Asked;

@@ -4,8 +4,8 @@
 
 use std::path::Path;
 
+use compute::experiment::{Experiment, PrepareError};
 use compute::model::{Loader, Model};
-use compute::study::{Experiment, PrepareError};
 use serde_json::{Value, json};
 use shared::specification::pairs::Pair;
 use shared::specification::settings::{AnswerPair, Settings};

@@ -20,8 +20,8 @@ use super::memory::MemoryArgs;
 use super::opening::OpenArgs;
 use super::report::passes;
 use super::{interrupt, output};
+use crate::experiment::Experiment;
 use crate::model::{Config, Network, Span};
-use crate::study::Experiment;
 use crate::sweep::oracle::Oracle;
 use crate::sweep::{self, BlockCost, Division, Program, Progress, readout_cost, speed};
 

@@ -7,9 +7,9 @@ use shared::specification::settings::Checked;
 
 use super::sweep::SweepArgs;
 use super::{ndif, output};
+use crate::experiment::{self, Experiment};
 use crate::model::{Description, Model};
 use crate::ndif::{Remote, check_experiment};
-use crate::study::{self, Experiment};
 use crate::sweep::Division;
 
 /// What computes a sweep.
@@ -82,6 +82,6 @@ impl Engine {
 /// # Errors
 /// Why.
 pub fn check(model: &Model, allowed: usize, experiment: &Experiment) -> Result<()> {
-    study::compile(model, &[experiment], &Division::within(allowed), &[])?;
+    experiment::compile(model, &[experiment], &Division::within(allowed), &[])?;
     Ok(())
 }

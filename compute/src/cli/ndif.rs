@@ -15,6 +15,7 @@ use super::partial::Partial;
 use super::report::{self, counted};
 use super::sweep::{BAR_STEPS, progress_bar, title};
 use super::{interrupt, output};
+use crate::experiment::Experiment;
 use crate::hub::Wanted;
 use crate::model::Description;
 use crate::ndif::plan::PairPlan;
@@ -22,7 +23,6 @@ use crate::ndif::protocol::Reason;
 use crate::ndif::{
     Event, LOCAL, Limits, NdifError, Place, Remote, Settings, Summary, check_settings,
 };
-use crate::study::Experiment;
 use crate::sweep::SweepError;
 
 /// Where the model is computed, if not on this machine.

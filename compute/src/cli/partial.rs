@@ -8,8 +8,8 @@ use std::path::PathBuf;
 use anyhow::{Context, Result};
 
 use super::files::Folder;
+use crate::experiment::{Experiment, Part};
 use crate::model::Description;
-use crate::study::{Experiment, Part};
 
 /// The file of one pair.
 pub struct Partial {

@@ -3,8 +3,8 @@
 use shared::document::{Answer, Answers, Baseline, Baselines, Token};
 use shared::wire::job::Said;
 
+use crate::experiment::Experiment;
 use crate::model::Description;
-use crate::study::Experiment;
 use crate::sweep::Program;
 
 /// Prompts, tokens, alignment and answers.

@@ -24,9 +24,9 @@ use super::report::counted;
 use super::shards::{self, Manifest, ManifestPair, Shard};
 use super::study::PoolArgs;
 use super::{interrupt, output, report};
+use crate::experiment::{self, Experiment, Part};
 use crate::export::Format;
 use crate::model::{Description, Model};
-use crate::study::{self, Experiment, Part};
 use crate::sweep::{Division, Finished, Progress, SweepError, speed};
 
 /// What to sweep and where to put it.
@@ -272,7 +272,7 @@ impl SweepArgs {
         let speed = speed::estimate(&model.network.placement)?;
         let table: Vec<_> = prepared.iter().collect();
         let division = Division::of_table(&model.network, model.n_stored_bytes, speed, allowed);
-        let program = study::compile(&model, &table, &division, &[])?;
+        let program = experiment::compile(&model, &table, &division, &[])?;
         Ok(Estimate {
             table: pairs.name(),
             n_pairs: prepared.len(),
@@ -325,7 +325,7 @@ fn prepare(
         None => error.to_string(),
     };
     // A pair that is wrong is named below, with all others that are.
-    let mean = study::mean_over(model, &pairs.pairs, settings).ok().flatten();
+    let mean = experiment::mean_over(model, &pairs.pairs, settings).ok().flatten();
     for pair in &pairs.pairs {
         let one = Experiment::prepare(model, pair, settings, mean.as_ref());
         let one = one.map_err(anyhow::Error::from).and_then(|experiment| {
@@ -407,7 +407,7 @@ fn sweep_table(
     }
     let speed = speed::estimate(&model.network.placement)?;
     let division = Division::of_table(&model.network, model.n_stored_bytes, speed, allowed);
-    let program = study::compile(model, table, &division, &finished)?;
+    let program = experiment::compile(model, table, &division, &finished)?;
     let is_long = |pair: usize| {
         let batch = program.batches.iter().find(|batch| batch.pairs.contains(&pair));
         batch.is_some_and(|batch| batch.waves.len() > 1)
@@ -439,7 +439,7 @@ fn sweep_table(
         }
         went_on
     };
-    let swept = study::run(model, table, &program, &mut listener, &mut done);
+    let swept = experiment::run(model, table, &program, &mut listener, &mut done);
     bar.finish_and_clear();
     match failure {
         Some(error) => Err(error),
@@ -533,7 +533,7 @@ fn dry_run(args: &SweepArgs, model: &Model, prepared: &[Experiment], allowed: us
         if interrupt::check().is_break() {
             bail!("interrupted");
         }
-        let program = study::compile(model, &[experiment], &Division::within(allowed), &[])?;
+        let program = experiment::compile(model, &[experiment], &Division::within(allowed), &[])?;
         let alignment = &experiment.alignment;
         let is_cancelled = || interrupt::check().is_break();
         let baselines = experiment.baselines(model, &is_cancelled)?;

@@ -13,11 +13,11 @@ use shared::wire::listing::Limits;
 use shared::wire::problem::RowProblem;
 
 use super::{Engine, Offered, Queue};
+use crate::experiment::{self, Experiment};
 use crate::model::{Description, Model};
 use crate::ndif::plan::PairPlan;
 use crate::ndif::{NdifError, check_experiment, check_settings};
 use crate::store::{NewPair, StoreError, wanted};
-use crate::study::{self, Experiment};
 use crate::sweep::{Finished, SweepError, speed, unpatched_bytes};
 
 /// How many pairs a preview shows; of the others it only says that they can be run.
@@ -310,7 +310,7 @@ fn prepared<'a>(
 
     // A pair that is wrong is named below, with all others that are.
     let mean = match pairs.iter().all(|pair| check_length(pair, limits).is_ok()) {
-        true => study::mean_over(model, &pairs, &settings).ok().flatten(),
+        true => experiment::mean_over(model, &pairs, &settings).ok().flatten(),
         false => None,
     };
     let (mut n, mut rows) = (0, Vec::new());

@@ -8,9 +8,9 @@ use shared::specification::{Axis, Key, Specification};
 use shared::wire::event::{Column, Event, Live, LiveBaselines};
 
 use super::Queue;
+use crate::experiment::{self, Experiment};
 use crate::model::Description;
 use crate::store::Claim;
-use crate::study::{self, Experiment};
 use crate::sweep::{self, Finished, Progress, Reading};
 
 /// How often listeners are told the share that is done.
@@ -154,7 +154,7 @@ impl<'a> Announcer<'a> {
             Progress::Share(share) => self.share = share,
             Progress::Pair { .. } => {}
             Progress::Runs { readings, .. } => {
-                let both = study::base_and_source(self.specification, readings);
+                let both = experiment::base_and_source(self.specification, readings);
                 let value =
                     |reading: &Reading| Some(reading.logit_diff).filter(|value| value.is_finite());
                 if let Some([base, source]) = both {

@@ -10,8 +10,8 @@ use super::partial::{Cost, Partial};
 use super::ready::Ready;
 use super::worker::{Failure, reason};
 use super::{MOST_PASSES, Queue};
+use crate::experiment::{self, Experiment, Part};
 use crate::model::Model;
-use crate::study::{self, Experiment, Part};
 use crate::sweep::{Division, Finished, Program, Progress, SweepError, speed};
 
 impl Queue {
@@ -27,7 +27,7 @@ impl Queue {
         let n_waves = if model.network.is_streamed() { 1 } else { wanted.unwrap_or(MOST_PASSES) };
         let whole = Division::within(self.settings.n_memory_bytes);
         let division = Division { n_waves, only_tall_waves: wanted.is_none(), ..whole };
-        study::compile(model, &[experiment], &division, &[finished])
+        experiment::compile(model, &[experiment], &division, &[finished])
     }
 
     /// How pairs of a job that share their passes are carried out.
@@ -40,7 +40,7 @@ impl Queue {
         let n_bytes = self.settings.n_memory_bytes;
         let division = Division::of_table(&model.network, model.n_stored_bytes, speed, n_bytes);
         let experiments: Vec<_> = table.iter().map(|ready| &ready.experiment).collect();
-        study::compile(model, &experiments, &division, &[])
+        experiment::compile(model, &experiments, &division, &[])
     }
 
     /// How many of these pairs fit into one batch.
@@ -100,7 +100,7 @@ impl Queue {
             ControlFlow::Continue(())
         };
         let pairs: Vec<_> = table.iter().map(|ready| &ready.experiment).collect();
-        match study::run(model, &pairs, &program, &mut listener, &mut done) {
+        match experiment::run(model, &pairs, &program, &mut listener, &mut done) {
             Ok(()) => Ok(()),
             Err(SweepError::Cancelled) if cancelled.load(Ordering::Relaxed) => {
                 Err(Failure::Cancelled)

@@ -6,8 +6,8 @@ use std::time::Instant;
 use serde::{Deserialize, Serialize};
 
 use super::Queue;
+use crate::experiment::{Experiment, Part};
 use crate::store::Claim;
-use crate::study::{Experiment, Part};
 use crate::sweep::Finished;
 
 /// What is stored at a time.

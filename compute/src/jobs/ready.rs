@@ -10,9 +10,9 @@ use shared::specification::vocabulary::Written;
 use super::partial::made_for;
 use super::worker::{Failure, caught, reason};
 use super::{Engine, Offered, Queue, now};
+use crate::experiment::{self, Experiment};
 use crate::model::Description;
 use crate::store::{Claim, Outcome};
-use crate::study::{self, Experiment};
 
 /// The most pairs that share the passes over a model that is read from disk, or a request.
 const MAX_TOGETHER: usize = 32;
@@ -133,7 +133,7 @@ impl Queue {
             return Ok(None);
         }
         let pairs = self.store.pairs(&claim.job).map_err(|e| reason(&e))?;
-        study::mean_over(model, &pairs, settings).map_err(|(_, error)| reason(&error))
+        experiment::mean_over(model, &pairs, settings).map_err(|(_, error)| reason(&error))
     }
 
     fn prepared(

@@ -9,10 +9,10 @@ use super::live::{Announcer, Work};
 use super::partial::{Cost, Partial};
 use super::ready::Ready;
 use super::worker::{Failure, reason};
+use crate::experiment::Part;
 use crate::model::Description;
 use crate::ndif::plan::PairPlan;
 use crate::ndif::{Event, Limits, MAX_CELLS, NdifError, Remote};
-use crate::study::Part;
 use crate::sweep::Progress;
 
 /// A pair that is being swept there.

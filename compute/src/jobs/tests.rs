@@ -8,8 +8,8 @@ use shared::document::Document;
 use super::fair::HERE;
 use super::partial::{Cost, Partial, made_for};
 use super::*;
+use crate::experiment::{Experiment, Part};
 use crate::store::{Claim, FILE};
-use crate::study::{Experiment, Part};
 use crate::sweep::{self, Finished, Program, Progress, Reading, SweepError, unpatched_bytes};
 
 #[cfg(unix)]

@@ -10,8 +10,8 @@ use shared::specification::vocabulary::UNKNOWN;
 
 use super::protocol::{Answer, Ask, Opened};
 use super::{Event, Helper, Limits, Listener, NdifError, Settings, Summary, run};
+use crate::experiment::{Experiment, Part};
 use crate::model::{Description, Elsewhere, VERSION};
-use crate::study::{Experiment, Part};
 
 /// The host that is no server.
 pub const LOCAL: &str = "local";

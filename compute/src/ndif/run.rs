@@ -11,8 +11,8 @@ use super::check::{self, Shape};
 use super::plan::{Expected, MAX_WAVE_CELLS, PairPlan, PlannedWave};
 use super::protocol::{Answer, Ask, AskPair, Numbers, Reason};
 use super::{Helper, NdifError};
+use crate::experiment::{Cost, Experiment, Part};
 use crate::model::Description;
-use crate::study::{Cost, Experiment, Part};
 use crate::sweep::{Reading, Readings};
 
 /// What a sweep says while it runs.

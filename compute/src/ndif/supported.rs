@@ -4,7 +4,7 @@ use shared::specification::settings::Settings;
 use shared::specification::vocabulary::{Site, Written};
 
 use super::NdifError;
-use crate::study::Experiment;
+use crate::experiment::Experiment;
 
 /// The activations that can be patched there.
 pub const SITES: &[Site] = &[Site::ResidPre, Site::AttnOut, Site::MlpOut, Site::ResidPost];

@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::path::Path;
 
+use compute::experiment::{self, Experiment};
 use compute::model::{Loader, Model};
-use compute::study::{self, Experiment};
 use compute::sweep::{Division, Program};
 use shared::document::{AxisKeys, Document, Prompt};
 use shared::specification::pairs::Pair;
@@ -45,7 +45,7 @@ fn sweep(model: &Model, table: &[Experiment]) -> Vec<Document> {
     let division = Division { n_verified, ..Division::within(MEMORY) };
     let program = Program::new(&model.network.config, &specifications, &division).unwrap();
     let mut documents = Vec::new();
-    study::run(
+    experiment::run(
         model,
         &table,
         &program,
@@ -169,7 +169,7 @@ fn every_setting_makes_a_document_that_the_oracle_confirms() {
     for (texts, axes) in cases {
         let mut settings = checked(texts);
         settings.settings.verify = 4;
-        let mean = study::mean_over(&model, &pairs, &settings).unwrap();
+        let mean = experiment::mean_over(&model, &pairs, &settings).unwrap();
         let prepare = |pair| Experiment::prepare(&model, pair, &settings, mean.as_ref()).unwrap();
         let table = pairs.each_ref().map(prepare);
         for document in sweep(&model, &table) {
@@ -270,7 +270,7 @@ fn a_preview_goes_on_with_the_most_probable_token() {
         let experiment = Experiment::prepare(&model, &pair, &checked(texts), None).unwrap();
         let baselines = experiment.baselines(&model, &|| false).unwrap().unwrap();
         let said = experiment.said(&model, &|| false).unwrap().unwrap();
-        assert_eq!((said.source.len(), said.base.len()), (study::N_SAID, study::N_SAID));
+        assert_eq!((said.source.len(), said.base.len()), (experiment::N_SAID, experiment::N_SAID));
         assert_eq!(baselines.source.top_token.as_ref(), said.source.first(), "{texts:?}");
         let document = sweep(&model, &[experiment]).remove(0);
         assert_eq!(document.baselines, Some(baselines), "{texts:?}");
@@ -283,7 +283,7 @@ fn a_mean_is_over_the_table() {
     let pairs =
         [pair("A", "A rules it.", "A leaves it."), pair("B", "B rules it.", "B leaves it.")];
     let settings = checked(&[("write", "mean"), ("positions", "all"), ("site", "attn_out")]);
-    let mean = study::mean_over(&model, &pairs, &settings).unwrap().unwrap();
+    let mean = experiment::mean_over(&model, &pairs, &settings).unwrap().unwrap();
     assert_eq!(mean.runs.len(), 4);
     let alone = Experiment::prepare(&model, &pairs[0], &settings, None).unwrap();
     let together = Experiment::prepare(&model, &pairs[0], &settings, Some(&mean)).unwrap();
@@ -291,7 +291,7 @@ fn a_mean_is_over_the_table() {
     let values = |experiment| sweep(&model, &[experiment]).remove(0).grids[0].logit_diff.clone();
     assert_ne!(values(alone), values(together));
     let none = checked(&[]);
-    assert!(study::mean_over(&model, &pairs, &none).unwrap().is_none());
+    assert!(experiment::mean_over(&model, &pairs, &none).unwrap().is_none());
 }
 
 /// The tokens of a prompt that have a role, as one text.
