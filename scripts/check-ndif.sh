@@ -118,6 +118,8 @@ served() {
     curl -sf --data-binary @"$out/two.tsv" "$board/api/jobs/table?format=tsv&direction=both&align=right" >"$out/job.json"
     wait_for 300 columns
     kill -9 $pid_board
+    # Its data folder is free once it is gone.
+    wait $pid_board || true
     serve
     wait_for 600 finished
     mkdir "$out/served"

@@ -1,4 +1,6 @@
-//! Linear maps.
+//! Linear maps. On the CPU a row's numbers are the same to the bit however many rows there are, and
+//! whatever they are: `gemm` sums every number of a product in one order, but for small products, which
+//! are made large enough here.
 
 #![allow(unsafe_code, reason = "`gemm` takes pointers")]
 
@@ -60,6 +62,37 @@ impl Linear {
     }
 }
 
+/// `x` `[rows, in]` times the transposed `weight` `[out, in]`, both f32 on the CPU: `[rows, out]`. Many
+/// outputs are meant, for which transposing `weight` first would take long.
+///
+/// # Errors
+/// What candle reports.
+pub fn times_transposed(x: &Tensor, weight: &Tensor) -> Result<Tensor> {
+    let (n_rows, d_in) = x.dims2()?;
+    let d_out = weight.dim(0)?;
+    // Where both operands lie along what is summed, `gemm` takes small products by dot products.
+    let n_least = least_rows(d_in, d_out).max(DOT_PRODUCTS / d_out.max(1) + 1);
+    if n_rows >= n_least {
+        return x.matmul(&weight.t()?);
+    }
+    let padding = Tensor::zeros((n_least - n_rows, d_in), x.dtype(), x.device())?;
+    Tensor::cat(&[x, &padding], 0)?.matmul(&weight.t()?)?.narrow(0, 0, n_rows)?.contiguous()
+}
+
+/// The most numbers of a product that `gemm` takes by dot products.
+const DOT_PRODUCTS: usize = 256;
+/// The largest sides of a product, and the longest sums in one piece, that `gemm` takes as small ones.
+const SMALL: (usize, usize) = (64, 512);
+
+/// How many rows a product needs at least for its numbers to be summed as those of many rows.
+fn least_rows(d_in: usize, d_out: usize) -> usize {
+    match d_out <= SMALL.0 && d_in > SMALL.1 {
+        true => SMALL.0 + 1,
+        // One row is a product with a vector.
+        false => 2,
+    }
+}
+
 /// The product of two contiguous f32 matrices by the library that candle multiplies with, too. candle
 /// fills the outcome with zeros first and divides it over as many threads as the machine has.
 struct Product;
@@ -82,6 +115,14 @@ impl CustomOp2 for Product {
             candle_core::bail!("a product of {x_layout:?} and {weight_layout:?}")
         }
         let (x, weight) = (contiguous(x, x_layout)?, contiguous(weight, weight_layout)?);
+        let (n_read, n_least) = (n_rows, least_rows(d_in, d_out));
+        let padded = (0 < n_rows && n_rows < n_least).then(|| {
+            let mut padded = x.to_vec();
+            padded.resize(n_least * d_in, 0.0);
+            padded
+        });
+        let x = padded.as_deref().unwrap_or(x);
+        let n_rows = if padded.is_some() { n_least } else { n_rows };
         let mut out = Vec::<f32>::with_capacity(n_rows * d_out);
         let parallelism = match rayon::current_num_threads() {
             1 => Parallelism::None,
@@ -113,7 +154,8 @@ impl CustomOp2 for Product {
             );
             out.set_len(n_rows * d_out);
         }
-        Ok((CpuStorage::F32(out), (n_rows, d_out).into()))
+        out.truncate(n_read * d_out);
+        Ok((CpuStorage::F32(out), (n_read, d_out).into()))
     }
 }
 
@@ -142,6 +184,33 @@ mod tests {
                 for ((found, weight), bias) in found.iter().zip(&weight).zip(&bias) {
                     let dot: f64 = x.iter().zip(weight).map(|(a, b)| a * b).sum();
                     assert!((f64::from(*found) - dot - f64::from(*bias)).abs() < 1e-4);
+                }
+            }
+        }
+    }
+
+    /// What is computed in other company is the same.
+    #[test]
+    fn a_rows_numbers_are_its_own() {
+        let random = |dims: (usize, usize)| Tensor::randn(0f32, 1.0, dims, &Device::Cpu).unwrap();
+        const N_ROWS: usize = 300;
+        for (d_in, d_out) in [(8, 3), (64, 64), (576, 5), (576, 64), (576, 65), (1536, 200)] {
+            let (x, weight) = (random((N_ROWS, d_in)), random((d_out, d_in)));
+            let map = Linear::new(weight.clone(), None, Kernels::Own).unwrap();
+            let bits = |x: &Tensor| -> Vec<Vec<u32>> {
+                let rows = x.to_vec2::<f32>().unwrap().into_iter();
+                rows.map(|row| row.into_iter().map(f32::to_bits).collect()).collect()
+            };
+            let ways = |x: &Tensor| {
+                [map.apply(x).unwrap(), times_transposed(x, &weight).unwrap()].map(|x| bits(&x))
+            };
+            let all = ways(&x);
+            for (first, n) in
+                [(0, 1), (7, 2), (1, 3), (299, 1), (20, 17), (5, 64), (6, 65), (3, 257)]
+            {
+                let some = ways(&x.narrow(0, first, n).unwrap());
+                for (all, some) in all.iter().zip(&some) {
+                    assert!(all[first..][..n] == some[..], "{n} rows of {d_in} to {d_out}");
                 }
             }
         }

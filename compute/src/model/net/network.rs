@@ -7,11 +7,12 @@ use candle_core::{DType, Device, Result, Tensor};
 
 use super::block::Block;
 use super::elementwise::{biased, softcapped};
+use super::linear::{Linear, times_transposed};
 use super::norm::Norm;
 use super::rows::index;
 use super::stream::{BlockPass, Blocks, EmbeddingTable, PIECE_ROWS};
 use crate::model::arch::{Config, Module, Weight};
-use crate::model::checkpoint::{ModelError, Placed, Placement, WeightStore, Weights};
+use crate::model::checkpoint::{Kernels, ModelError, Placed, Placement, WeightStore, Weights};
 
 /// A model's numbers: in memory, or where they are stored.
 #[derive(Debug)]
@@ -188,7 +189,13 @@ impl Network {
             Some(bias) => Some(bias.index_select(&Tensor::new(ids, self.device())?, 0)?),
             None => None,
         };
-        self.unembedded(x, &self.unembed.rows(ids)?, bias.as_ref())
+        let kernels = self.placement.kernels;
+        // One alone would be summed in another order than several.
+        let padded = [ids, &ids[..1]].concat();
+        let rows = self.unembed.rows(if ids.len() == 1 { &padded } else { ids })?;
+        let logits = Linear::new(rows, None, kernels)?.apply(x)?;
+        let logits = logits.narrow(1, 0, ids.len())?.contiguous()?;
+        softcapped(biased(logits, bias.as_ref(), kernels)?, self.config.final_softcap, kernels)
     }
 
     /// The vocabulary in pieces that can be had in memory.
@@ -211,13 +218,14 @@ impl Network {
             None => None,
         };
         let weight = self.unembed.piece(piece)?;
-        each(&|x| self.unembedded(x, &weight, bias.as_ref()))
-    }
-
-    fn unembedded(&self, x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
         let kernels = self.placement.kernels;
-        let logits = biased(x.matmul(&weight.t()?)?, bias, kernels)?;
-        softcapped(logits, self.config.final_softcap, kernels)
+        each(&|x| {
+            let logits = match kernels {
+                Kernels::Own => times_transposed(x, &weight)?,
+                Kernels::Cuda | Kernels::Stock => x.matmul(&weight.t()?)?,
+            };
+            softcapped(biased(logits, bias.as_ref(), kernels)?, self.config.final_softcap, kernels)
+        })
     }
 
     /// The logits of the whole vocabulary for normed rows `x` `[rows, d_model]`: `[rows, d_vocab]`.
