@@ -12,7 +12,9 @@ flags=()
 for folder in "${CARGO_HOME:-$HOME/.cargo}"/registry/src/*/; do
     flags+=(--config "target.wasm32-unknown-unknown.rustflags=['--remap-path-prefix=${folder%/}=']")
 done
-cargo build --locked --package web --target wasm32-unknown-unknown --profile wasm-release "${flags[@]}"
+# Where the viewer is cut into parts (web/bundle), what refers to what must be known.
+cargo rustc --locked --package web --features parts --target wasm32-unknown-unknown --profile wasm-release \
+    "${flags[@]}" -- -C link-arg=--emit-relocs
 cargo run --locked --release --package bundle -- \
     "${CARGO_TARGET_DIR:-target}/wasm32-unknown-unknown/wasm-release/web.wasm" static/web "$dist"
 wc -c "$dist"/web*

@@ -24,6 +24,7 @@ say "Lints, native"
 cargo clippy "${all[@]}" --all-targets -- -D warnings
 say "Lints, WebAssembly"
 cargo clippy --package web --target wasm32-unknown-unknown -- -D warnings
+cargo clippy --package web --features parts --target wasm32-unknown-unknown -- -D warnings
 say "Tests"
 cargo test "${all[@]}"
 say "Documentation"

@@ -552,7 +552,7 @@ fn sites_and_reports_are_written_where_the_viewer_was_built_in() {
         return;
     }
     succeed(&["site", &example, "--out", &site]);
-    for name in ["index.html", "web_bg.wasm", "data/index.json"] {
+    for name in ["index.html", "web_bg.wasm", "web_pages.wasm", "data/index.json"] {
         assert!(Path::new(&site).join(name).is_file(), "{name}");
     }
     succeed(&["report", &example, "--out", &report]);

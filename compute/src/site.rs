@@ -178,7 +178,10 @@ fn shortened(text: &str) -> String {
 pub fn report(documents: &[Document], studies: &[StudyFiles]) -> Result<String, SiteError> {
     let mut page = viewer_text("index.html")?.to_string();
     let script = viewer_text("web.js")?;
-    let wasm = STANDARD.encode(viewer_file("web_bg.wasm")?);
+    let wasm = bytes(viewer_file("web_bg.wasm")?);
+    // The pages that a viewer has in a file of their own; Trunk's has all in one.
+    let pages = VIEWER.iter().find(|(name, _)| *name == "web_pages.wasm");
+    let pages = pages.map(|(_, file)| format!("pagesBytes = {};\n", bytes(file)));
     // Within a script HTML knows no escapes, and JSON does.
     let list = |texts: Vec<String>| format!("[{}]", texts.join(",")).replace('<', "\\u003c");
     let data = list(documents.iter().map(Document::to_json).collect());
@@ -191,8 +194,8 @@ pub fn report(documents: &[Document], studies: &[StudyFiles]) -> Result<String, 
     };
     let studies = studies.iter().map(|files| inline(files).replace('<', "\\u003c"));
     let start = format!(
-        "{script}\nconst bytes = Uint8Array.from(atob(\"{wasm}\"), (c) => c.charCodeAt(0));\n\
-         __wbg_init({{ module_or_path: bytes }}).catch(window.patchboardFailed);\n"
+        "{script}\n{}__wbg_init({{ module_or_path: {wasm} }}).catch(window.patchboardFailed);\n",
+        pages.unwrap_or_default()
     );
     let style = html! { style { (PreEscaped(viewer_text("style.css")?)) } };
     let boot = html! { script { (PreEscaped(viewer_text("boot.js")?)) } };
@@ -210,6 +213,11 @@ pub fn report(documents: &[Document], studies: &[StudyFiles]) -> Result<String, 
     replace_element(&mut page, "<script src=\"boot.js\"", "</script>", &boot.0)?;
     replace_element(&mut page, "<script type=\"module\" src=\"start.js\"", "</script>", &start.0)?;
     Ok(page)
+}
+
+/// A file as an expression of a script.
+fn bytes(file: &[u8]) -> String {
+    format!("Uint8Array.from(atob(\"{}\"), (c) => c.charCodeAt(0))", STANDARD.encode(file))
 }
 
 /// Replaces the text from `begin` to the next `end`.

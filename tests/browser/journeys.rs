@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use browser_tests::{Browser, Site, example, examples, file_url, folder};
 use serde_json::json;
 use shared::document::Document;
@@ -333,6 +333,54 @@ async fn what_is_missing_is_told() -> Result<()> {
     browser.expect(".boot-failed", "Patchboard cannot run here").await?;
     browser.expect(".boot-failed", "WebAssembly").await?;
     browser.stop(&["404", "WebAssembly"]).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_whose_part_did_not_arrive_is_tried_again() -> Result<()> {
+    let documents = examples()?;
+    let site = Site::serve(&documents)?;
+    let part = site.folder.path().join("web_pages.wasm");
+    let whole = fs::read(&part)?;
+    // That of another build has other addresses, and must not be started.
+    let mut other = whole.clone();
+    let name = b"build_";
+    let at = other.windows(name.len()).position(|bytes| bytes == name).context("no build")?;
+    other[at] = b'x';
+    fs::remove_file(&part)?;
+    let browser = Browser::start().await?;
+    // Results are shown without it, and nobody asks for it.
+    browser.open(&site.experiment(&documents[0], "")).await?;
+    browser.pixels().await?;
+    let is_asked = "return performance.getEntriesByType('resource')
+        .some((file) => file.name.includes('web_pages'))";
+    assert_eq!(browser.run(is_asked, vec![]).await?, false);
+    let compared = format!("{}#/c/{},{}", site.url, documents[0].id, documents[1].id);
+    browser.open(&compared).await?;
+    let (told, failed) = ("main h1", "This page could not be loaded");
+    browser.expect(told, failed).await?;
+    let is_focused = "return document.activeElement === document.querySelector('main h1')";
+    assert_eq!(browser.run(is_focused, vec![]).await?, true);
+    let mark = "document.querySelector('main h1').dataset.before = ''";
+    let again = async || {
+        browser.run(mark, vec![]).await?;
+        browser.press("Try again").await?;
+        browser.gone_within(10, "[data-before]").await
+    };
+    again().await?;
+    browser.expect(told, failed).await?;
+    fs::write(&part, &other)?;
+    again().await?;
+    browser.expect(told, failed).await?;
+    fs::write(&part, &whole)?;
+    again().await?;
+    browser.expect(told, "Compare").await?;
+    assert_eq!(browser.run(is_focused, vec![]).await?, true);
+    browser.expect(".pane:nth-child(2) h2", &documents[1].entity).await?;
+    // Opened by its address it is as before.
+    browser.open("about:blank").await?;
+    browser.open(&compared).await?;
+    browser.expect(".pane:nth-child(2) h2", &documents[1].entity).await?;
+    browser.stop(&["404", "failed to fetch Wasm", "LinkError"]).await
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -10,13 +10,9 @@ use shared::wire::event::Event;
 
 use crate::data::server::Server;
 use crate::navigation::viewer::Viewer;
-use crate::pages::compare::ComparePage;
+use crate::pages::apart::Apart;
 use crate::pages::experiment::ExperimentPage;
 use crate::pages::index::IndexPage;
-use crate::pages::job::JobPage;
-use crate::pages::new::NewPage;
-use crate::pages::queue::QueuePage;
-use crate::pages::study::StudyPage;
 use crate::platform::dom;
 use crate::platform::dynamic::dynamic;
 use crate::platform::history;
@@ -82,6 +78,7 @@ pub fn App() -> impl IntoView {
         Page::New(_) => Page::New(Draft::default()),
         page => page,
     });
+    let apart = Apart::new();
     let main = NodeRef::<html::Main>::new();
     let to_main = move || {
         if let Some(main) = main.get_untracked() {
@@ -130,18 +127,10 @@ pub fn App() -> impl IntoView {
             {dynamic(move || match page.get() {
                 Page::Index(_) => view! { <IndexPage /> }.into_any(),
                 Page::Experiment(source) => view! { <ExperimentPage source /> }.into_any(),
-                Page::Compare(sources) => view! { <ComparePage sources /> }.into_any(),
-                Page::New(_) => with_server(viewer, |server| view! { <NewPage server /> }.into_any()),
-                Page::Queue => with_server(viewer, |server| {
-                    view! { <QueuePage server /> }.into_any()
-                }),
-                Page::Job(id) => with_server(viewer, |server| {
-                    view! { <JobPage server id /> }.into_any()
-                }),
-                Page::Study(source) => view! { <StudyPage source /> }.into_any(),
                 Page::Unknown(path) => view! {
                     <Problem text=format!("There is no page at “{path}”.") />
                 }.into_any(),
+                page => apart.view(viewer, page),
             })}
         </main>
         <div class="drop" class:shown=move || dragging.get() aria-hidden="true">
@@ -151,18 +140,6 @@ pub fn App() -> impl IntoView {
                 "Drop result documents to open them"
             }}</p>
         </div>
-    }
-}
-
-/// A page that only a server has.
-fn with_server(viewer: Viewer, page: impl FnOnce(Server) -> AnyView) -> AnyView {
-    match viewer.server {
-        Some(server) => page(server),
-        None => view! {
-            <Problem text="This page has no server that could sweep something: \
-                `patchboard serve` starts one.".to_string() />
-        }
-        .into_any(),
     }
 }
 

@@ -13,7 +13,10 @@
 //! | `start.js` | starts the viewer |
 //! | `icon.svg` | the icon |
 //! | `web.js` | the glue made by wasm-bindgen, an ES module with a default `init` |
-//! | `web_bg.wasm` | the viewer |
+//! | `web_bg.wasm` | the viewer, as far as it shows results and their list |
+//! | `web_pages.wasm` | all other pages ([`pages::apart`]), loaded when the first of them is opened |
+//!
+//! Trunk cannot cut the viewer in two, and puts all of it into `web_bg.wasm`.
 //!
 //! All addresses in it are relative, and routes are in the URL's fragment, so that it works from
 //! any path of any file host.
@@ -56,9 +59,9 @@
 //! Take `index.html` and put `style.css` into a `<style>` and `boot.js` into a `<script>` in place
 //! of the elements that name them, leave the icon out, and replace the element
 //! `<script type="module" src="start.js">` by the data element and
-//! `<script type="module">`, the text of `web.js`, and
-//! `__wbg_init({ module_or_path: bytes })`, where `bytes` is a `Uint8Array` of the wasm, e.g. from
-//! base64. Nothing else is loaded.
+//! `<script type="module">`, the text of `web.js`, `pagesBytes = bytes`, and
+//! `__wbg_init({ module_or_path: bytes })`, where `bytes` is a `Uint8Array`, e.g. from base64: first of
+//! `web_pages.wasm`, if there is one, then of `web_bg.wasm`. Nothing else is loaded.
 
 mod app;
 mod data;

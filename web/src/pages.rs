@@ -1,19 +1,20 @@
 //! The pages.
 
 mod actions;
+pub mod apart;
 mod card;
-pub mod compare;
+mod compare;
 pub mod embedded;
 pub mod experiment;
 mod followed;
 pub mod index;
-pub mod job;
+mod job;
 mod listing;
 pub mod live;
 mod loaded;
 mod neighbours;
-pub mod new;
+mod new;
 mod panels;
-pub mod queue;
+mod queue;
 mod result;
-pub mod study;
+mod study;

@@ -1,6 +1,8 @@
 //! `bundle WASM SHELL DIST`: makes the viewer's folder DIST of the built WASM and the files in
-//! SHELL, as `trunk build --release` would, with nothing to install. `web/src/main.rs` says what
-//! is in it.
+//! SHELL, as `trunk build --release` would, with nothing to install, and with the pages that are not
+//! needed to show a result in a file of their own. `web/src/main.rs` says what is in it.
+
+mod parts;
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -9,8 +11,10 @@ use std::{env, fs, io};
 use anyhow::{Context, Result, bail};
 use wasm_bindgen_cli_support::Bindgen;
 
+use self::parts::Parts;
+
 /// What is made.
-const MADE: [&str; 3] = ["index.html", "web.js", "web_bg.wasm"];
+const MADE: [&str; 4] = ["index.html", "web.js", "web_bg.wasm", "web_pages.wasm"];
 
 /// What is copied as it is.
 const COPIED: [&str; 4] = ["style.css", "boot.js", "start.js", "icon.svg"];
@@ -21,15 +25,22 @@ fn main() -> Result<()> {
     let (shell, dist) = (Path::new(shell), Path::new(dist));
     check(dist)?;
     fs::create_dir_all(dist).with_context(|| format!("cannot make {}", dist.display()))?;
+    let wasm = Path::new(wasm);
+    let is_none = || format!("{} is no viewer", wasm.display());
+    let parts = Parts::of(wasm, &wasm.with_file_name("parts")).with_context(is_none)?;
     Bindgen::new()
-        .input_path(wasm)
+        .input_bytes("web", parts.main.clone())
         .web(true)?
         .typescript(false)
         .remove_name_section(true)
         .remove_producers_section(true)
-        .out_name("web")
+        // The other pages are linked with memory, stack and table of functions.
+        .keep_lld_exports(true)
         .generate(dist)
-        .with_context(|| format!("{} is no viewer", Path::new(wasm).display()))?;
+        .with_context(is_none)?;
+    let script = dist.join("web.js");
+    fs::write(&script, parts.script(&fs::read_to_string(&script)?)?)?;
+    fs::write(dist.join("web_pages.wasm"), &parts.pages)?;
     for name in COPIED {
         let from = shell.join(name);
         fs::copy(&from, dist.join(name))
