@@ -106,12 +106,15 @@ impl Fonts {
             }) == Some(true)
         };
         let is_emoji = sign.chars().any(|c| c >= '\u{1f000}' || c == '\u{fe0f}');
-        let emoji = |face: &usize| self.faces[*face].1.contains("Emoji");
-        let all = 0..self.faces.len();
-        let found = all.clone().filter(emoji).filter(|_| is_emoji).find(has);
-        let found = found.or_else(|| all.clone().find(has));
+        let mut all = 0..self.faces.len();
+        let found = all.clone().find(|face| is_emoji && self.is_emoji(*face) && has(face));
+        let found = found.or_else(|| all.find(has));
         known.insert(sign.to_string(), found);
         found
+    }
+
+    fn is_emoji(&self, face: usize) -> bool {
+        self.faces[face].1.contains("Emoji")
     }
 
     /// A text as parts that have one face each.
@@ -120,8 +123,8 @@ impl Fonts {
         for sign in signs(text) {
             let last = parts.last_mut();
             let face = match &last {
-                // A space has no look of its own.
-                Some((face, _)) if sign == " " => Some(*face),
+                // A space has no look of its own, but among emoji it is as wide as they are.
+                Some((face, _)) if sign == " " && !self.is_emoji(*face) => Some(*face),
                 _ => self.face(sign),
             };
             let face = face.unwrap_or_else(|| {
@@ -141,9 +144,10 @@ impl Fonts {
         parts
     }
 
-    /// How much room usvg leaves out after each letter of a part in ems, for signs of several glyphs.
-    fn left_out(&self, face: usize, part: &str) -> Vec<f64> {
-        let mut room = vec![0.0; part.chars().count()];
+    /// How far each letter of a part is to be moved on, and what comes after it, in ems: by what usvg leaves
+    /// out after signs of several glyphs. The last number is that of the part's end.
+    fn moved(&self, face: usize, part: &str) -> Vec<f64> {
+        let mut moved = vec![0.0; part.chars().count() + 1];
         self.with(face, |font| {
             let mut buffer = UnicodeBuffer::new();
             buffer.push_str(part);
@@ -153,17 +157,19 @@ impl Fonts {
             }
             let em = f64::from(font.units_per_em());
             let glyphs = rustybuzz::shape(font, &[], buffer);
-            let places = glyphs.glyph_infos().iter().map(|glyph| glyph.cluster);
+            let places = glyphs.glyph_infos().iter().map(|glyph| glyph.cluster as usize);
             let widths = glyphs.glyph_positions().iter().map(|at| f64::from(at.x_advance) / em);
             let all: Vec<_> = places.zip(widths).collect();
-            for sign in all.chunk_by(|a, b| a.0 == b.0) {
+            let mut signs = all.chunk_by(|a, b| a.0 == b.0).peekable();
+            while let Some(sign) = signs.next() {
                 let widths = sign.iter().map(|(_, width)| *width);
                 let (sum, most) = widths.fold((0.0, 0.0_f64), |(s, m), w| (s + w, m.max(w)));
-                let at = part.get(..sign[0].0 as usize).map_or(0, |before| before.chars().count());
-                room[at] = sum - most;
+                let next = signs.peek().map_or(part.len(), |next| next[0].0);
+                let at = part.get(..next).map_or(0, |before| before.chars().count());
+                moved[at] += sum - most;
             }
         });
-        room
+        moved
     }
 }
 
@@ -225,19 +231,17 @@ fn placed_text(text: &str) -> Option<String> {
     let mut widths = Vec::new();
     let mut elements = Vec::new();
     for (face, part) in &parts {
-        let room = FONTS.left_out(*face, part);
+        let moved = FONTS.moved(*face, part);
+        let (last, inside) = moved.split_last()?;
+        let inside: Vec<_> = inside.iter().map(|ems| (ems * size).to_string()).collect();
         let escaped = part.replace('&', "&amp;").replace('<', "&lt;");
-        // What is left out after a letter is put before the next.
-        let mut shifts = String::from("0");
-        for room in &room[..room.len().saturating_sub(1)] {
-            let _ = write!(shifts, " {}", room * size);
-        }
         let element = format!(
-            "font-family=\"'{}'\" font-size=\"{size}\" xml:space=\"preserve\" dx=\"{shifts}\"\
+            "font-family=\"'{}'\" font-size=\"{size}\" xml:space=\"preserve\" dx=\"{}\"\
              >{escaped}</text>",
-            FONTS.faces[*face].1
+            FONTS.faces[*face].1,
+            inside.join(" ")
         );
-        widths.push(width(&element)? + room.last().unwrap_or(&0.0) * size);
+        widths.push(width(&element)? + last * size);
         elements.push(element);
     }
     let all: f64 = widths.iter().sum();
@@ -251,7 +255,7 @@ fn placed_text(text: &str) -> Option<String> {
     });
     let mut drawn = String::new();
     for (element, width) in elements.iter().zip(widths) {
-        let _ = write!(drawn, "<text x=\"{at}\" y=\"{y}\" {}{element}\n", kept.concat());
+        let _ = writeln!(drawn, "<text x=\"{at}\" y=\"{y}\" {}{element}", kept.concat());
         at += width;
     }
     Some(drawn + rest)
@@ -312,6 +316,15 @@ mod tests {
         placed(&text("a\u{10fffd}b", "start"));
         let told = missing().unwrap();
         assert!(told.contains("(U+10FFFD)"), "{told}");
+    }
+
+    #[test]
+    fn syllables_of_several_glyphs_have_their_room() {
+        // Where the system has no such font there is nothing to shape.
+        let Some(face) = FONTS.face("रा") else { return };
+        let moved = FONTS.moved(face, "रारा");
+        assert_eq!((moved[0], moved[1], moved[3]), (0.0, 0.0, 0.0));
+        assert!(moved[2] > 0.1 && moved[4] > 0.1, "{moved:?}");
     }
 
     #[test]
