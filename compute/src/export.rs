@@ -1,6 +1,7 @@
 //! A result as a file: the document itself, its cells as CSV, or its figure.
 
 mod drawing;
+pub mod fonts;
 pub mod panels;
 mod parquet;
 pub mod study;

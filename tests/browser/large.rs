@@ -11,7 +11,7 @@ use browser_tests::{Browser, Site, example};
 use compute::site::{StudyFiles, write_site};
 use serde_json::json;
 use shared::document::{AxisKeys, CellGrid};
-use shared::specification::vocabulary::{Direction, Site as Where, Written};
+use shared::specification::vocabulary::{Direction, Site as Where};
 use shared::statistics::Method;
 use shared::study::{Builder, Options};
 
@@ -31,23 +31,13 @@ fn study() -> Result<StudyFiles> {
         document.id = format!("{pair:020x}");
         document.entity = format!("person {pair}");
         document.row = [("kind".to_string(), format!("kind {}", pair % 4))].into();
-        let grid = |site: Where| CellGrid {
-            site,
-            direction: Direction::Denoising,
-            window: 1,
-            write: Written::Source,
-            axes: vec![
+        let grid = |site: Where| {
+            let axes = vec![
                 AxisKeys::Layer((0..n_layers).collect()),
                 AxisKeys::Position((start..start + n_columns).collect()),
-            ],
-            logit_diff: (0..n_layers * n_columns).map(|_| Some(random.f32() * 6.0 - 3.0)).collect(),
-            p_true: None,
-            p_false: None,
-            kl_base: None,
-            kl_source: None,
-            rank_true: None,
-            rank_false: None,
-            top: None,
+            ];
+            let values = (0..n_layers * n_columns).map(|_| Some(random.f32() * 6.0 - 3.0));
+            CellGrid::of_logit_diffs(site, Direction::Denoising, axes, values.collect())
         };
         document.grids = SITES.map(grid).to_vec();
         builder.push(&document)?;

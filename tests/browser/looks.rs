@@ -207,7 +207,7 @@ async fn pages_fit_phones_and_pictures_are_sharp() -> Result<()> {
         ] {
             browser.open("about:blank").await?;
             browser.open(&format!("{}{page}", site.url)).await?;
-            browser.driver.find(thirtyfour::By::Css("canvas")).await?;
+            browser.driver.find(thirtyfour::By::Css("canvas, .entry img")).await?;
             let found = browser
                 .run(
                     "const canvas = document.querySelector('.stage canvas');

@@ -67,7 +67,7 @@ enum Command {
 /// # Errors
 /// Whatever stopped it, to be shown to the user.
 pub fn run(cli: Cli) -> Result<()> {
-    match cli.command {
+    let outcome = match cli.command {
         Command::Sweep(args) => sweep::run(&args),
         Command::Study(args) => study::run(&args),
         Command::Merge(args) => merge::run(&args),
@@ -80,5 +80,9 @@ pub fn run(cli: Cli) -> Result<()> {
         Command::Serve(args) => serve::run(&args),
         Command::Check(args) => check::run(&args),
         Command::Bench(args) => bench::run(args),
+    };
+    if let Some(text) = crate::export::fonts::missing() {
+        eprintln!("warning: {text}");
     }
+    outcome
 }

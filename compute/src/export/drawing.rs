@@ -1,61 +1,20 @@
 //! The SVG of a figure in pixels and as PDF: there is one drawing, and what these show is that.
 
-use std::sync::{Arc, LazyLock};
-
 use krilla::geom::Size;
 use krilla::page::PageSettings;
 use krilla_svg::{SurfaceExt, SvgSettings};
 use resvg::tiny_skia::{Color, Pixmap, Transform};
-use resvg::usvg::fontdb::Database;
 use resvg::usvg::{Options, Tree};
 
-use super::ExportError;
-
-/// DejaVu Sans, the face of matplotlib's figures and the first of
-/// [`shared::figure::text::FONT_FAMILY`].
-const FONT: &[u8] = include_bytes!("../../../static/fonts/DejaVuSans.ttf");
-
-/// The font shipped and, for the scripts that it lacks, those of the system.
-static FONTS: LazyLock<Arc<Database>> = LazyLock::new(|| {
-    let mut fonts = Database::new();
-    // The first of a name is taken: the system's DejaVu Sans may be another version.
-    fonts.load_font_data(FONT.to_vec());
-    fonts.load_system_fonts();
-    fonts.set_sans_serif_family("DejaVu Sans");
-    Arc::new(fonts)
-});
+use super::{ExportError, fonts};
 
 /// Points per pixel of a figure at scale 1, of which 100 are an inch.
 const POINTS_PER_PIXEL: f32 = 72.0 / 100.0;
 
 fn read(svg: &str) -> Result<Tree, ExportError> {
-    let options = Options { fontdb: FONTS.clone(), ..Options::default() };
-    Tree::from_str(&without_shifts(svg), &options)
+    let options = Options { fontdb: fonts::database(), ..Options::default() };
+    Tree::from_str(&fonts::placed(svg), &options)
         .map_err(|error| ExportError::Drawing(error.to_string()))
-}
-
-/// How plotters sets a text below its place, in ems.
-const SHIFT: f64 = 0.76;
-
-/// The same drawing with texts set at their own place and shifted by nothing, since usvg shifts the
-/// first letter alone where a text runs from right to left.
-fn without_shifts(svg: &str) -> String {
-    let placed = |text: &str| -> Option<String> {
-        let (tag, rest) = text.split_once('>')?;
-        let (before, after) = tag.split_once(&format!(" dy=\"{SHIFT}em\""))?;
-        let (start, y) = before.rsplit_once("y=\"")?;
-        let y: f64 = y.strip_suffix('"')?.parse().ok()?;
-        let size: f64 = after.split_once("font-size=\"")?.1.split_once('"')?.0.parse().ok()?;
-        Some(format!("{start}y=\"{}\"{after}>{rest}", y + SHIFT * size))
-    };
-    // What people wrote has no `<` of its own.
-    let mut texts = svg.split("<text ");
-    let mut drawing = texts.next().unwrap_or_default().to_string();
-    for text in texts {
-        drawing.push_str("<text ");
-        drawing.push_str(&placed(text).unwrap_or_else(|| text.to_string()));
-    }
-    drawing
 }
 
 /// An SVG of `width` times `height` pixels on white, three bytes a pixel, row by row.
@@ -101,6 +60,7 @@ mod tests {
     use shared::figure::text::{ADVANCES, width};
     use ttf_parser::Face;
 
+    use super::fonts::FONT;
     use super::*;
 
     #[test]

@@ -174,9 +174,21 @@ pub struct Place {
 }
 
 impl CellGrid {
-    /// The grid without what was read of the whole vocabulary.
-    pub(super) fn without_readout(&self) -> Self {
+    /// A grid of single layers into which the source is written, and of which there is nothing but the
+    /// difference of the answers, cell by cell.
+    pub fn of_logit_diffs(
+        site: Site,
+        direction: Direction,
+        axes: Vec<AxisKeys>,
+        logit_diff: Vec<Option<f32>>,
+    ) -> Self {
         Self {
+            site,
+            direction,
+            window: 1,
+            write: Written::Source,
+            axes,
+            logit_diff,
             p_true: None,
             p_false: None,
             kl_base: None,
@@ -184,8 +196,14 @@ impl CellGrid {
             rank_true: None,
             rank_false: None,
             top: None,
-            ..self.clone()
         }
+    }
+
+    /// The grid without what was read of the whole vocabulary.
+    pub(super) fn without_readout(&self) -> Self {
+        let Self { site, direction, window, write, .. } = *self;
+        let (axes, values) = (self.axes.clone(), self.logit_diff.clone());
+        Self { window, write, ..Self::of_logit_diffs(site, direction, axes, values) }
     }
 
     /// The places of the cells, in the order of the values.

@@ -413,24 +413,13 @@ mod tests {
             rank_false: Some(vec![Some(12.5); 4]),
             top: Some(vec![Some(vec![TopToken { id: 7, p: Some(0.5) }]); 4]),
         };
-        let spans = CellGrid {
-            direction: Direction::Noising,
-            site: Site::AttnOut,
-            axes: vec![
-                AxisKeys::Layer(vec![0]),
-                AxisKeys::Span(vec![Span::Entity]),
-                AxisKeys::Position(vec![3, 4]),
-            ],
-            logit_diff: vec![Some(4.0), Some(3.0)],
-            p_true: None,
-            p_false: None,
-            kl_base: None,
-            kl_source: None,
-            rank_true: None,
-            rank_false: None,
-            top: None,
-            ..heads.clone()
-        };
+        let axes = vec![
+            AxisKeys::Layer(vec![0]),
+            AxisKeys::Span(vec![Span::Entity]),
+            AxisKeys::Position(vec![3, 4]),
+        ];
+        let values = vec![Some(4.0), Some(3.0)];
+        let spans = CellGrid::of_logit_diffs(Site::AttnOut, Direction::Noising, axes, values);
         document.grids = vec![heads, spans];
         let rows = csv(&document).unwrap();
         let rows: Vec<_> = rows.lines().skip(1).collect();

@@ -225,21 +225,9 @@ fn heads_and_sets_of_positions_have_axes_of_their_own() {
     let mut document = ramp(2, 3);
     let grid = |site, axes: Vec<AxisKeys>| {
         let n = axes.iter().map(AxisKeys::len).product();
-        CellGrid {
-            site,
-            direction: Direction::Noising,
-            window: 3,
-            write: Written::Zero,
-            axes,
-            logit_diff: (0..n).map(|i| Some(i as f32)).collect(),
-            p_true: None,
-            p_false: None,
-            kl_base: None,
-            kl_source: None,
-            rank_true: None,
-            rank_false: None,
-            top: None,
-        }
+        let values = (0..n).map(|i| Some(i as f32)).collect();
+        let grid = CellGrid::of_logit_diffs(site, Direction::Noising, axes, values);
+        CellGrid { window: 3, write: Written::Zero, ..grid }
     };
     let layers = || AxisKeys::Layer(vec![0, 1]);
     let (heads, spans) = (AxisKeys::Head(vec![0, 1, 2]), vec![Span::Entity, Span::Sentence]);

@@ -144,7 +144,7 @@ fn fitting(text: &str, em: f64, max_width: f64) -> usize {
 
 /// Whether a character is part of the sign before it: combining marks of the larger scripts, joiners,
 /// variants and skin tones.
-fn continues(c: char) -> bool {
+pub fn continues(c: char) -> bool {
     matches!(u32::from(c),
         0x300..=0x36f | 0x483..=0x489 | 0x591..=0x5bd | 0x5bf..=0x5c7 | 0x610..=0x61a
         | 0x64b..=0x65f | 0x670 | 0x6d6..=0x6dc | 0x900..=0x903 | 0x93a..=0x93c | 0x93e..=0x94f

@@ -329,23 +329,14 @@ impl Builder {
 fn flat_grid(document: &Document, site: Site, direction: Direction) -> CellGrid {
     let end = document.sentence_start + document.token_labels.len();
     let list = |grid: &crate::grid::Grid<f32>| grid.cells().collect::<Vec<_>>();
+    let axes = vec![
+        AxisKeys::Layer((0..document.num_layers).collect()),
+        AxisKeys::Position((document.sentence_start..end).collect()),
+    ];
     CellGrid {
-        site,
-        direction,
-        window: 1,
-        write: Written::Source,
-        axes: vec![
-            AxisKeys::Layer((0..document.num_layers).collect()),
-            AxisKeys::Position((document.sentence_start..end).collect()),
-        ],
-        logit_diff: list(&document.patching_results),
         p_true: document.readout.as_ref().map(|readout| list(&readout.p_true)),
         p_false: document.readout.as_ref().map(|readout| list(&readout.p_false)),
-        kl_base: None,
-        kl_source: None,
-        rank_true: None,
-        rank_false: None,
-        top: None,
+        ..CellGrid::of_logit_diffs(site, direction, axes, list(&document.patching_results))
     }
 }
 

@@ -199,20 +199,10 @@ fn two_studies_are_compared_cell_by_cell() {
 fn rich() -> Document {
     let mut document = pair(0, 5, 2.0, 6.0);
     let n = document.base_tokens.len();
-    let grid = |direction, axes: Vec<AxisKeys>, n: usize| CellGrid {
-        site: Site::Z,
-        direction,
-        window: 1,
-        write: Written::Source,
-        axes,
-        logit_diff: (0..n).map(|cell| Some(cell as f32)).collect(),
-        p_true: Some(vec![None; n]),
-        p_false: None,
-        kl_base: None,
-        kl_source: None,
-        rank_true: None,
-        rank_false: None,
-        top: None,
+    let grid = |direction, axes: Vec<AxisKeys>, n: usize| {
+        let values = (0..n).map(|cell| Some(cell as f32)).collect();
+        let grid = CellGrid::of_logit_diffs(Site::Z, direction, axes, values);
+        CellGrid { p_true: Some(vec![None; n]), ..grid }
     };
     let layer = || AxisKeys::Layer((0..N_LAYERS).collect());
     let head = || AxisKeys::Head(vec![0, 1, 2]);

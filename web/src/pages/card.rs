@@ -1,6 +1,5 @@
 //! An experiment in a list.
 
-use leptos::html;
 use leptos::prelude::*;
 use shared::document::{site_name, title};
 use shared::figure::colour::{MISSING, Preset, colour_at};
@@ -31,13 +30,6 @@ pub fn Card(
 ) -> impl IntoView {
     let viewer = Viewer::get();
     let address = Address::of(Page::Experiment(Source::Id(entry.id.clone())));
-    let canvas = NodeRef::<html::Canvas>::new();
-    let thumb = entry.thumb.clone();
-    Effect::new(move || {
-        if let Some(canvas) = canvas.get() {
-            draw(&canvas, &thumb);
-        }
-    });
     let source = Source::Id(entry.id.clone());
     let ticked = source.clone();
     let is_picked = move || picked.with(|picked| picked.contains(&ticked));
@@ -73,7 +65,7 @@ pub fn Card(
     view! {
         <li class="card entry">
             <a href=format!("#{}", address.fragment())>
-                <canvas node_ref=canvas aria-hidden="true"></canvas>
+                <img src=picture(&entry.thumb) alt="" />
                 <strong dir="auto">{name.to_string()}</strong>
                 <span class="facts">{format!("{} · {}", entry.model, site_name(entry.site))}</span>
                 <span class="sentence" dir="auto">{entry.source_sentence.clone()}</span>
@@ -91,8 +83,9 @@ pub fn Card(
     }
 }
 
-fn draw(canvas: &web_sys::HtmlCanvasElement, thumb: &Thumb) {
+/// The address of a small map.
+fn picture(thumb: &Thumb) -> String {
     let colour =
         |value: Option<f32>| value.map_or(MISSING, |value| colour_at(Preset::default(), value));
-    pixels::draw(canvas, thumb.width as u32, thumb.pixels().into_iter().map(colour));
+    pixels::address(thumb.width, thumb.pixels().into_iter().map(colour))
 }

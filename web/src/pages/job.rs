@@ -13,7 +13,7 @@ use crate::data::words;
 use crate::navigation::viewer::Viewer;
 use crate::pages::live::{CancelButton, LiveGrid};
 use crate::platform::asking::Asking;
-use crate::platform::dynamic::dynamic;
+use crate::platform::dynamic::{dynamic, listed};
 use crate::widgets::heading::heading;
 use crate::widgets::problem::Problem;
 
@@ -113,7 +113,7 @@ fn Pairs(
     });
     let n_shown = RwSignal::new(BATCH);
     // A row stays where it is, with the focus in it, while its pair changes.
-    let shown = move || 0..n_pairs.get().min(n_shown.get());
+    let shown = move || (0..n_pairs.get().min(n_shown.get())).map(|i| (i.to_string(), i)).collect();
     let row = move |i: usize| {
         let pair = Memo::new(move |_| {
             detail.with(|detail| detail.as_ref()?.as_ref().ok()?.pairs.get(i).cloned())
@@ -144,7 +144,7 @@ fn Pairs(
                             <th scope="col">"Pair"</th>
                             <th scope="col">"State"</th>
                         </tr></thead>
-                        <tbody><For each=shown key=|i| *i children=row /></tbody>
+                        <tbody>{listed(shown, row)}</tbody>
                     </table>
                 </div>
                 <button

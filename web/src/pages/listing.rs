@@ -10,7 +10,7 @@ use shared::wire::studies::StudySource;
 
 use crate::navigation::viewer::Viewer;
 use crate::pages::card::{Card, pick};
-use crate::platform::dynamic::dynamic;
+use crate::platform::dynamic::{dynamic, listed};
 use crate::widgets::heading::heading;
 use crate::widgets::inputs::{choice, select};
 use crate::widgets::open::OpenButton;
@@ -41,6 +41,7 @@ pub fn Listing(
     // The page stays as it is while experiments come.
     let is_empty =
         Memo::new(move |_| total.get().map(|total| total == 0 && studies.with(Vec::is_empty)));
+    let cards = move || shown.get().into_iter().map(|e: Entry| (e.id.clone(), e)).collect();
     move || {
         match is_empty.get() {
         None => view! { <p class="loading" role="status">"Loading…"</p> }.into_any(),
@@ -56,9 +57,7 @@ pub fn Listing(
                 {dynamic(move || study_links(&studies.get()))}
                 <Filters facets filter />
                 <ul class="cards">
-                    <For each=move || shown.get() key=|entry| entry.id.clone() children=move |entry| {
-                        view! { <Card entry picked is_stored /> }
-                    } />
+                    {listed(cards, move |entry| view! { <Card entry picked is_stored /> })}
                 </ul>
                 <button
                     class="more"

@@ -10,14 +10,26 @@ use crate::data::server::Server;
 use crate::data::words;
 use crate::navigation::viewer::Viewer;
 use crate::pages::live::CancelButton;
-use crate::platform::dynamic::dynamic;
+use crate::platform::dynamic::{dynamic, listed};
 use crate::widgets::heading::heading;
 
 /// The page of all jobs.
 #[component]
 pub fn QueuePage(server: Server) -> impl IntoView {
     let jobs = Memo::new(move |_| server.board.with(|board| board.jobs.clone()));
-    let ids = move || jobs.with(|jobs| jobs.iter().map(|job| job.id.clone()).collect::<Vec<_>>());
+    let ids = move || {
+        let id = |job: &Job| (job.id.clone(), job.id.clone());
+        jobs.with(|jobs| jobs.iter().map(id).collect())
+    };
+    let row = move |id: String| {
+        let job = Memo::new(move |before: Option<&Option<Job>>| {
+            server.job(&id).or_else(|| before.cloned().flatten())
+        });
+        // What is in the list is known.
+        let first = job.get_untracked()?;
+        let job = Signal::derive(move || job.get().unwrap_or_else(|| first.clone()));
+        Some(view! { <JobRow server job /> })
+    };
     let summary = move || match server.board.with(|board| board.n_active()) {
         0 => "Nothing waits".to_string(),
         n => words::count(n, "job is not finished", "jobs are not finished"),
@@ -32,15 +44,7 @@ pub fn QueuePage(server: Server) -> impl IntoView {
                 "Nothing has been submitted. What you run is shown here, with how far it is."
             </p>
             <ul class="jobs">
-                <For each=ids key=String::clone children=move |id| {
-                    let job = Memo::new(move |before: Option<&Option<Job>>| {
-                        server.job(&id).or_else(|| before.cloned().flatten())
-                    });
-                    // What is in the list is known.
-                    let first = job.get_untracked()?;
-                    let job = Signal::derive(move || job.get().unwrap_or_else(|| first.clone()));
-                    Some(view! { <JobRow server job /> })
-                } />
+                {listed(ids, row)}
             </ul>
         </article>
     }

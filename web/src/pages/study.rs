@@ -14,7 +14,7 @@ use std::time::Duration;
 use leptos::prelude::*;
 use leptos::task::spawn_local;
 use shared::figure::FigureOptions;
-use shared::study::Study;
+use shared::study::{Pooled, Study};
 use shared::wire::address::{Address, Page, Source, View};
 use shared::wire::event::Event;
 use shared::wire::studies::StudySource;
@@ -158,8 +158,13 @@ fn Body(
     view: Memo<shared::wire::studies::StudyView>,
 ) -> AnyView {
     let viewer = Viewer::get();
-    let slice = Signal::derive(move || viewer.address.with(|address| address.view.figure.grid.at));
-    let looked = move || Looked::of(opened.get()?, view.get(), slice.get());
+    // Known once it is compared: a cell that is held is part of the address, and draws no map again.
+    let options = Memo::new(move |_| FigureOptions {
+        hidden: Default::default(),
+        ..viewer.address.with(|address| address.view.figure.clone())
+    });
+    let slice = move || options.with(|options| options.grid.at);
+    let looked = move || Looked::of(opened.get()?, view.get(), slice());
     let picture = Memo::new_with_compare(move |_| look::pictured(looked()), |_, _| true);
     // A study has no positions that would have to be counted from an end.
     let cursor = Cursor::new(Signal::stored(Some(0)));
@@ -169,9 +174,18 @@ fn Body(
         });
         held.or_else(|| looked()?.strongest())
     });
-    let pooled = RwSignal::new(None);
+    let pooled = RwSignal::new(None::<Result<Arc<Pooled>, String>>);
+    let effects = Memo::new(move |_| {
+        let Some(at) = cell.get().and_then(|key| looked()?.index(key)) else { return Vec::new() };
+        pooled.with(|pooled| match pooled {
+            Some(Ok(pooled)) => {
+                (0..pooled.samples.n_pairs()).map(|pair| pooled.samples.get(pair, at)).collect()
+            }
+            _ => Vec::new(),
+        })
+    });
     let source = StoredValue::new(source);
-    let look = Look { source, opened, view, slice, picture, pooled, cell };
+    let look = Look { source, opened, view, options, picture, pooled, cell, effects };
     let grid = Memo::new(move |_| looked().map(|looked| looked.at));
     let asking = Asking::new();
     Effect::new(move || {
@@ -184,10 +198,6 @@ fn Body(
                 pooled.set(Some(found.map(Arc::new)));
             }
         });
-    });
-    let options = Memo::new(move |_| FigureOptions {
-        hidden: Default::default(),
-        ..viewer.address.with(|address| address.view.figure.clone())
     });
     let read = Callback::new(move |key| cell::readout(look, key));
     let dotted = Signal::derive(move || cell::dotted(look).unwrap_or_default());
@@ -256,7 +266,7 @@ fn Body(
             })}
             {progress}
             <Rule look is_server=job.is_some() />
-            <StudyControls look options />
+            <StudyControls look />
             <div class="columns">
                 <section class="card map-card" aria-label="Heatmap">
                     <Heatmap picture options read cursor dotted />

@@ -4,6 +4,7 @@ use leptos::prelude::*;
 
 use crate::navigation::notice::Notice;
 use crate::navigation::viewer::Viewer;
+use crate::platform::dynamic::listed;
 
 /// All that was told and not dismissed. Each is announced by itself.
 #[component]
@@ -33,9 +34,13 @@ pub fn Notices(
             </p>
         }
     };
+    let shown = move || {
+        let named = |notice: Notice| (notice.key.to_string(), notice);
+        viewer.notices.get().into_iter().map(named).collect()
+    };
     view! {
         <div class="notices">
-            <For each=move || viewer.notices.get() key=|notice| notice.key children=notice />
+            {listed(shown, notice)}
         </div>
     }
 }

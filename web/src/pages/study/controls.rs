@@ -4,7 +4,6 @@ use std::collections::BTreeSet;
 
 use leptos::prelude::*;
 use shared::field::axis::AxisKind;
-use shared::figure::FigureOptions;
 use shared::figure::colour::{Preset, Range};
 use shared::json;
 use shared::study::{Group, Keep, Shown, Statistic, Study, Whose};
@@ -141,8 +140,8 @@ fn whose(looked: &Looked) -> Vec<(String, String)> {
 
 /// The controls above the map.
 #[component]
-pub fn StudyControls(look: Look, options: Memo<FigureOptions>) -> impl IntoView {
-    let viewer = Viewer::get();
+pub fn StudyControls(look: Look) -> impl IntoView {
+    let (viewer, options) = (Viewer::get(), look.options);
     let grids = Signal::derive(move || {
         look.opened.get().map(|opened| opened.study.grid_names()).unwrap_or_default()
     });
@@ -212,7 +211,7 @@ fn slice(look: Look) -> Option<AnyView> {
     if axes.len() != 3 {
         return None;
     }
-    let held = look.slice.get();
+    let held = look.slice();
     let found = held
         .and_then(|key| axes.iter().enumerate().find_map(|(axis, of)| Some((axis, of.find(key)?))));
     let (fixed, at) = found.unwrap_or((2, axes[2].len() - 1));

@@ -6,6 +6,7 @@ use leptos::prelude::*;
 use shared::field::Field;
 use shared::field::axis::{Axis, Coordinate};
 use shared::field::key::{Cell, Key};
+use shared::figure::FigureOptions;
 use shared::specification::roles::Role;
 use shared::study::{Pooled, Shown, Statistic, Study, StudyGrid, Summary};
 use shared::wire::studies::{Selected, StudySource, StudyView};
@@ -22,14 +23,16 @@ pub struct Look {
     pub opened: Signal<Option<Arc<Opened>>>,
     /// What the address says of it.
     pub view: Memo<StudyView>,
-    /// Of a grid with three axes, what is held of the one that is not shown.
-    pub slice: Signal<Option<Coordinate>>,
+    /// How the map is drawn, and of a grid with three axes what is held of the one that is not shown.
+    pub options: Memo<FigureOptions>,
     /// The map.
     pub picture: Memo<Pictured>,
     /// The effects of all pairs in the cells of the grid.
     pub pooled: RwSignal<Option<Result<Arc<Pooled>, String>>>,
     /// The cell whose pairs are shown: the one that is held, otherwise that of the largest mean.
     pub cell: Memo<Option<Key>>,
+    /// The effects of all pairs in that cell; empty until they are there.
+    pub effects: Memo<Vec<Option<f32>>>,
 }
 
 /// The study and the grid of it that is looked at.
@@ -149,19 +152,12 @@ impl Looked {
 impl Look {
     /// The study and the grid, as they are now.
     pub fn now(self) -> Option<Looked> {
-        Looked::of(self.opened.get()?, self.view.get(), self.slice.get())
+        Looked::of(self.opened.get()?, self.view.get(), self.slice())
     }
 
-    /// The effects of all pairs in the cell whose pairs are shown; empty until they are there.
-    pub fn effects(self) -> Vec<Option<f32>> {
-        let at = self.cell.get().and_then(|key| self.now()?.index(key));
-        let Some(at) = at else { return Vec::new() };
-        self.pooled.with(|pooled| match pooled {
-            Some(Ok(pooled)) => {
-                (0..pooled.samples.n_pairs()).map(|pair| pooled.samples.get(pair, at)).collect()
-            }
-            _ => Vec::new(),
-        })
+    /// Of a grid with three axes, what is held of the one that is not shown.
+    pub fn slice(self) -> Option<Coordinate> {
+        self.options.with(|options| options.grid.at)
     }
 }
 

@@ -1,6 +1,5 @@
 //! The maps of single pairs, small and beside each other, on one scale.
 
-use leptos::html;
 use leptos::prelude::*;
 use shared::figure::colour::{MISSING, Rgb, colour_at};
 use shared::wire::numbers;
@@ -8,8 +7,7 @@ use shared::wire::numbers;
 use super::look::{Look, order};
 use super::{href_of, name_of};
 use crate::map::pixels;
-use crate::navigation::viewer::Viewer;
-use crate::platform::dynamic::dynamic;
+use crate::platform::dynamic::{dynamic, listed};
 
 /// How many are put on the page at a time.
 const BATCH: usize = 24;
@@ -57,37 +55,38 @@ fn ordered(look: Look, effects: &[Option<f32>]) -> Vec<usize> {
 /// The maps of the pairs that count, the largest effect at the cell first.
 #[component]
 pub fn Multiples(look: Look) -> impl IntoView {
-    let viewer = Viewer::get();
     let scale = Memo::new(move |_| scale(look));
-    let effects = Memo::new(move |_| look.effects());
+    let effects = look.effects;
     let pairs = Memo::new(move |_| match scale.with(Option::is_some) {
         true => effects.with(|effects| ordered(look, effects)),
         false => Vec::new(),
     });
     let n_shown = RwSignal::new(BATCH);
     let n = move || pairs.with(Vec::len);
-    let preset = move || viewer.address.with(|address| address.view.figure.preset);
-    let shown =
-        move || pairs.with(|pairs| pairs.iter().take(n_shown.get()).copied().collect::<Vec<_>>());
+    let preset = Memo::new(move |_| look.options.with(|options| options.preset));
+    let shown = move || {
+        let Some(opened) = look.opened.get() else { return Vec::new() };
+        // A study that grows while its job runs has other pairs at the same places.
+        let named = |at: &usize| Some((format!("{at} {}", opened.study.pairs.get(*at)?.id), *at));
+        pairs.with(|pairs| pairs.iter().take(n_shown.get()).filter_map(named).collect())
+    };
     let multiple = move |pair: usize| {
-        let canvas = NodeRef::<html::Canvas>::new();
-        Effect::new(move || {
-            let Some(canvas) = canvas.get() else { return };
+        let picture = move || {
+            let preset = preset.get();
             scale.with(|scale| {
-                let Some(scale) = scale else { return };
-                let preset = preset();
+                let scale = scale.as_ref()?;
                 look.pooled.with(|pooled| {
-                    let Some(Ok(pooled)) = pooled else { return };
+                    let pooled = pooled.as_ref()?.as_ref().ok()?;
                     let colour = |at: &usize| -> Rgb {
                         let effect = pooled.samples.get(pair, *at);
                         effect.map_or(MISSING, |effect| {
                             colour_at(preset, 0.5 + 0.5 * effect / scale.end.max(f32::MIN_POSITIVE))
                         })
                     };
-                    pixels::draw(&canvas, scale.n_columns as u32, scale.cells.iter().map(colour));
-                });
-            });
-        });
+                    Some(pixels::address(scale.n_columns, scale.cells.iter().map(colour)))
+                })
+            })
+        };
         let effect = move || effects.with(|effects| effects.get(pair).copied().flatten());
         let opened = look.opened.get_untracked();
         let name = opened.as_ref().map(|o| name_of(&o.study, pair)).unwrap_or_default();
@@ -98,7 +97,7 @@ pub fn Multiples(look: Look) -> impl IntoView {
         view! {
             <li>
                 <a class="multiple" href=href>
-                    <canvas node_ref=canvas aria-hidden="true"></canvas>
+                    <img src=picture alt="" />
                     <bdi>{name}</bdi>
                     <span class="facts">{dynamic(move || numbers::value(3, effect()))}</span>
                 </a>
@@ -116,7 +115,7 @@ pub fn Multiples(look: Look) -> impl IntoView {
         <section class="card" aria-label="Maps of single pairs" class:hidden=move || n() == 0>
             <h2>"Each pair, the largest effect first"</h2>
             <p class="facts">{legend}</p>
-            <ul class="multiples"><For each=shown key=|pair| *pair children=multiple /></ul>
+            <ul class="multiples">{listed(shown, multiple)}</ul>
             <button
                 class="more"
                 class:hidden=move || n() <= n_shown.get()

@@ -8,6 +8,7 @@ use shared::wire::numbers;
 
 use super::look::{Look, order};
 use super::{href_of, name_of};
+use crate::platform::dynamic::{dynamic, listed};
 use crate::widgets::inputs;
 
 /// How many rows are put on the page at a time.
@@ -79,42 +80,55 @@ pub fn Pairs(look: Look) -> impl IntoView {
         };
         view! { <th scope="col" aria-sort=sorted><button class="quiet" on:click=sort>{name}</button></th> }
     };
+    let fences = Memo::new(move |_| {
+        let kept = look.opened.get()?.study.kept(None).collect::<Vec<_>>();
+        look.effects.with(|effects| {
+            let of_kept = kept.iter().filter_map(|at| effects.get(*at).copied().flatten());
+            fences(&of_kept.map(Some).collect::<Vec<_>>())
+        })
+    });
+    // For another cell only the effects are written anew, unless they are what the rows are sorted by.
     let rows = move || {
         let opened = look.opened.get()?;
-        let (study, effects, (by, is_down)) = (&opened.study, look.effects(), by.get());
-        let of_kept: Vec<_> = study
-            .kept(None)
-            .filter_map(|at| effects.get(at).copied().flatten())
-            .map(Some)
-            .collect();
-        let fences = fences(&of_kept);
-        let mut order = ordered(study, &effects, by);
-        if is_down {
-            order.reverse();
-        }
-        let row = |at: usize| {
+        let own = opened.clone();
+        let shown = move || {
+            let (study, (by, is_down)) = (&own.study, by.get());
+            let mut order = match by {
+                By::Effect => look.effects.with(|effects| ordered(study, effects, by)),
+                by => ordered(study, &[], by),
+            };
+            if is_down {
+                order.reverse();
+            }
+            let only = only_left_out.get();
+            let order = order.into_iter().filter(|at| !only || study.pairs[*at].left_out.is_some());
+            order.take(n_shown.get()).map(|at| (at.to_string(), at)).collect()
+        };
+        let row = move |at: usize| {
+            let study = &opened.study;
             let pair = &study.pairs[at];
-            let effect = effects.get(at).copied().flatten();
-            let is_outlier = effect.zip(fences.filter(|_| pair.left_out.is_none()));
-            let is_outlier = is_outlier.is_some_and(|(e, (low, high))| e < low || e > high);
-            let href = look.source.with_value(|source| href_of(source, &pair.id));
+            let is_kept = pair.left_out.is_none();
             let number = numbers::logit_diff;
-            let effect = number(effect) + if is_outlier { " outlier" } else { "" };
+            let effect = move || {
+                let effect = look.effects.with(|effects| effects.get(at).copied().flatten());
+                let fences = effect.zip(fences.get().filter(|_| is_kept));
+                let is_outlier = fences.is_some_and(|(e, (low, high))| e < low || e > high);
+                number(effect) + if is_outlier { " outlier" } else { "" }
+            };
+            let href = look.source.with_value(|source| href_of(source, &pair.id));
             view! {
-                <tr class:left-out=pair.left_out.is_some()>
+                <tr class:left-out=!is_kept>
                     <th scope="row">{at + 1}</th>
                     <td class="pair-name-cell"><a href=href dir="auto">{name_of(study, at)}</a></td>
                     <td>{number(contrast(pair))}</td>
                     <td>{number(pair.source.logit_diff)}</td>
                     <td>{number(pair.base.logit_diff)}</td>
-                    <td>{effect}</td>
+                    <td>{dynamic(effect)}</td>
                     <td class="pair-why">{pair.left_out.clone()}</td>
                 </tr>
             }
         };
-        let only = only_left_out.get();
-        let order = order.into_iter().filter(|at| !only || study.pairs[*at].left_out.is_some());
-        Some(order.take(n_shown.get()).map(row).collect_view())
+        Some(listed(shown, row))
     };
     let n_pairs = move |only: bool| {
         look.opened.with(|opened| {
@@ -146,7 +160,7 @@ pub fn Pairs(look: Look) -> impl IntoView {
                         {heads.map(head).into_iter().collect_view()}
                         <th scope="col">"Does not count because"</th>
                     </tr></thead>
-                    <tbody>{rows}</tbody>
+                    <tbody>{dynamic(rows)}</tbody>
                 </table>
             </div>
             <button

@@ -5,7 +5,7 @@ use leptos::html;
 use leptos::prelude::*;
 use shared::wire::numbers;
 
-use super::look::{Look, order};
+use super::look::{Look, Looked, order};
 use super::{href_of, name_of};
 use crate::data::words;
 use crate::platform::dom;
@@ -27,19 +27,26 @@ struct Points {
     lo: f64,
     hi: f64,
     width: f64,
+    /// The mean and the ends of its interval.
+    mean: [Option<f32>; 3],
 }
 
 impl Points {
     fn of(look: Look, width: f64) -> Self {
-        let (effects, kept) = (look.effects(), look.now().map(|looked| looked.kept()));
-        let kept = kept.unwrap_or_default();
+        let (effects, looked) = (look.effects.get(), look.now());
+        let kept = looked.as_ref().map(Looked::kept).unwrap_or_default();
+        let mean = look.cell.get().zip(looked).and_then(|(key, looked)| {
+            let (at, effect) = (looked.index(key)?, &looked.summary().effect);
+            let of = |list: &[Option<f32>]| list.get(at).copied().flatten();
+            Some([of(&effect.mean), of(&effect.low), of(&effect.high)])
+        });
         let own: Vec<_> = kept.iter().map(|pair| effects.get(*pair).copied().flatten()).collect();
         let place = |at: usize| Some((kept[at], f64::from(own[at]?)));
         let all: Vec<_> = order(&own).into_iter().filter_map(place).collect();
         let lo = all.first().map_or(0.0, |point| point.1).min(0.0);
         let hi = all.last().map_or(0.0, |point| point.1).max(0.0);
         let (lo, hi) = if hi > lo { (lo, hi) } else { (lo - 0.5, hi + 0.5) };
-        Self { all, lo, hi, width }
+        Self { all, lo, hi, width, mean: mean.unwrap_or_default() }
     }
 
     fn x(&self, value: f64) -> f64 {
@@ -51,12 +58,12 @@ impl Points {
     }
 
     /// The picture, of numbers alone.
-    fn svg(&self, mean: [Option<f32>; 3]) -> String {
+    fn svg(&self) -> String {
         if self.all.is_empty() {
             return String::new();
         }
         let bottom = HEIGHT - BOTTOM;
-        let [mean, low, high] = mean.map(|value| value.map(|value| self.x(value.into())));
+        let [mean, low, high] = self.mean.map(|value| value.map(|value| self.x(value.into())));
         let mut svg = String::new();
         if let (Some(low), Some(high)) = (low, high) {
             let (width, height) = ((high - low).max(1.0), bottom - TOP);
@@ -113,15 +120,7 @@ pub fn Spread(look: Look) -> impl IntoView {
         points.set(Points::of(look, width.get().unwrap_or(320.0)));
         active.set(None);
     });
-    let svg = move || {
-        let mean = look.cell.get().and_then(|key| {
-            let looked = look.now()?;
-            let (at, effect) = (looked.index(key)?, &looked.summary().effect);
-            let of = |list: &[Option<f32>]| list.get(at).copied().flatten();
-            Some([of(&effect.mean), of(&effect.low), of(&effect.high)])
-        });
-        points.with(|points| points.svg(mean.unwrap_or_default()))
-    };
+    let svg = move || points.with(Points::svg);
     let ring = move || {
         let at = active.get()?;
         let (x, y) =
