@@ -12,7 +12,7 @@ use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use resvg::usvg::fontdb::{Database, Family, ID, Query};
 use resvg::usvg::{Node, Options, Tree};
 use rustybuzz::{Direction, Face, UnicodeBuffer};
-use shared::figure::text::continues;
+use shared::figure::text::{self, continues};
 
 /// DejaVu Sans, the face of matplotlib's figures and the first of
 /// [`shared::figure::text::FONT_FAMILY`].
@@ -241,7 +241,11 @@ fn placed_text(text: &str) -> Option<String> {
             FONTS.faces[*face].1,
             inside.join(" ")
         );
-        widths.push(width(&element)? + last * size);
+        // Of a part of spaces usvg leaves nothing.
+        widths.push(match part.trim().is_empty() {
+            true => text::width(part, size),
+            false => width(&element)? + last * size,
+        });
         elements.push(element);
     }
     let all: f64 = widths.iter().sum();
@@ -270,8 +274,7 @@ fn width(element: &str) -> Option<f64> {
     let tree = Tree::from_str(&svg, &options).ok()?;
     match tree.root().children().first() {
         Some(Node::Text(text)) => Some(f64::from(text.bounding_box().width())),
-        // Of spaces nothing is left.
-        _ => Some(0.0),
+        _ => None,
     }
 }
 
