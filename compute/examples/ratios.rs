@@ -11,7 +11,6 @@ use std::path::Path;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
-use compute::jobs::MOST_PASSES;
 use compute::model::Loader;
 use compute::sweep::{Division, Program, run};
 use shared::specification::Specification;
@@ -46,7 +45,7 @@ fn main() -> Result<()> {
         let three = Settings { sites: List::new(sites)?, ..Settings::default() };
         let both = Settings { direction: Directions::Both, ..Settings::default() };
         let whole = Division::within(MEMORY);
-        let live = Division { n_waves: MOST_PASSES, only_tall_waves: true, ..whole };
+        let live = whole.in_waves(None);
         let table = (0..n_pairs).map(|seed| specification(&one, seed)).collect();
         let cases: Vec<(&str, Vec<Specification>, Division, f64)> = vec![
             ("one site", vec![specification(&one, 0)], whole, 1.0),

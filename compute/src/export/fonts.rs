@@ -21,6 +21,9 @@ pub(super) const FONT: &[u8] = include_bytes!("../../../static/fonts/DejaVuSans.
 /// The name of [`FONT`].
 const NAME: &str = "DejaVu Sans";
 
+/// The most signs whose faces are remembered: a server draws what anybody writes.
+const MAX_KNOWN: usize = 10_000;
+
 /// How many letters without a font are named.
 const MAX_NAMED: usize = 5;
 
@@ -109,6 +112,9 @@ impl Fonts {
         let mut all = 0..self.faces.len();
         let found = all.clone().find(|face| is_emoji && self.is_emoji(*face) && has(face));
         let found = found.or_else(|| all.find(has));
+        if known.len() >= MAX_KNOWN {
+            known.clear();
+        }
         known.insert(sign.to_string(), found);
         found
     }

@@ -5,11 +5,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use shared::document::Document;
 
+use super::Queue;
 use super::live::{Announcer, Work};
 use super::partial::{Cost, Partial};
 use super::ready::Ready;
 use super::worker::{Failure, reason};
-use super::{MOST_PASSES, Queue};
 use crate::experiment::{self, Experiment, Part};
 use crate::model::Model;
 use crate::sweep::{Division, Finished, Program, Progress, SweepError, speed};
@@ -23,10 +23,8 @@ impl Queue {
         experiment: &Experiment,
         finished: Finished,
     ) -> Result<Program, SweepError> {
-        let wanted = self.settings.n_passes;
-        let n_waves = if model.network.is_streamed() { 1 } else { wanted.unwrap_or(MOST_PASSES) };
-        let whole = Division::within(self.settings.n_memory_bytes);
-        let division = Division { n_waves, only_tall_waves: wanted.is_none(), ..whole };
+        let n_waves = if model.network.is_streamed() { Some(1) } else { self.settings.n_passes };
+        let division = Division::within(self.settings.n_memory_bytes).in_waves(n_waves);
         experiment::compile(model, &[experiment], &division, &[finished])
     }
 

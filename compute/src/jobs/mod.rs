@@ -33,10 +33,6 @@ pub use board::N_LISTED_JOBS;
 pub use events::{EventLog, Resumed, Sent};
 pub use intake::{IntakeError, PREVIEW_PAIRS, rows as bad_rows};
 
-/// In how many passes a sweep is run at most, where nothing is said of it: its columns appear pass by
-/// pass.
-pub const MOST_PASSES: usize = 4;
-
 /// How the queue works.
 #[derive(Debug, Clone, Copy)]
 pub struct QueueSettings {
@@ -47,7 +43,7 @@ pub struct QueueSettings {
     /// The same of a preview; see [`Self::with_memory`].
     pub n_preview_bytes: usize,
     /// In how many passes a sweep is run, so that its columns come one after the other; `None` for as
-    /// many, up to [`MOST_PASSES`], as cost no time.
+    /// many as cost no time.
     pub n_passes: Option<usize>,
     /// After how much computing the passes that are finished are stored, so that no interruption
     /// costs more than that and a pass.

@@ -81,6 +81,12 @@ impl Division {
         }
     }
 
+    /// The same in `n` waves, or, where nothing is said of it, in as many as cost no time.
+    #[must_use]
+    pub fn in_waves(self, n: Option<usize>) -> Self {
+        Self { n_waves: n.unwrap_or(MOST_WAVES), only_tall_waves: n.is_none(), ..self }
+    }
+
     /// The same where `placement` says: what an accelerator does at a time is larger.
     #[must_use]
     pub fn on(self, placement: &Placement) -> Self {
@@ -155,6 +161,8 @@ pub struct Batch {
 /// Trials of a pair that were computed before, with their readings.
 pub type Finished = BTreeMap<usize, Reading>;
 
+/// In how many waves a sweep that somebody watches goes at most, where nothing is said of it.
+const MOST_WAVES: usize = 4;
 /// The longest that the results of pairs wait for those of the others in their batch, about.
 const BATCH_SECS: f64 = 5.0;
 /// How many times as long as reading the weights a batch computes: reading no longer dominates.

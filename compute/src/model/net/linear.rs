@@ -55,7 +55,11 @@ impl Linear {
     /// What candle reports.
     pub fn apply(&self, x: &Tensor) -> Result<Tensor> {
         let product = match self.kernels {
-            Kernels::Own => x.apply_op2_no_bwd(&self.weight, &Product)?,
+            Kernels::Own => {
+                let (d_in, d_out) = self.weight.dims2()?;
+                let n_least = least_rows(d_in, d_out, false);
+                of_many_rows(x, n_least, |x| x.apply_op2_no_bwd(&self.weight, &Product))?
+            }
             Kernels::Cuda | Kernels::Stock => x.matmul(&self.weight.t()?)?,
         };
         biased(product, self.bias.as_ref(), self.kernels)
@@ -68,15 +72,23 @@ impl Linear {
 /// # Errors
 /// What candle reports.
 pub fn times_transposed(x: &Tensor, weight: &Tensor) -> Result<Tensor> {
+    let (d_out, d_in) = weight.dims2()?;
+    let transposed = weight.t()?;
+    of_many_rows(x, least_rows(d_in, d_out, true), |x| x.matmul(&transposed))
+}
+
+/// What `product` makes of the rows of `x`, which it is given with as many of zeros as make `n_least`.
+fn of_many_rows(
+    x: &Tensor,
+    n_least: usize,
+    product: impl FnOnce(&Tensor) -> Result<Tensor>,
+) -> Result<Tensor> {
     let (n_rows, d_in) = x.dims2()?;
-    let d_out = weight.dim(0)?;
-    // Where both operands lie along what is summed, `gemm` takes small products by dot products.
-    let n_least = least_rows(d_in, d_out).max(DOT_PRODUCTS / d_out.max(1) + 1);
-    if n_rows >= n_least {
-        return x.matmul(&weight.t()?);
+    if n_rows == 0 || n_rows >= n_least {
+        return product(x);
     }
     let padding = Tensor::zeros((n_least - n_rows, d_in), x.dtype(), x.device())?;
-    Tensor::cat(&[x, &padding], 0)?.matmul(&weight.t()?)?.narrow(0, 0, n_rows)?.contiguous()
+    product(&Tensor::cat(&[x, &padding], 0)?)?.narrow(0, 0, n_rows)?.contiguous()
 }
 
 /// The most numbers of a product that `gemm` takes by dot products.
@@ -85,11 +97,16 @@ const DOT_PRODUCTS: usize = 256;
 const SMALL: (usize, usize) = (64, 512);
 
 /// How many rows a product needs at least for its numbers to be summed as those of many rows.
-fn least_rows(d_in: usize, d_out: usize) -> usize {
-    match d_out <= SMALL.0 && d_in > SMALL.1 {
+fn least_rows(d_in: usize, d_out: usize, is_transposed: bool) -> usize {
+    let least = match d_out <= SMALL.0 && d_in > SMALL.1 {
         true => SMALL.0 + 1,
         // One row is a product with a vector.
         false => 2,
+    };
+    // Dot products are for operands that both lie along what is summed, as a single output does anyhow.
+    match is_transposed || d_out == 1 {
+        true => least.max(DOT_PRODUCTS / d_out.max(1) + 1),
+        false => least,
     }
 }
 
@@ -115,14 +132,6 @@ impl CustomOp2 for Product {
             candle_core::bail!("a product of {x_layout:?} and {weight_layout:?}")
         }
         let (x, weight) = (contiguous(x, x_layout)?, contiguous(weight, weight_layout)?);
-        let (n_read, n_least) = (n_rows, least_rows(d_in, d_out));
-        let padded = (0 < n_rows && n_rows < n_least).then(|| {
-            let mut padded = x.to_vec();
-            padded.resize(n_least * d_in, 0.0);
-            padded
-        });
-        let x = padded.as_deref().unwrap_or(x);
-        let n_rows = if padded.is_some() { n_least } else { n_rows };
         let mut out = Vec::<f32>::with_capacity(n_rows * d_out);
         let parallelism = match rayon::current_num_threads() {
             1 => Parallelism::None,
@@ -154,8 +163,7 @@ impl CustomOp2 for Product {
             );
             out.set_len(n_rows * d_out);
         }
-        out.truncate(n_read * d_out);
-        Ok((CpuStorage::F32(out), (n_read, d_out).into()))
+        Ok((CpuStorage::F32(out), (n_rows, d_out).into()))
     }
 }
 
@@ -194,7 +202,8 @@ mod tests {
     fn a_rows_numbers_are_its_own() {
         let random = |dims: (usize, usize)| Tensor::randn(0f32, 1.0, dims, &Device::Cpu).unwrap();
         const N_ROWS: usize = 300;
-        for (d_in, d_out) in [(8, 3), (64, 64), (576, 5), (576, 64), (576, 65), (1536, 200)] {
+        let small = [(2, 5), (40, 1), (576, 1), (8, 3), (64, 64), (576, 5), (576, 64)];
+        for (d_in, d_out) in small.into_iter().chain([(576, 65), (1536, 200)]) {
             let (x, weight) = (random((N_ROWS, d_in)), random((d_out, d_in)));
             let map = Linear::new(weight.clone(), None, Kernels::Own).unwrap();
             let bits = |x: &Tensor| -> Vec<Vec<u32>> {

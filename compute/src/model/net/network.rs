@@ -190,9 +190,11 @@ impl Network {
             None => None,
         };
         let kernels = self.placement.kernels;
-        // One alone would be summed in another order than several.
-        let padded = [ids, &ids[..1]].concat();
-        let rows = self.unembed.rows(if ids.len() == 1 { &padded } else { ids })?;
+        let rows = match *ids {
+            // One alone would be summed in another order than several.
+            [id] => self.unembed.rows(&[id, id])?,
+            _ => self.unembed.rows(ids)?,
+        };
         let logits = Linear::new(rows, None, kernels)?.apply(x)?;
         let logits = logits.narrow(1, 0, ids.len())?.contiguous()?;
         softcapped(biased(logits, bias.as_ref(), kernels)?, self.config.final_softcap, kernels)
