@@ -659,6 +659,14 @@ fn devices_and_types_that_are_not_there_are_refused_with_what_to_do() {
     for (settings, code, expected) in cases {
         fails(&[&["sweep", &table, "--model", &model], &settings[..]].concat(), code, expected);
     }
+    let recheck = ["sweep", &table, "--model", &model, "--recheck"];
+    for (settings, code, expected) in [
+        (&["0"][..], 2, "invalid value '0' for '--recheck <N>'"),
+        (&["5"], 1, "f32 on the CPU, which is what this sweep is computed in"),
+        (&["5", "--on", "ndif"], 1, "with `--on ndif` the weights are elsewhere"),
+    ] {
+        fails(&[&recheck[..], settings].concat(), code, expected);
+    }
 }
 
 #[test]

@@ -6,10 +6,11 @@ use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::path::Path;
 
+use candle_core::DType;
 use compute::experiment::{self, Experiment};
-use compute::model::{Loader, Model};
-use compute::sweep::{Division, Program};
-use shared::document::{AxisKeys, Document, Prompt};
+use compute::model::{Kernels, Loader, Model, Placement};
+use compute::sweep::{Division, Program, Progress};
+use shared::document::{AxisKeys, Document, Prompt, Recheck};
 use shared::specification::pairs::Pair;
 use shared::specification::settings::{Checked, Settings};
 use shared::specification::vocabulary::{Direction, Site, Span};
@@ -58,6 +59,59 @@ fn sweep(model: &Model, table: &[Experiment]) -> Vec<Document> {
     )
     .unwrap();
     documents
+}
+
+/// What is computed again in f32 is what f32 gives, and how far another type is from it.
+#[test]
+fn cells_are_computed_again_by_a_reference() {
+    let reference = model();
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/oracle/models/tiny-llama3");
+    let half = Placement { dtype: DType::F16, kernels: Kernels::Stock, ..Placement::default() };
+    let half = Loader { path: &folder, placement: half, budget: usize::MAX }.load().unwrap();
+    let pairs = [
+        pair("the guard", "the guard rules the town.", "the guard leaves the town."),
+        pair("the king", "Again the king rules all.", "Now the king waits."),
+    ];
+    let settings = checked(&[("align", "right"), ("site", "resid_post,z"), ("direction", "both")]);
+    let prepare = |pair| Experiment::prepare(&reference, pair, &settings, None).unwrap();
+    let table: Vec<_> = pairs.iter().map(prepare).collect();
+    let recheck = |documents: &[Document], n: usize| {
+        let pairs: Vec<_> = table.iter().zip(documents).collect();
+        let mut found = Vec::new();
+        let mut goes_on = |_: Progress| ControlFlow::Continue(());
+        let mut done = |index: usize, recheck: Recheck| {
+            assert_eq!(index, found.len());
+            found.push(recheck);
+            ControlFlow::Continue(())
+        };
+        experiment::recheck(&reference, &pairs, n, MEMORY, &mut goes_on, &mut done).unwrap();
+        found
+    };
+    let exact = sweep(&reference, &table);
+    let n_cells: Vec<usize> =
+        table.iter().map(|e| e.specification.grids.iter().map(|g| g.n_cells()).sum()).collect();
+    for n in [1, 5, 1000] {
+        for (recheck, n_cells) in recheck(&exact, n).iter().zip(&n_cells) {
+            let n_largest = n.min(*n_cells);
+            let expected = Recheck {
+                n_largest,
+                n_random: n.min(n_cells - n_largest),
+                max_abs_diff: Some(0.0),
+            };
+            assert_eq!(*recheck, expected);
+        }
+    }
+    for recheck in recheck(&sweep(&half, &table), 5) {
+        let difference = recheck.max_abs_diff.unwrap();
+        assert!(difference > 0.0 && difference < 0.05, "{difference}");
+    }
+    // What stands out is always looked at, and what is no number is.
+    let mut wrong = exact.clone();
+    wrong[0].grids[1].logit_diff[3] = Some(1e3);
+    wrong[1].grids[2].logit_diff[7] = None;
+    let found = recheck(&wrong, 1);
+    assert!(found[0].max_abs_diff.is_some_and(|difference| difference > 9e2));
+    assert_eq!(found[1].max_abs_diff, None);
 }
 
 #[test]

@@ -342,7 +342,7 @@ fn bits(reading: &Reading) -> Vec<u32> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 250, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     /// Several random experiments mixed in waves, whole and cut into many waves and tiles, from
     /// memory and streamed, on every device, against one forward pass a trial.
@@ -774,7 +774,7 @@ fn what_does_not_fit_is_refused_with_what_is_needed() {
     };
     let error = refused(&network, &whole, 1 << 20);
     assert!(error.starts_with("the sweep needs at least 25 MiB"), "{error}");
-    assert!(error.ends_with("of what is allowed 1 MiB are left: raise `--memory`"), "{error}");
+    assert!(error.contains("of what is allowed 1 MiB are left: raise `--memory`"), "{error}");
 
     let family = Family::named("gptj").unwrap();
     let parallel = self::network(&Shape { family, ..Shape::llama(2, 4) });

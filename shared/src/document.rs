@@ -279,6 +279,23 @@ pub struct Verification {
     /// What the control cells of a sweep on a server showed; `null` where there were none.
     #[serde(default)]
     pub controls: Option<Controls>,
+    /// What cells gave that were computed again in f32 on the CPU; `null` where none were.
+    #[serde(default)]
+    pub recheck: Option<Recheck>,
+}
+
+/// What cells gave that were computed again in f32 on the CPU, as `--recheck` asks for: how far
+/// rounding in a narrower type, or another device, has taken the metric.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Recheck {
+    /// How many of the cells that are farthest from the unpatched run.
+    pub n_largest: usize,
+    /// How many others, drawn at random.
+    pub n_random: usize,
+    /// The largest absolute difference of the metric, in nats; `null` where one of the two numbers
+    /// of a cell was not finite.
+    pub max_abs_diff: Option<f32>,
 }
 
 /// What control cells showed. Each wave of a sweep on a server has two cells more than were asked

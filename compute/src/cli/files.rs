@@ -7,7 +7,9 @@ use anyhow::{Context, Result, bail};
 use shared::document::Document;
 use shared::figure::FigureOptions;
 
+use crate::experiment::Experiment;
 use crate::export::{Format, render, write_atomically};
+use crate::model::Description;
 
 /// The extension of what is finished of a result.
 const PARTIAL: &str = "partial";
@@ -65,6 +67,18 @@ impl Folder {
     pub fn find(&self, entity: &str, id: &str) -> Option<Document> {
         let bytes = std::fs::read(self.path(entity, id, Format::Json)).ok()?;
         Document::read(&bytes).ok()?.into_iter().find(|document| document.id == id)
+    }
+
+    /// The result of `experiment` with `model`, which was written before.
+    ///
+    /// # Errors
+    /// A file that is gone or damaged, or a model that cannot be told from others.
+    pub fn document(&self, experiment: &Experiment, model: &Description) -> Result<Document> {
+        let id = experiment.id(model)?;
+        self.find(&experiment.entity, &id).with_context(|| {
+            let path = self.path(&experiment.entity, &id, Format::Json);
+            format!("{} is gone or damaged: run the same command again", path.display())
+        })
     }
 
     /// Writes a result in every format, the document last: it says that the others are there.

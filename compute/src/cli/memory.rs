@@ -42,13 +42,25 @@ impl MemoryArgs {
                 "`--device-memory` is for a GPU, and the device is the CPU: say `--memory`, or \
                  choose a `--device`"
             ),
-            (None, None) => match self.memory {
-                Some(size) => size.as_u64(),
-                None => free()? / 4 * 3,
-            },
+            (None, None) => return self.host_limit(),
         };
-        usize::try_from(n_bytes).context("that is more memory than there is")
+        addressable(n_bytes)
     }
+
+    /// What the process may take, in bytes.
+    ///
+    /// # Errors
+    /// More than this machine can address.
+    pub fn host_limit(&self) -> Result<usize> {
+        addressable(match self.memory {
+            Some(size) => size.as_u64(),
+            None => free()? / 4 * 3,
+        })
+    }
+}
+
+fn addressable(n_bytes: u64) -> Result<usize> {
+    usize::try_from(n_bytes).context("that is more memory than there is")
 }
 
 /// The memory that is free, or can be freed at once, in the container or on the machine.

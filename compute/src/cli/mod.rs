@@ -15,6 +15,7 @@ mod opening;
 mod output;
 mod partial;
 mod publish;
+mod recheck;
 mod report;
 mod serve;
 mod shards;

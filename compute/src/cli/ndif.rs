@@ -167,7 +167,7 @@ pub fn sweep(
     for (experiment, partial) in table.iter().zip(&partials) {
         begun.push(partial.take_up(experiment)?);
     }
-    let bar = progress_bar(prints_text);
+    let bar = progress_bar(prints_text, "sweeping");
     let mut failure = None;
     let mut listener = |event: Event| {
         match event {

@@ -12,7 +12,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use super::{interrupt, output};
 use crate::hub::{Downloading, Hub, HubId, Snapshot, Wanted};
-use crate::model::{DEFAULT_MODEL, Description, Loader, Model, Placement};
+use crate::model::{DEFAULT_MODEL, Description, Loader, Model, Placement, cuda_device};
 
 /// How models are opened.
 #[derive(Debug, Clone, Args)]
@@ -73,7 +73,7 @@ impl DeviceName {
         match self {
             Self::Cpu => Ok(Device::Cpu),
             Self::Cuda(ordinal) => {
-                Device::new_cuda(ordinal).with_context(|| advice("cuda", cfg!(feature = "cuda")))
+                cuda_device(ordinal).with_context(|| advice("cuda", cfg!(feature = "cuda")))
             }
             Self::Metal => {
                 Device::new_metal(0).with_context(|| advice("metal", cfg!(feature = "metal")))

@@ -1,10 +1,11 @@
 //! `patchboard sweep`: pairs in, documents and figures out.
 
+use std::cell::Cell;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use shared::document::Document;
@@ -20,6 +21,7 @@ use super::memory::MemoryArgs;
 use super::ndif::{self, NdifArgs};
 use super::opening::{self, OpenArgs};
 use super::partial::Partial;
+use super::recheck::RecheckArgs;
 use super::report::counted;
 use super::shards::{self, Manifest, ManifestPair, Shard};
 use super::study::PoolArgs;
@@ -27,7 +29,7 @@ use super::{interrupt, output, report};
 use crate::experiment::{self, Experiment, Part};
 use crate::export::Format;
 use crate::model::{Description, Model};
-use crate::sweep::{Division, Finished, Progress, SweepError, speed};
+use crate::sweep::{self, Division, Finished, Progress, SweepError, speed};
 
 /// What to sweep and where to put it.
 #[derive(Debug, Args)]
@@ -52,6 +54,9 @@ pub struct SweepArgs {
 
     #[command(flatten)]
     pub(super) memory: MemoryArgs,
+
+    #[command(flatten)]
+    pub(super) recheck: RecheckArgs,
 
     /// The folder for results. What is already there is not run again.
     #[arg(long, value_name = "DIR", default_value = "results")]
@@ -83,7 +88,7 @@ pub struct SweepArgs {
 
     /// Print one JSON object a pair instead of text.
     #[arg(long)]
-    json: bool,
+    pub(super) json: bool,
 }
 
 /// What came of one pair.
@@ -98,6 +103,7 @@ enum Outcome {
 /// Bad input, a model that cannot be had, a folder that cannot be written to, or an interruption.
 pub fn run(args: &SweepArgs) -> Result<()> {
     let settings = args.settings.clone().check()?;
+    args.check_recheck()?;
     let pairs = args.pairs.read(settings.template.as_ref())?;
     let folder = if args.dry_run { None } else { Some(Folder::open(&args.out)?) };
     let pooling = args.pool.options(&pairs.name())?;
@@ -174,6 +180,7 @@ pub fn run(args: &SweepArgs) -> Result<()> {
         ),
         (None, swept) => swept?,
     }
+    args.recheck(&folder, model, prepared, prints_text)?;
     if n_pairs > 1 && args.shard.is_none() {
         let study = pool(&folder, model, prepared, &pooling)?;
         if prints_text {
@@ -296,10 +303,7 @@ fn pool(
         if builder.has(&id) {
             continue;
         }
-        let document = folder.find(&experiment.entity, &id).with_context(|| {
-            let path = folder.path(&experiment.entity, &id, Format::Json);
-            format!("{} is gone or damaged: run the same command again", path.display())
-        })?;
+        let document = folder.document(experiment, model)?;
         builder.push(&Document { row: experiment.row.clone(), ..document })?;
     }
     let (study, values) = builder.finish(options)?;
@@ -395,6 +399,28 @@ fn sweep_table(
     prints_text: bool,
     done: &mut dyn FnMut(usize, Document) -> ControlFlow<()>,
 ) -> Result<()> {
+    let is_done = vec![Cell::new(false); table.len()];
+    let ran_out =
+        |error: &anyhow::Error| matches!(error.downcast_ref(), Some(SweepError::DeviceMemory(_)));
+    sweep::with_less(model.network.device(), allowed, ran_out, |allowed| {
+        let left: Vec<_> = (0..table.len()).filter(|&i| !is_done[i].get()).collect();
+        let some: Vec<_> = left.iter().map(|&i| table[i]).collect();
+        sweep_within(allowed, model, folder, &some, prints_text, &mut |index, document| {
+            is_done[left[index]].set(true);
+            done(left[index], document)
+        })
+    })
+}
+
+/// The same within `allowed` bytes.
+fn sweep_within(
+    allowed: usize,
+    model: &Model,
+    folder: &Folder,
+    table: &[&Experiment],
+    prints_text: bool,
+    done: &mut dyn FnMut(usize, Document) -> ControlFlow<()>,
+) -> Result<()> {
     if table.is_empty() {
         return Ok(());
     }
@@ -412,7 +438,7 @@ fn sweep_table(
         let batch = program.batches.iter().find(|batch| batch.pairs.contains(&pair));
         batch.is_some_and(|batch| batch.waves.len() > 1)
     };
-    let bar = progress_bar(prints_text);
+    let bar = progress_bar(prints_text, "sweeping");
     let mut failure = None;
     let mut listener = |progress: Progress| {
         match progress {
@@ -451,12 +477,12 @@ fn sweep_table(
 pub(super) const BAR_STEPS: u64 = 1000;
 
 /// A bar with time left on standard error; hidden where that is no terminal.
-pub(super) fn progress_bar(shown: bool) -> ProgressBar {
+pub(super) fn progress_bar(shown: bool, what: &'static str) -> ProgressBar {
     if !shown {
         return ProgressBar::hidden();
     }
-    let bar = ProgressBar::new(BAR_STEPS);
-    let style = ProgressStyle::with_template("sweeping {wide_bar} {percent:>3} %, {eta} left");
+    let bar = ProgressBar::new(BAR_STEPS).with_message(what);
+    let style = ProgressStyle::with_template("{msg} {wide_bar} {percent:>3} %, {eta} left");
     bar.set_style(style.expect("the template is well formed"));
     bar.enable_steady_tick(Duration::from_millis(200));
     bar

@@ -277,5 +277,6 @@ pub(super) fn verification(certificate: &Certificate) -> Verification {
         unreachable_equal: Some(certificate.unreachable_equal),
         alone: finite(certificate.alone),
         controls: None,
+        recheck: None,
     }
 }

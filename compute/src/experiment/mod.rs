@@ -7,6 +7,7 @@ mod error;
 mod finished;
 mod prepare;
 mod preview;
+mod recheck;
 mod run;
 mod spans;
 
@@ -23,11 +24,12 @@ pub use error::PrepareError;
 pub use finished::Part;
 pub use prepare::mean_over;
 pub use preview::N_SAID;
+pub use recheck::recheck;
 pub use run::{compile, run};
 
 /// Part of every id: raised whenever any number of any result may change, so that what an older
 /// version computed is not taken for what this one would.
-pub const NUMERICS: u32 = 4;
+pub const NUMERICS: u32 = 5;
 
 /// A pair made ready for the model.
 #[derive(Debug, Clone)]

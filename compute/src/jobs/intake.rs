@@ -189,7 +189,8 @@ fn planned(
 ) -> Result<(f64, usize), IntakeError> {
     match &offered.engine {
         Engine::Here(copies) => {
-            let program = queue.compile_alone(&copies[0], experiment, Finished::new())?;
+            let allowed = queue.settings.n_memory_bytes;
+            let program = queue.compile_alone(&copies[0], experiment, Finished::new(), allowed)?;
             Ok((program.operations.done, program.n_computed()))
         }
         Engine::Ndif(_) => {

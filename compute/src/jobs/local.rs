@@ -12,19 +12,21 @@ use super::ready::Ready;
 use super::worker::{Failure, reason};
 use crate::experiment::{self, Experiment, Part};
 use crate::model::Model;
-use crate::sweep::{Division, Finished, Program, Progress, SweepError, speed};
+use crate::sweep::{self, Division, Finished, Program, Progress, SweepError, speed};
 
 impl Queue {
     /// How an experiment is carried out alone, but for the trials that are `finished`: in several
-    /// waves, so that its columns come one after the other, unless each would read the weights anew.
+    /// waves, so that its columns come one after the other, unless each would read the weights anew,
+    /// and within `allowed` bytes.
     pub(super) fn compile_alone(
         &self,
         model: &Model,
         experiment: &Experiment,
         finished: Finished,
+        allowed: usize,
     ) -> Result<Program, SweepError> {
         let n_waves = if model.network.is_streamed() { Some(1) } else { self.settings.n_passes };
-        let division = Division::within(self.settings.n_memory_bytes).in_waves(n_waves);
+        let division = Division::within(allowed).in_waves(n_waves);
         experiment::compile(model, &[experiment], &division, &[finished])
     }
 
@@ -48,10 +50,27 @@ impl Queue {
     }
 
     /// Sweeps pairs of one job in the same passes over the layers, each stored when it is done; one
-    /// alone goes on from what an interruption has left of it. Listeners see the first, with the
-    /// share of all. Says which pairs are done.
+    /// alone goes on from what an interruption has left of it, and with less memory where the GPU runs
+    /// out of it. Listeners see the first, with the share of all. Says which pairs are done.
     pub(super) fn sweep_here(
         &self,
+        model: &Model,
+        table: &[Ready],
+        is_done: &mut [bool],
+        cancelled: &AtomicBool,
+    ) -> Result<(), Failure> {
+        // Of several, each is tried alone before long.
+        let ran_out = |f: &Failure| table.len() == 1 && matches!(f, Failure::DeviceMemory(_));
+        let device = model.network.device();
+        sweep::with_less(device, self.settings.n_memory_bytes, ran_out, |allowed| {
+            self.sweep_within(allowed, model, table, is_done, cancelled)
+        })
+    }
+
+    /// The same within `allowed` bytes.
+    fn sweep_within(
+        &self,
+        allowed: usize,
         model: &Model,
         table: &[Ready],
         is_done: &mut [bool],
@@ -60,7 +79,7 @@ impl Queue {
         let Ready { claim, offered, experiment } = &table[0];
         let mut partial = Partial::open(self, claim, experiment);
         let program = match table {
-            [_] => self.compile_alone(model, experiment, partial.found().clone()),
+            [_] => self.compile_alone(model, experiment, partial.found().clone(), allowed),
             _ => self.compile_together(model, table),
         };
         let program = program.map_err(|e| reason(&e))?;
@@ -109,7 +128,15 @@ impl Queue {
                 }
                 Err(Failure::Stopping)
             }
-            Err(error) => Err(reason(&error)),
+            Err(error) => {
+                if !is_done[0] {
+                    partial.store(cost(&announcer));
+                }
+                match error {
+                    SweepError::DeviceMemory(_) => Err(Failure::DeviceMemory(error.to_string())),
+                    _ => Err(reason(&error)),
+                }
+            }
         }
     }
 }

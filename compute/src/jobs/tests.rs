@@ -54,7 +54,8 @@ fn prepared(queue: &Queue, claim: &Claim) -> Experiment {
 }
 
 fn program(queue: &Queue, experiment: &Experiment) -> Program {
-    queue.compile_alone(here(queue), experiment, Finished::new()).unwrap()
+    let allowed = queue.settings.n_memory_bytes;
+    queue.compile_alone(here(queue), experiment, Finished::new(), allowed).unwrap()
 }
 
 /// While the worker waits for another to let it write, whoever asks how the queue is gets an

@@ -32,6 +32,8 @@ pub enum Failure {
     Stopping,
     /// It cannot be computed, or others with it cannot.
     Reason(String),
+    /// It cannot be computed with as little memory as the GPU had left, or others with it cannot.
+    DeviceMemory(String),
     /// Nothing can be computed, whatever the pair.
     Everything(String),
 }
@@ -228,7 +230,7 @@ impl Queue {
         let left: Vec<_> = left.map(|(ready, _)| ready).collect();
         match failure {
             // Whose fault it is shows when each of them is run alone, in its turn.
-            Failure::Reason(why) if left.len() > 1 => {
+            Failure::Reason(why) | Failure::DeviceMemory(why) if left.len() > 1 => {
                 tracing::warn!(job = claim.job, why, "pairs that ran together are run one by one");
                 left.iter().for_each(|ready| self.run_alone_later(&ready.claim, cancelled));
             }
@@ -264,7 +266,9 @@ impl Queue {
     ) {
         let outcome = match &swept {
             Ok(document) => Outcome::Done(document),
-            Err(Failure::Reason(why) | Failure::Everything(why)) => Outcome::Failed(why),
+            Err(Failure::Reason(why) | Failure::DeviceMemory(why) | Failure::Everything(why)) => {
+                Outcome::Failed(why)
+            }
             Err(Failure::Stopping) => Outcome::Interrupted,
             // The store has it as cancelled already.
             Err(Failure::Cancelled) => return self.tell_pair(claim),
@@ -276,7 +280,7 @@ impl Queue {
                 self.counters.sweep_millis.fetch_add((1e3 * secs) as u64, Ordering::Relaxed);
                 tracing::info!(job = claim.job, index = claim.index, secs, "swept");
             }
-            Err(Failure::Reason(why) | Failure::Everything(why)) => {
+            Err(Failure::Reason(why) | Failure::DeviceMemory(why) | Failure::Everything(why)) => {
                 self.counters.n_failed.fetch_add(1, Ordering::Relaxed);
                 tracing::warn!(job = claim.job, index = claim.index, why, "a pair failed");
             }

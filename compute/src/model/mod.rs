@@ -16,7 +16,9 @@ pub use arch::{
     Activation, Biases, Config, FAMILIES, Family, Layer, Module, NormKind, Norms, QkNorm, Residual,
     Rope, RopeScaling, Spec, Weight,
 };
-pub use checkpoint::{Checkpoint, Fingerprint, Kernels, ModelError, Placement, Tensors, Weights};
+pub use checkpoint::{
+    Checkpoint, Fingerprint, Kernels, ModelError, Placement, Tensors, Weights, cuda_device,
+};
 pub(crate) use checkpoint::{INDEX, PICKLED, shards};
 pub use default_model::{DEFAULT_MODEL, DefaultModel};
 pub(crate) use net::contiguous;

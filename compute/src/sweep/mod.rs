@@ -21,6 +21,7 @@ pub mod speed;
 mod tile_threads;
 mod wave;
 mod wave_plan;
+mod with_less;
 
 use shared::specification::vocabulary::Site;
 
@@ -35,6 +36,7 @@ pub use readout::{Reading, VocabularyReading};
 pub use runs::{equal_prefix, sequence};
 pub use sizes::{Activations, unpatched_bytes};
 pub use wave::{Listener, Progress, Readings, run};
+pub use with_less::with_less;
 
 /// A sweep that did not come to its end.
 #[derive(Debug, thiserror::Error)]
@@ -59,7 +61,7 @@ pub enum SweepError {
     /// The smallest piece of the sweep does not fit.
     #[error(
         "the sweep needs at least {} MiB beside the weights, and of what is allowed {} MiB are left: \
-         raise `--memory`",
+         raise `--memory`, or on a GPU `--device-memory`, and see what others take there",
         .needed.div_ceil(1 << 20), .allowed >> 20
     )]
     Memory {
@@ -68,7 +70,25 @@ pub enum SweepError {
         /// Bytes allowed.
         allowed: usize,
     },
+    /// The device has less memory than it said.
+    #[error(
+        "the GPU ran out of memory: what others take there may have grown since it was asked; allow \
+         less by `--device-memory`, or wait until they are done ({0})"
+    )]
+    DeviceMemory(candle_core::Error),
     /// The tensor library reports a failure.
     #[error("the computation failed: {0}")]
-    Candle(#[from] candle_core::Error),
+    Candle(candle_core::Error),
+}
+
+impl From<candle_core::Error> for SweepError {
+    fn from(error: candle_core::Error) -> Self {
+        // candle keeps no more of the driver's and the library's codes than their names.
+        let text = error.to_string();
+        let is_memory = ["CUDA_ERROR_OUT_OF_MEMORY", "CUBLAS_STATUS_ALLOC_FAILED"];
+        match is_memory.iter().any(|name| text.contains(name)) {
+            true => Self::DeviceMemory(error),
+            false => Self::Candle(error),
+        }
+    }
 }

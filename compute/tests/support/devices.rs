@@ -1,7 +1,7 @@
 //! Where tests of the engine run.
 
 use candle_core::{DType, Device};
-use compute::model::{Kernels, Placement};
+use compute::model::{Kernels, Placement, cuda_device};
 
 /// The CPU with our kernels, the CPU with candle's operations, and the accelerators that the tests
 /// are built for and find, all in f32.
@@ -9,7 +9,7 @@ pub fn devices() -> Vec<Placement> {
     let own = Placement::default();
     let stock = Placement { kernels: Kernels::Stock, ..own.clone() };
     let found = [
-        cfg!(feature = "cuda").then(|| Device::new_cuda(0)),
+        cfg!(feature = "cuda").then(|| cuda_device(0)),
         cfg!(feature = "metal").then(|| Device::new_metal(0)),
     ];
     let found = found.into_iter().flatten().flatten();

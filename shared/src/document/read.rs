@@ -148,7 +148,10 @@ impl Document {
         let runs = self.baselines.iter_mut().flat_map(|b| [&mut b.source, &mut b.base]);
         let runs =
             runs.flat_map(|r| [&mut r.logit_diff, &mut r.p_true, &mut r.p_false, &mut r.p_top]);
-        let verified = self.verification.iter_mut().map(|v| &mut v.max_abs_diff);
+        let verified = self.verification.iter_mut().flat_map(|v| {
+            let rechecked = v.recheck.iter_mut().map(|recheck| &mut recheck.max_abs_diff);
+            rechecked.chain([&mut v.max_abs_diff])
+        });
         for value in runs.chain(verified) {
             *value = value.filter(|v| v.is_finite());
         }

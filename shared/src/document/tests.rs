@@ -114,19 +114,26 @@ fn what_is_no_finite_number_is_null_and_opens_again() {
     baselines.base.p_top = Some(f32::NAN);
     baselines.base.top_token = None;
     document.baselines = Some(baselines);
-    document.verification =
-        Some(Verification { n_cells: 2, max_abs_diff: Some(f32::NAN), ..Default::default() });
+    let recheck = Recheck { n_largest: 3, n_random: 2, max_abs_diff: None };
+    document.verification = Some(Verification {
+        n_cells: 2,
+        max_abs_diff: Some(f32::NAN),
+        recheck: Some(Recheck { max_abs_diff: Some(f32::INFINITY), ..recheck }),
+        ..Default::default()
+    });
     let opened = read_one(&document.to_json()).unwrap();
     assert_eq!(opened.patching_results, Grid::from(vec![vec![None, Some(1.0)]]));
     let Baselines { source, base } = opened.baselines.clone().unwrap();
     assert_eq!((source.logit_diff, source.p_true), (None, Some(0.25)));
     assert_eq!((base.logit_diff, base.p_top, base.top_token), (Some(1.0), None, None));
-    assert_eq!(opened.verification, Some(Verification { n_cells: 2, ..Default::default() }));
+    let expected = Verification { n_cells: 2, recheck: Some(recheck), ..Default::default() };
+    assert_eq!(opened.verification, Some(expected));
     assert_eq!(read_one(&opened.to_json()).unwrap(), opened);
     let warnings = opened.warnings();
     for (warning, expected) in warnings.iter().zip([
         "missing numbers: 1 of 2 cells have none",
         "not verified: 2 cells were run again by the naive engine, and at least one came out as NaN",
+        "not rechecked: 5 cells were computed again in f32 on the CPU, and at least one came out as",
         "missing numbers: the unpatched source run lacks some",
         "missing numbers: the unpatched base run lacks some",
     ]) {

@@ -9,7 +9,7 @@ impl Document {
     pub fn warnings(&self) -> Vec<String> {
         let mut warnings = Vec::new();
         warnings.extend(self.missing_warning());
-        warnings.extend(self.verification.as_ref().and_then(Verification::warning));
+        warnings.extend(self.verification.iter().flat_map(Verification::warnings));
         warnings.extend(Self::warnings_of(self.baselines.as_ref(), self.answers.as_ref()));
         let n_source = self.source_tokens.len().saturating_sub(self.source_padding);
         let n_base = self.base_tokens.len().saturating_sub(self.base_padding);
@@ -110,14 +110,21 @@ impl Document {
 }
 
 impl Verification {
-    /// Says so where the two engines could not be compared.
-    fn warning(&self) -> Option<String> {
-        (self.n_cells > 0 && self.max_abs_diff.is_none()).then(|| {
+    /// Says so where two numbers of a cell could not be compared.
+    fn warnings(&self) -> Vec<String> {
+        let recheck = self.recheck.map(|r| (r.n_largest + r.n_random, r.max_abs_diff));
+        [
+            ("not verified", "run again by the naive engine", (self.n_cells, self.max_abs_diff)),
+            ("not rechecked", "computed again in f32 on the CPU", recheck.unwrap_or_default()),
+        ]
+        .into_iter()
+        .filter(|(_, _, (n, difference))| *n > 0 && difference.is_none())
+        .map(|(what, how, (n, _))| {
             format!(
-                "not verified: {} cells were run again by the naive engine, and at least one came \
-                 out as NaN or infinity, so that nothing can be compared",
-                self.n_cells
+                "{what}: {n} cells were {how}, and at least one came out as NaN or infinity, so that \
+                 nothing can be compared"
             )
         })
+        .collect()
     }
 }

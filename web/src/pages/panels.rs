@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use leptos::prelude::*;
-use shared::document::{Answers, Baseline, Controls, Document, Prompt, Verification};
+use shared::document::{Answers, Baseline, Controls, Document, Prompt, Recheck, Verification};
 use shared::field::metric::Metric;
 use shared::figure::text;
 use shared::specification::vocabulary::{Align, Direction, Site, UNKNOWN};
@@ -92,9 +92,23 @@ fn nats(value: f32) -> String {
 
 /// The line; `None` where nothing was checked, or came out as no number, which is a warning.
 fn certificate(verification: &Verification) -> Option<String> {
-    let parts = [again(verification), verification.controls.as_ref().map(controlled)];
+    let rechecked = verification.recheck.and_then(rechecked);
+    let parts = [again(verification), rechecked, verification.controls.as_ref().map(controlled)];
     let parts: Vec<_> = parts.into_iter().flatten().collect();
     (!parts.is_empty()).then(|| parts.join(" "))
+}
+
+/// How far the numbers are from those of f32 on the CPU.
+fn rechecked(recheck: Recheck) -> Option<String> {
+    let difference = recheck.max_abs_diff?;
+    let n = recheck.n_largest + recheck.n_random;
+    (n > 0).then(|| {
+        format!(
+            "{} computed again in f32 on the CPU, at most {} away.",
+            words::count(n, "cell", "cells"),
+            nats(difference)
+        )
+    })
 }
 
 /// What the control cells of a sweep on a server showed.
@@ -125,6 +139,7 @@ fn again(verification: &Verification) -> Option<String> {
         unreachable_equal,
         alone,
         controls: _,
+        recheck: _,
     } = *verification;
     let difference = max_abs_diff.filter(|_| n_cells > 0)?;
     let mut line = format!(
@@ -198,7 +213,9 @@ mod tests {
             unreachable_equal: Some(true),
             alone: Some(1e-7),
             controls: None,
+            recheck: None,
         };
+        let recheck = Recheck { n_largest: 20, n_random: 20, max_abs_diff: Some(0.013) };
         let old = Verification { n_cells: 1, max_abs_diff: Some(0.5), ..Verification::default() };
         let controls = Controls { n_waves: 12, n_discarded: 0, self_patch: 5.7e-6, end_patch: 0.0 };
         let unequal = Verification { unreachable_equal: Some(false), ..checked.clone() };
@@ -227,6 +244,10 @@ mod tests {
                      with the end of the other, it is at most 0 nats away from that; 1 wave that did \
                      not pass was thrown away and asked for again.",
                 ),
+            ),
+            (
+                Verification { recheck: Some(recheck), ..Verification::default() },
+                Some("40 cells computed again in f32 on the CPU, at most 1.3e-2 nats away."),
             ),
             (Verification { n_cells: 3, ..Verification::default() }, None),
             (Verification::default(), None),

@@ -18,6 +18,6 @@ pub use fingerprint::{Fingerprint, Part};
 pub use folder::{INDEX, PICKLED, SafetensorsFolder, shards};
 pub use gguf::{Gguf, metadata};
 pub use placed::Placed;
-pub use placement::{Kernels, Placement};
+pub use placement::{Kernels, Placement, cuda_device};
 pub use store::WeightStore;
 pub use weights::{Checkpoint, Tensors, Weights};

@@ -45,6 +45,26 @@ impl Default for Placement {
     }
 }
 
+/// NVIDIA's GPU number `ordinal`, on which everything happens in the order in which it is asked for,
+/// whichever thread asks. `Device::new_cuda` gives each thread a stream of its own and lets none wait
+/// for another: the weights that one thread reads would not be there yet when another computes with
+/// them, or would be written into memory that has another use by then.
+///
+/// # Errors
+/// No such GPU, or a program that was built without CUDA.
+pub fn cuda_device(ordinal: usize) -> candle_core::Result<Device> {
+    let device = Device::new_cuda_with_stream(ordinal)?;
+    #[cfg(feature = "cuda")]
+    if let Device::Cuda(cuda) = &device {
+        #[allow(unsafe_code, reason = "candle leaves it to its callers to order streams")]
+        // SAFETY: there is one stream, so there is no other to wait for.
+        unsafe {
+            cuda.disable_event_tracking();
+        }
+    }
+    Ok(device)
+}
+
 impl Placement {
     /// A device and a type with the kernels that there are for them.
     pub fn new(device: Device, dtype: DType) -> Self {

@@ -1,10 +1,11 @@
 //! The norms of the residual stream, of queries and of keys.
 
-use candle_core::{CpuStorage, CustomOp3, D, DType, Layout, Result, Shape, Tensor};
+use candle_core::{CpuStorage, CustomOp2, CustomOp3, D, DType, Layout, Result, Shape, Tensor};
 use candle_nn::ops::rms_norm;
 use rayon::prelude::*;
 
 use super::cuda;
+use super::functions::vectorised;
 use super::rows::contiguous;
 use crate::model::arch::{Module, Weight};
 use crate::model::checkpoint::{Kernels, ModelError, Placed};
@@ -48,17 +49,17 @@ impl Norm {
             return normed.reshape((n_rows, n_columns));
         }
         let grouped = grouped.to_dtype(DType::F32)?;
+        let own = OwnNorm { eps: self.eps };
         let normed = match (&self.bias, self.kernels) {
+            (None, Kernels::Own) => grouped.apply_op2_no_bwd(&self.weight, &own)?,
+            (Some(bias), Kernels::Own) => grouped.apply_op3_no_bwd(&self.weight, bias, &own)?,
             (None, _) => rms_norm(&grouped, &self.weight, self.eps)?,
-            (Some(bias), Kernels::Own) => {
-                grouped.apply_op3_no_bwd(&self.weight, bias, &LayerNorm { eps: self.eps })?
-            }
             (Some(bias), _) => self.layer_norm(&grouped, bias)?,
         };
         normed.to_dtype(x.dtype())?.reshape((n_rows, n_columns))
     }
 
-    /// As [`LayerNorm`], in candle's operations.
+    /// A layer norm in candle's operations.
     fn layer_norm(&self, x: &Tensor, bias: &Tensor) -> Result<Tensor> {
         // What is centred has its variance as its mean square.
         let centred = x.broadcast_sub(&x.mean_keepdim(D::Minus1)?)?;
@@ -66,15 +67,91 @@ impl Norm {
     }
 }
 
-/// candle's own layer norm takes the variance as a difference of two large sums in f32, which
-/// loses digits where one coordinate of the residual stream is far from the others, as in GPT-2.
-struct LayerNorm {
+/// The norms for [`Kernels::Own`]: an RMS norm, and with a bias a layer norm. candle's RMS norm sums
+/// number after number, which no processor does at its speed, and its layer norm takes the variance as
+/// a difference of two large sums in f32, which loses digits where one coordinate of the residual
+/// stream is far from the others, as in GPT-2.
+struct OwnNorm {
     eps: f32,
 }
 
-impl CustomOp3 for LayerNorm {
+/// Rows a task: enough to be worth scheduling.
+const ROWS: usize = 16;
+
+impl OwnNorm {
+    /// Norms the rows of `x`, each as wide as `weight`.
+    fn run(&self, x: &[f32], weight: &[f32], bias: Option<&[f32]>) -> Vec<f32> {
+        let width = weight.len();
+        let n_numbers = width as f32;
+        let mut out = vec![0.0f32; x.len()];
+        let chunks = out.par_chunks_mut(ROWS * width).zip(x.par_chunks(ROWS * width));
+        chunks.for_each(|(out, x)| {
+            vectorised(|| {
+                for (out, x) in out.chunks_exact_mut(width).zip(x.chunks_exact(width)) {
+                    let mean = if bias.is_some() { sum(x, |x| x) / n_numbers } else { 0.0 };
+                    let variance = sum(x, |x| (x - mean) * (x - mean)) / n_numbers;
+                    let scale = 1.0 / (variance + self.eps).sqrt();
+                    for ((out, x), weight) in out.iter_mut().zip(x).zip(weight) {
+                        *out = (x - mean) * scale * weight;
+                    }
+                    if let Some(bias) = bias {
+                        for (out, bias) in out.iter_mut().zip(bias) {
+                            *out += bias;
+                        }
+                    }
+                }
+            });
+        });
+        out
+    }
+}
+
+/// Partial sums, as many as keep the widest instructions busy.
+const LANES: usize = 32;
+
+/// The sum of `f` of each number, in an order that does not depend on the machine.
+#[inline(always)]
+fn sum(x: &[f32], f: impl Fn(f32) -> f32) -> f32 {
+    let mut sums = [0.0f32; LANES];
+    let mut chunks = x.chunks_exact(LANES);
+    for chunk in &mut chunks {
+        for (sum, &x) in sums.iter_mut().zip(chunk) {
+            *sum += f(x);
+        }
+    }
+    for (sum, &x) in sums.iter_mut().zip(chunks.remainder()) {
+        *sum += f(x);
+    }
+    let mut n = LANES;
+    while n > 1 {
+        n /= 2;
+        for i in 0..n {
+            sums[i] += sums[i + n];
+        }
+    }
+    sums[0]
+}
+
+impl CustomOp2 for OwnNorm {
     fn name(&self) -> &'static str {
-        "two-pass-layer-norm"
+        "rms-norm"
+    }
+
+    fn cpu_fwd(
+        &self,
+        x: &CpuStorage,
+        layout: &Layout,
+        weight: &CpuStorage,
+        weight_layout: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        let (x, weight) = (contiguous(x, layout)?, contiguous(weight, weight_layout)?);
+        Ok((CpuStorage::F32(self.run(x, weight, None)), layout.shape().clone()))
+    }
+}
+
+impl CustomOp3 for OwnNorm {
+    fn name(&self) -> &'static str {
+        "layer-norm"
     }
 
     fn cpu_fwd(
@@ -86,18 +163,58 @@ impl CustomOp3 for LayerNorm {
         bias: &CpuStorage,
         bias_layout: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
-        let (_, width) = layout.shape().dims2()?;
         let x = contiguous(x, layout)?;
         let (weight, bias) = (contiguous(weight, weight_layout)?, contiguous(bias, bias_layout)?);
-        let mut out = vec![0.0f32; x.len()];
-        out.par_chunks_mut(width).zip(x.par_chunks(width)).for_each(|(out, x)| {
-            let mean = x.iter().sum::<f32>() / width as f32;
-            let variance = x.iter().map(|x| (x - mean) * (x - mean)).sum::<f32>() / width as f32;
-            let scale = 1.0 / (variance + self.eps).sqrt();
-            for (((out, x), weight), bias) in out.iter_mut().zip(x).zip(weight).zip(bias) {
-                *out = (x - mean) * scale * weight + bias;
+        Ok((CpuStorage::F32(self.run(x, weight, Some(bias))), layout.shape().clone()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::Device;
+
+    use super::*;
+
+    /// Any width, and a coordinate that is far from the others, whose square a sum in f32 must bear.
+    #[test]
+    fn norms_are_those_of_f64() {
+        let eps = 1e-5;
+        for width in [1, 7, 32, 33, 64, 576, 1000] {
+            for n_rows in [0, 1, 40] {
+                let random = |dims: &[usize]| Tensor::randn(0f32, 1.0, dims, &Device::Cpu).unwrap();
+                let far = Tensor::from_iter(
+                    (0..width).map(|i| if i == width / 2 { 3e3f32 } else { 0.0 }),
+                    &Device::Cpu,
+                )
+                .unwrap();
+                let x = random(&[n_rows, width]).broadcast_add(&far).unwrap();
+                let (weight, bias) = (random(&[width]), random(&[width]));
+                for bias in [None, Some(bias)] {
+                    let kernels = Kernels::Own;
+                    let norm = Norm { kernels, eps, weight: weight.clone(), bias: bias.clone() };
+                    let found = norm.apply(&x).unwrap().to_vec2::<f32>().unwrap();
+                    let numbers = |x: &Tensor| -> Vec<f64> {
+                        x.to_vec1::<f32>().unwrap().into_iter().map(f64::from).collect()
+                    };
+                    let (weight, bias) = (numbers(&weight), bias.as_ref().map(numbers));
+                    for (row, found) in found.iter().enumerate() {
+                        let x = numbers(&x.get(row).unwrap());
+                        let mean = match bias {
+                            Some(_) => x.iter().sum::<f64>() / width as f64,
+                            None => 0.0,
+                        };
+                        let square = |x: &f64| (x - mean) * (x - mean);
+                        let variance = x.iter().map(square).sum::<f64>() / width as f64;
+                        let scale = 1.0 / (variance + f64::from(eps)).sqrt();
+                        for (i, found) in found.iter().enumerate() {
+                            let bias = bias.as_ref().map_or(0.0, |bias| bias[i]);
+                            let expected = (x[i] - mean) * scale * weight[i] + bias;
+                            let difference = (f64::from(*found) - expected).abs();
+                            assert!(difference <= 1e-5 * expected.abs().max(1.0), "{width} {i}");
+                        }
+                    }
+                }
             }
-        });
-        Ok((CpuStorage::F32(out), layout.shape().clone()))
+        }
     }
 }

@@ -7,6 +7,7 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
 use super::*;
+use crate::model::checkpoint::cuda_device;
 use crate::model::net::device_spans::Places;
 use crate::model::net::indices::Indices;
 use crate::model::net::padded::PaddedSpans;
@@ -122,7 +123,7 @@ fn on_cuda(
     spans: &[Span],
     heads: Heads,
 ) -> Option<Result<Tensor>> {
-    static GPU: LazyLock<Option<Device>> = LazyLock::new(|| Device::new_cuda(0).ok());
+    static GPU: LazyLock<Option<Device>> = LazyLock::new(|| cuda_device(0).ok());
     // Each width is compiled anew there.
     let is_tried = [1, 5, 16, 37, 64, 100, 128, 256].contains(&heads.d_head);
     let gpu = GPU.as_ref().filter(|_| is_tried)?;
