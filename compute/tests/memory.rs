@@ -216,6 +216,7 @@ fn plans_fit_the_cards_that_they_are_made_for() {
                         n_bytes: 2,
                         most_padded_bytes: Some(512 << 20),
                         n_per_logit: 4,
+                        n_logits: usize::MAX,
                         overhead: 256 << 20,
                     },
                     ..Division::within(budget - held)

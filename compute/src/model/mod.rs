@@ -21,11 +21,12 @@ pub use checkpoint::{
 };
 pub(crate) use checkpoint::{INDEX, PICKLED, shards};
 pub use default_model::{DEFAULT_MODEL, DefaultModel};
-pub(crate) use net::contiguous;
 pub use net::{
     Block, BlockPass, BlockRows, DeviceSpans, Hook, Indices, KeysValues, Linear, MOST_PADDING,
-    Network, PaddedSpans, Rotary, Shared, Slice, Span, Uploaded, index, put_rows, standard_normal,
+    Network, PIECE_ROWS, PaddedSpans, Rotary, Shared, Slice, Span, Uploaded, index, put_rows,
+    standard_normal,
 };
+pub(crate) use net::{contiguous, dot, exp, reduced, vectorised};
 pub use open::{Description, Elsewhere, Loader, Model};
 pub(crate) use sha256::sha256_of;
 pub use tokenizer::{Encoded, Tokenizer};

@@ -184,7 +184,7 @@ impl<'a> Checker<'a> {
             self.oracle.step(layer, block)?;
         }
         if pass < self.n_waves {
-            self.alone.advance(layer, block, &mut |_| Ok(()))?;
+            self.alone.advance(layer, block, None, &mut |_| Ok(()))?;
         }
         Ok(())
     }

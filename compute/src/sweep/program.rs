@@ -97,7 +97,6 @@ impl Division {
             false => Self {
                 n_at_once,
                 n_tile_rows: self.n_tile_rows.max(ACCELERATOR_TILE_ROWS),
-                n_readout_rows: self.n_readout_rows.max(ACCELERATOR_READOUT_ROWS),
                 activations,
                 ..self
             },
@@ -175,9 +174,7 @@ const TILE_ROWS: usize = 1024;
 /// The same on accelerators, which need more to be busy.
 const ACCELERATOR_TILE_ROWS: usize = 8192;
 /// Rows of a vocabulary readout, if memory allows.
-const READOUT_ROWS: usize = 256;
-/// The same on accelerators, for which the host waits after every readout.
-const ACCELERATOR_READOUT_ROWS: usize = 1024;
+const READOUT_ROWS: usize = 1024;
 
 impl Program {
     /// Compiles `table`.

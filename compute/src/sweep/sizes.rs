@@ -1,7 +1,7 @@
 //! Bytes that a program takes beyond the weights.
 
 use super::runs::RunRows;
-use crate::model::{Config, Kernels, MOST_PADDING, Network, PaddedSpans, Placement};
+use crate::model::{Config, Kernels, MOST_PADDING, Network, PIECE_ROWS, PaddedSpans, Placement};
 
 const F32_BYTES: usize = 4;
 /// Packing buffers of the matrix products, the allocator's slack, and the like, on the CPU.
@@ -19,6 +19,8 @@ pub struct Activations {
     pub most_padded_bytes: Option<usize>,
     /// How many f32 numbers each logit takes while it is read.
     pub n_per_logit: usize,
+    /// The most logits of a row that are there at a time.
+    pub n_logits: usize,
     /// What is taken whatever is computed, in bytes.
     pub overhead: usize,
 }
@@ -29,6 +31,7 @@ impl Activations {
         n_bytes: F32_BYTES,
         most_padded_bytes: None,
         n_per_logit: 2,
+        n_logits: PIECE_ROWS,
         overhead: CPU_OVERHEAD_BYTES,
     };
 
@@ -43,6 +46,7 @@ impl Activations {
                 .then(|| PaddedSpans::most_bytes(&placement.device)),
             // They are reduced where they are, and what they become on the way is there as well.
             n_per_logit: 4,
+            n_logits: if placement.device.is_cpu() { PIECE_ROWS } else { usize::MAX },
             overhead: match placement.device.is_cpu() {
                 true => CPU_OVERHEAD_BYTES,
                 false => DEVICE_OVERHEAD_BYTES,
@@ -152,13 +156,13 @@ impl<'a> Sizes<'a> {
     }
 
     /// What is needed whatever is swept: the runs in a block with every activation that may be
-    /// read, the rows of the residual stream that enter, rotary tables, and the readings of the
+    /// read, there and in the block before, the rows of the residual stream that enter, rotary tables, and the readings of the
     /// runs over the whole vocabulary, to which others are compared.
     pub fn fixed(&self) -> usize {
         let tables = self.n_run_positions * self.config.d_head * F32_BYTES;
         self.activations.overhead
             + self.tile(self.n_run_rows)
-            + self.activations()
+            + 2 * self.activations()
             + self.state(4 * self.n_run_rows)
             + tables
             + 2 * self.n_run_reads * self.config.d_vocab * F32_BYTES
@@ -182,8 +186,7 @@ impl<'a> Sizes<'a> {
 
     /// Rows read with their whole vocabulary.
     pub fn readout(&self, n_rows: usize) -> usize {
-        n_rows
-            * (self.activations.n_per_logit * self.config.d_vocab + 2 * self.config.d_model)
-            * F32_BYTES
+        let n_logits = self.config.d_vocab.min(self.activations.n_logits);
+        n_rows * (self.activations.n_per_logit * n_logits + 2 * self.config.d_model) * F32_BYTES
     }
 }

@@ -135,10 +135,17 @@ fn run_batch(
         for check in &mut checks {
             check.begin_pass(pass)?;
         }
-        for (layer, block) in resources.network.blocks().enumerate() {
+        let mut blocks = resources.network.blocks().enumerate().peekable();
+        while let Some((layer, block)) = blocks.next() {
             let block = block?;
+            // Blocks that are read are there one at a time.
+            let next = match resources.network.is_streamed() {
+                true => None,
+                false => blocks.peek().and_then(|(_, next)| next.as_ref().ok()).cloned(),
+            };
             if pass < n_waves {
-                engine.advance(layer, &block, &mut |operations| meter.add(operations))?;
+                let count = &mut |operations| meter.add(operations);
+                engine.advance(layer, &block, next.as_deref(), count)?;
             }
             for check in &mut checks {
                 check.advance(pass, layer, &block)?;
@@ -198,6 +205,20 @@ impl RunLayer {
     }
 }
 
+/// What goes through blocks side by side.
+enum Work {
+    /// The runs, which are a layer ahead.
+    Runs(Tensor),
+    /// The tile of that number.
+    Tile(usize, Option<Tensor>),
+}
+
+/// What came of it.
+enum Done {
+    Runs(Tensor, RunLayer),
+    Tile(Option<Tensor>),
+}
+
 /// One batch at work.
 pub struct Engine<'a> {
     resources: Resources<'a>,
@@ -216,8 +237,11 @@ pub struct Engine<'a> {
     lens: Option<Lens>,
     /// Which wave is on its way.
     number: usize,
-    /// The runs' residual streams `[run rows, d_model]`, unless what was kept of them serves.
+    /// The runs' residual streams `[run rows, d_model]` as far as they have come, unless what was kept
+    /// of them serves.
     runs: Option<Tensor>,
+    /// What is read of the runs in the next layer, if they have gone ahead and it is not kept.
+    ahead: Option<RunLayer>,
     /// The residual streams of each tile, `[rows, d_model]`.
     tiles: Vec<Option<Tensor>>,
     /// What is known so far, of each pair.
@@ -257,6 +281,7 @@ impl<'a> Engine<'a> {
             lens: Lens::new(table, batch),
             number: 0,
             runs: None,
+            ahead: None,
             tiles: Vec::new(),
             readings: Vec::new(),
         })
@@ -277,7 +302,9 @@ impl<'a> Engine<'a> {
         Ok(())
     }
 
-    /// Takes runs and trials through a block. `count` hears of operations.
+    /// Takes runs and trials through a block. Where tiles have threads of their own and the `next`
+    /// block is there, the runs go through that beside them: they are too few to keep several threads
+    /// busy by themselves. `count` hears of operations.
     ///
     /// # Errors
     /// What candle or `count` reports.
@@ -285,38 +312,65 @@ impl<'a> Engine<'a> {
         &mut self,
         layer: usize,
         block: &Block,
+        next: Option<&Block>,
         count: &mut dyn FnMut(f64) -> std::result::Result<(), SweepError>,
     ) -> std::result::Result<(), SweepError> {
         let wave = &self.batch.waves[self.number];
-        let computed;
-        let run_layer = match self.runs.take() {
-            Some(before) => {
-                let keeps = self.batch.keeps_runs;
-                let needed = if keeps { self.needs[layer] } else { wave.needs[layer] };
-                let (after, run_layer) = self.advance_runs(block, layer, before, needed)?;
-                if let (0, Some(lens)) = (self.number, &mut self.lens) {
-                    lens.keep(&after)?;
-                }
-                self.runs = Some(after);
-                count(
-                    cost::BlockCost::new(&self.resources.network.config)
-                        .runs(&self.batch.runs.spans),
-                )?;
-                if keeps {
-                    self.kept.push(run_layer);
-                    &self.kept[layer]
-                } else {
-                    computed = run_layer;
-                    &computed
-                }
+        let is_ahead = self.ahead.is_some() || self.kept.len() > layer;
+        if let Some(before) = self.runs.take_if(|_| !is_ahead) {
+            let (after, run_layer) = self.advance_runs(block, layer, before)?;
+            self.went_ahead(after, run_layer, count)?;
+        }
+        let computed = self.ahead.take();
+        let run_layer = computed.as_ref().unwrap_or_else(|| &self.kept[layer]);
+        let next = next.filter(|_| wave.n_at_once > 1);
+        let runs = next.and_then(|next| Some((next, self.runs.take()?)));
+        let (next, runs) = runs.unzip();
+        let n_ahead = usize::from(runs.is_some());
+        let tiles = std::mem::take(&mut self.tiles).into_iter().enumerate();
+        let tiles = tiles.map(|(i, x)| Work::Tile(i, x));
+        let work: Vec<_> = runs.into_iter().map(Work::Runs).chain(tiles).collect();
+        let advance = |_, work| match (work, next) {
+            (Work::Runs(before), Some(next)) => {
+                let (after, run_layer) = self.advance_runs(next, layer + 1, before)?;
+                Ok(Done::Runs(after, run_layer))
             }
-            None => &self.kept[layer],
+            (Work::Tile(i, x), _) => {
+                self.advance_tile(block, layer, i, x, run_layer).map(Done::Tile)
+            }
+            (Work::Runs(_), None) => candle_core::bail!("runs without a block"),
         };
-        let tiles = std::mem::take(&mut self.tiles);
-        let advance = |i, x| self.advance_tile(block, layer, i, x, run_layer);
-        let done = |i: usize| count(wave.tiles[i].layers[layer].operations);
-        self.tiles = self.resources.threads.map(wave.n_at_once, tiles, advance, done)?;
+        let done = |i: usize| match i.checked_sub(n_ahead) {
+            Some(i) => count(wave.tiles[i].layers[layer].operations),
+            None => Ok(()),
+        };
+        let all = self.resources.threads.map(wave.n_at_once, work, advance, done)?;
+        for one in all {
+            match one {
+                Done::Tile(x) => self.tiles.push(x),
+                Done::Runs(after, run_layer) => self.went_ahead(after, run_layer, count)?,
+            }
+        }
         Ok(())
+    }
+
+    /// Keeps what has come of the runs in a layer, which they are `after` `[run rows, d_model]`.
+    fn went_ahead(
+        &mut self,
+        after: Tensor,
+        run_layer: RunLayer,
+        count: &mut dyn FnMut(f64) -> std::result::Result<(), SweepError>,
+    ) -> std::result::Result<(), SweepError> {
+        if let (0, Some(lens)) = (self.number, &mut self.lens) {
+            lens.keep(&after)?;
+        }
+        self.runs = Some(after);
+        match self.batch.keeps_runs {
+            true => self.kept.push(run_layer),
+            false => self.ahead = Some(run_layer),
+        }
+        let cost = cost::BlockCost::new(&self.resources.network.config);
+        count(cost.runs(&self.batch.runs.spans))
     }
 
     /// Reads what has come through all layers.
@@ -343,14 +397,12 @@ impl<'a> Engine<'a> {
     }
 
     /// Takes the unpatched runs through a block.
-    fn advance_runs(
-        &self,
-        block: &Block,
-        layer: usize,
-        x: Tensor,
-        needed: Sites,
-    ) -> Result<(Tensor, RunLayer)> {
+    fn advance_runs(&self, block: &Block, layer: usize, x: Tensor) -> Result<(Tensor, RunLayer)> {
         let runs = &self.batch.runs;
+        let needed = match self.batch.keeps_runs {
+            true => self.needs[layer],
+            false => self.batch.waves[self.number].needs[layer],
+        };
         let positions = self.indices.get(self.batch.run_positions)?;
         let order = self.batch.order.map(|order| self.indices.get(order)).transpose()?;
         let rows = BlockRows {

@@ -1,20 +1,21 @@
-//! `exp` and `tanh` without branches and calls, so that loops over them become vector instructions.
+//! `exp` and `tanh` without branches and calls, and sums of many numbers at once, so that loops over
+//! them become vector instructions.
 //!
 //! [`vectorised`] runs such a loop with the widest instructions that the machine has. No operation
-//! here is fused, so the numbers are the same on all of them.
+//! here is fused, and sums have an order of their own, so the numbers are the same on all of them.
 
 use pulp::Arch;
 
 /// Runs `f`, compiled for the vector instructions of this machine.
 #[inline]
-pub(super) fn vectorised<R>(f: impl FnOnce() -> R) -> R {
+pub fn vectorised<R>(f: impl FnOnce() -> R) -> R {
     Arch::new().dispatch(f)
 }
 
 /// `e^x`, with a relative error of at most 3e-7 for results between the smallest normal number and
 /// 2e38, the values given beyond. NaN stays NaN.
 #[inline(always)]
-pub(super) fn exp(x: f32) -> f32 {
+pub fn exp(x: f32) -> f32 {
     // Comparisons rather than `clamp`, which would need one more for NaN.
     const LOWEST: f32 = -87.3;
     const HIGHEST: f32 = 88.3;
@@ -54,6 +55,59 @@ pub(super) fn tanh(x: f32) -> f32 {
     if x.abs() < 0.625 { near } else { far }
 }
 
+/// Partial results, as many as keep the widest instructions busy.
+const LANES: usize = 32;
+
+/// `f` of every number, put together by `combine`, beginning with `start`: what comes of any number
+/// and `start` must be that number.
+#[inline(always)]
+pub fn reduced(
+    x: &[f32],
+    start: f32,
+    f: impl Fn(f32) -> f32,
+    combine: impl Fn(f32, f32) -> f32,
+) -> f32 {
+    let mut lanes = [start; LANES];
+    let mut chunks = x.chunks_exact(LANES);
+    for chunk in &mut chunks {
+        for (lane, &x) in lanes.iter_mut().zip(chunk) {
+            *lane = combine(*lane, f(x));
+        }
+    }
+    for (lane, &x) in lanes.iter_mut().zip(chunks.remainder()) {
+        *lane = combine(*lane, f(x));
+    }
+    folded(lanes, combine)
+}
+
+/// The sum of the products of the numbers of two slices of equal length.
+#[inline(always)]
+pub fn dot(a: &[f32], b: &[f32]) -> f32 {
+    let mut lanes = [0.0f32; LANES];
+    let (mut a, mut b) = (a.chunks_exact(LANES), b.chunks_exact(LANES));
+    for (a, b) in (&mut a).zip(&mut b) {
+        for ((lane, a), b) in lanes.iter_mut().zip(a).zip(b) {
+            *lane += a * b;
+        }
+    }
+    for ((lane, a), b) in lanes.iter_mut().zip(a.remainder()).zip(b.remainder()) {
+        *lane += a * b;
+    }
+    folded(lanes, |a, b| a + b)
+}
+
+#[inline(always)]
+fn folded(mut lanes: [f32; LANES], combine: impl Fn(f32, f32) -> f32) -> f32 {
+    let mut n = LANES;
+    while n > 1 {
+        n /= 2;
+        for i in 0..n {
+            lanes[i] = combine(lanes[i], lanes[i + n]);
+        }
+    }
+    lanes[0]
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -78,6 +132,22 @@ mod tests {
         for (from, to) in [(-12.0, 12.0), (-0.7, 0.7), (0.0, 1e-6)] {
             let error = largest_error(tanh, f64::tanh, from, to);
             assert!(error < 4e-7, "{from} to {to}: {error}");
+        }
+    }
+
+    #[test]
+    fn many_numbers_come_to_what_they_come_to_one_by_one() {
+        for n in [0, 1, 31, 32, 33, 100, 1000] {
+            let a: Vec<f32> = (0..n).map(|i| (i % 17) as f32 - 5.0).collect();
+            let b: Vec<f32> = (0..n).map(|i| (i % 5) as f32).collect();
+            vectorised(|| {
+                // Whole numbers, so that no order rounds.
+                let sum = reduced(&a, 0.0, |x| 2.0 * x, |a, b| a + b);
+                assert_eq!(sum, a.iter().map(|x| 2.0 * x).sum::<f32>());
+                let largest = reduced(&a, f32::NEG_INFINITY, |x| x, f32::max);
+                assert_eq!(largest, a.iter().copied().fold(f32::NEG_INFINITY, f32::max));
+                assert_eq!(dot(&a, &b), a.iter().zip(&b).map(|(a, b)| a * b).sum::<f32>());
+            });
         }
     }
 

@@ -74,7 +74,7 @@ impl Linear {
 pub fn times_transposed(x: &Tensor, weight: &Tensor) -> Result<Tensor> {
     let (d_out, d_in) = weight.dims2()?;
     let transposed = weight.t()?;
-    of_many_rows(x, least_rows(d_in, d_out, true), |x| x.matmul(&transposed))
+    of_many_rows(x, least_rows(d_in, d_out, true), |x| x.apply_op2_no_bwd(&transposed, &Product))
 }
 
 /// What `product` makes of the rows of `x`, which it is given with as many of zeros as make `n_least`.
@@ -110,8 +110,9 @@ fn least_rows(d_in: usize, d_out: usize, is_transposed: bool) -> usize {
     }
 }
 
-/// The product of two contiguous f32 matrices by the library that candle multiplies with, too. candle
-/// fills the outcome with zeros first and divides it over as many threads as the machine has.
+/// The product of two f32 matrices, of which the second may be a transposed one, by the library that
+/// candle multiplies with, too. candle fills the outcome with zeros first and divides it over as many
+/// threads as the machine has.
 struct Product;
 
 impl CustomOp2 for Product {
@@ -131,14 +132,18 @@ impl CustomOp2 for Product {
         if d_in != expected {
             candle_core::bail!("a product of {x_layout:?} and {weight_layout:?}")
         }
-        let (x, weight) = (contiguous(x, x_layout)?, contiguous(weight, weight_layout)?);
+        let x = contiguous(x, x_layout)?;
+        let (weight, strides) = match weight_layout.is_contiguous() {
+            true => (contiguous(weight, weight_layout)?, [d_out, 1]),
+            false => (contiguous(weight, &weight_layout.transpose(0, 1)?)?, [1, d_in]),
+        };
         let mut out = Vec::<f32>::with_capacity(n_rows * d_out);
         let parallelism = match rayon::current_num_threads() {
             1 => Parallelism::None,
             n => Parallelism::Rayon(n),
         };
-        // SAFETY: the matrices are as long as their shapes say, each row after the other; `gemm`
-        // reads nothing of `out`, which nothing else refers to, and writes all of it.
+        // SAFETY: the matrices are as long as their shapes say, and lie as the strides say; `gemm` reads
+        // nothing of `out`, which nothing else refers to, and writes all of it.
         unsafe {
             gemm(
                 n_rows,
@@ -152,8 +157,8 @@ impl CustomOp2 for Product {
                 1,
                 d_in as isize,
                 weight.as_ptr(),
-                1,
-                d_out as isize,
+                strides[1] as isize,
+                strides[0] as isize,
                 0.0,
                 1.0,
                 false,

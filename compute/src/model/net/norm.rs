@@ -1,11 +1,13 @@
 //! The norms of the residual stream, of queries and of keys.
 
+use std::ops::Add;
+
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, D, DType, Layout, Result, Shape, Tensor};
 use candle_nn::ops::rms_norm;
 use rayon::prelude::*;
 
 use super::cuda;
-use super::functions::vectorised;
+use super::functions::{reduced, vectorised};
 use super::rows::contiguous;
 use crate::model::arch::{Module, Weight};
 use crate::model::checkpoint::{Kernels, ModelError, Placed};
@@ -88,8 +90,13 @@ impl OwnNorm {
         chunks.for_each(|(out, x)| {
             vectorised(|| {
                 for (out, x) in out.chunks_exact_mut(width).zip(x.chunks_exact(width)) {
-                    let mean = if bias.is_some() { sum(x, |x| x) / n_numbers } else { 0.0 };
-                    let variance = sum(x, |x| (x - mean) * (x - mean)) / n_numbers;
+                    let mean = if bias.is_some() {
+                        reduced(x, 0.0, |x| x, Add::add) / n_numbers
+                    } else {
+                        0.0
+                    };
+                    let square = |x: f32| (x - mean) * (x - mean);
+                    let variance = reduced(x, 0.0, square, Add::add) / n_numbers;
                     let scale = 1.0 / (variance + self.eps).sqrt();
                     for ((out, x), weight) in out.iter_mut().zip(x).zip(weight) {
                         *out = (x - mean) * scale * weight;
@@ -104,32 +111,6 @@ impl OwnNorm {
         });
         out
     }
-}
-
-/// Partial sums, as many as keep the widest instructions busy.
-const LANES: usize = 32;
-
-/// The sum of `f` of each number, in an order that does not depend on the machine.
-#[inline(always)]
-fn sum(x: &[f32], f: impl Fn(f32) -> f32) -> f32 {
-    let mut sums = [0.0f32; LANES];
-    let mut chunks = x.chunks_exact(LANES);
-    for chunk in &mut chunks {
-        for (sum, &x) in sums.iter_mut().zip(chunk) {
-            *sum += f(x);
-        }
-    }
-    for (sum, &x) in sums.iter_mut().zip(chunks.remainder()) {
-        *sum += f(x);
-    }
-    let mut n = LANES;
-    while n > 1 {
-        n /= 2;
-        for i in 0..n {
-            sums[i] += sums[i + n];
-        }
-    }
-    sums[0]
 }
 
 impl CustomOp2 for OwnNorm {

@@ -120,7 +120,8 @@ pub enum EmbeddingTable {
     Stored { store: WeightStore, weight: Weight, dims: [usize; 2] },
 }
 
-/// The most rows of a stored table that are in memory at a time.
+/// The most rows of a table that are read at a time, of a stored one and on the CPU: few enough that
+/// what is made of them stays near the processor.
 pub const PIECE_ROWS: usize = 1 << 13;
 
 impl EmbeddingTable {
@@ -144,13 +145,14 @@ impl EmbeddingTable {
 
     /// The whole table in pieces of consecutive rows.
     pub fn pieces(&self) -> Vec<Range<usize>> {
-        match self {
-            Self::Resident(table) => std::iter::once(0..table.dims()[0]).collect(),
-            Self::Stored { dims: [n_rows, _], .. } => {
-                let starts = (0..*n_rows).step_by(PIECE_ROWS);
-                starts.map(|at| at..(at + PIECE_ROWS).min(*n_rows)).collect()
-            }
-        }
+        let (n_rows, n_at_once) = match self {
+            // An accelerator has enough to do with all of them alone.
+            Self::Resident(table) if !table.device().is_cpu() => (table.dims()[0], usize::MAX),
+            Self::Resident(table) => (table.dims()[0], PIECE_ROWS),
+            Self::Stored { dims: [n_rows, _], .. } => (*n_rows, PIECE_ROWS),
+        };
+        let starts = (0..n_rows).step_by(n_at_once);
+        starts.map(|at| at..at.saturating_add(n_at_once).min(n_rows)).collect()
     }
 
     /// One of the pieces, `[rows, width]`.

@@ -1,12 +1,12 @@
 //! Reads logits that are on the host, row by row.
 
-use std::ops::Range;
+use std::ops::{Add, Range};
 
 use candle_core::{Device, Result, Storage, Tensor};
 use rayon::prelude::*;
 
 use super::{PieceReading, ReferenceWeights, Sums, keep_top, product};
-use crate::model::contiguous;
+use crate::model::{contiguous, exp, reduced, vectorised};
 
 /// What `logits` `[rows, piece]` of the tokens `piece` say of each row, wherever they are.
 ///
@@ -26,35 +26,53 @@ pub fn read(
     Ok(logits.zip(rows).map(|(logits, row)| read_row(logits, piece, row, weights)).collect())
 }
 
+/// Logits that are read while they are near the processor.
+const BLOCK: usize = 1024;
+
 fn read_row(
     logits: &[f32],
     piece: &Range<usize>,
     row: &Sums,
     weights: Option<&ReferenceWeights>,
 ) -> PieceReading {
-    let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let total: f64 = logits.iter().map(|logit| f64::from((logit - largest).exp())).sum();
+    let blocks = logits.chunks(BLOCK);
+    // NaN is larger than nothing.
+    let larger = |a: f32, b: f32| if b > a { b } else { a };
+    let largest_of =
+        |block: &[f32]| vectorised(|| reduced(block, f32::NEG_INFINITY, |x| x, larger));
+    let largest_of: Vec<_> = blocks.clone().map(largest_of).collect();
+    let largest = largest_of.iter().copied().fold(f32::NEG_INFINITY, larger);
+    let (mut total, mut top, mut n_above) = (0.0, Vec::new(), [0; 2]);
+    for (i, (block, largest_of)) in blocks.zip(largest_of).enumerate() {
+        total += f64::from(vectorised(|| reduced(block, 0.0, |x| exp(x - largest), Add::add)));
+        let is_kept = |least: &(u32, f32)| top.len() < row.n_top() || largest_of > least.1;
+        if top.last().is_none_or(is_kept) {
+            keep_top(&mut top, row.n_top(), block, piece.start + i * BLOCK);
+        }
+        for (n_above, best) in n_above.iter_mut().zip(row.largest) {
+            if largest_of > best {
+                *n_above += block.iter().filter(|&&logit| logit > best).count();
+            }
+        }
+    }
     let log_sum = if largest == f32::NEG_INFINITY {
         // No number is larger, which NaN must not hide.
         if logits.iter().all(|x| *x == largest) { largest } else { f32::NAN }
     } else {
         largest + total.ln() as f32
     };
-    let mut top = Vec::new();
-    keep_top(&mut top, row.n_top(), logits, piece.start);
     let product_with = |reference: Option<usize>| match (reference, weights) {
         (Some(reference), Some(weights)) => product(&weights.weights[reference], logits),
         _ => 0.0,
     };
     let n_above = |answer: usize| {
         let best = row.largest[answer];
-        let n_above = logits.iter().filter(|&&logit| logit > best).count();
         // The answer's own logits come from another product, which may round otherwise.
         let is_own = |&&id: &&u32| {
             let at = (id as usize).checked_sub(piece.start);
             at.and_then(|at| logits.get(at)).is_some_and(|&logit| logit > best)
         };
-        (n_above - row.answers()[answer].iter().filter(is_own).count()) as u32
+        (n_above[answer] - row.answers()[answer].iter().filter(is_own).count()) as u32
     };
     PieceReading {
         log_sum,

@@ -10,7 +10,7 @@ use candle_core::{DType, Device, Result, Tensor};
 use shared::specification::{Metrics, Run, Specification};
 
 use super::runs::n_read;
-use crate::model::{Kernels, Network, index};
+use crate::model::{Kernels, Network, dot, index, vectorised};
 
 /// What one run or trial says after its prompt.
 #[derive(Debug, Clone, PartialEq)]
@@ -188,21 +188,29 @@ pub fn read(
     let mut sums: Vec<_> = whole.iter().map(|&row| Sums::new(rows[row], &readings[row])).collect();
     let n_references = references.as_ref().map_or(0, |x| x.dims()[0]);
     let mut reference_sums = vec![ReferenceSums::default(); n_references];
+    // The references go first, in one product with the first of the others: alone they would read
+    // the unembedding once more.
+    let x = match references {
+        Some(references) => Tensor::cat(&[&references, &x], 0)?,
+        None => x,
+    };
     for piece in network.vocabulary() {
         network.with_piece(piece.clone(), |logits| {
-            let weights = match &references {
-                None => None,
-                Some(x) => {
-                    let weights = reference_sums_of(&logits(x)?, &mut reference_sums)?;
-                    Some(match network.placement.kernels {
-                        Kernels::Own => weights,
-                        _ => weights.on(x.device())?,
-                    })
-                }
-            };
+            let mut weights = None;
             for begin in (0..whole.len()).step_by(n_chunk) {
                 let n = n_chunk.min(whole.len() - begin);
-                let logits = logits(&x.narrow(0, begin, n)?)?;
+                let logits = if begin == 0 && n_references > 0 {
+                    let all = logits(&x.narrow(0, 0, n_references + n)?)?;
+                    let of_references = all.narrow(0, 0, n_references)?;
+                    let known = reference_sums_of(&of_references, &mut reference_sums)?;
+                    weights = Some(match network.placement.kernels {
+                        Kernels::Own => known,
+                        _ => known.on(x.device())?,
+                    });
+                    all.narrow(0, n_references, n)?
+                } else {
+                    logits(&x.narrow(0, n_references + begin, n)?)?
+                };
                 let sums = &mut sums[begin..begin + n];
                 let read = match network.placement.kernels {
                     Kernels::Own => host::read(&logits, &piece, sums, weights.as_ref())?,
@@ -364,8 +372,8 @@ fn reference_sums_of(logits: &Tensor, sums: &mut [ReferenceSums]) -> Result<Refe
 
 /// The sum of products, in f32 over short stretches and in f64 over these.
 fn product(a: &[f32], b: &[f32]) -> f64 {
-    let stretches = a.chunks(64).zip(b.chunks(64));
-    stretches.map(|(a, b)| f64::from(a.iter().zip(b).map(|(a, b)| a * b).sum::<f32>())).sum()
+    let stretches = a.chunks(1024).zip(b.chunks(1024));
+    stretches.map(|(a, b)| f64::from(vectorised(|| dot(a, b)))).sum()
 }
 
 impl<'a> Sums<'a> {
