@@ -45,18 +45,39 @@ await() {
     done
     fail "$1 does not answer"
 }
-# What a browser makes of a page: its document in $work/NAME.html, a picture in $work/NAME.png.
+# Waits until a browser's page has texts in it: shown NAME ADDRESS TEXT... A picture of it goes to
+# $work/NAME.png. By WebDriver, since a browser on the command line waits for the end of whatever a page
+# loads, and a server's events have none.
 shown() {
-    local name=$1 address=$2
-    local browser=(chromium --headless --no-sandbox --disable-gpu --no-first-run --disable-sync
-        --disable-background-networking --disable-component-update --user-data-dir="$work/profile"
-        --window-size=1280,1400 --timeout=8000)
-    "${browser[@]}" --dump-dom "$address" >"$work/$name.html" 2>"$work/browser.log"
-    "${browser[@]}" --screenshot="$work/$name.png" "$address" 2>>"$work/browser.log"
-}
-# Holds that a page has something in it.
-holds() {
-    grep -q -- "$2" "$work/$1.html" || fail "the page of $1 lacks $2: $(head -c 2000 "$work/$1.html")"
+    python3 - "$work" "$@" <<'PYTHON' || fail "the page of $1 is not as it should be"
+import base64, json, re, subprocess, sys, time, urllib.request
+work, name, address, *texts = sys.argv[1:]
+driver = subprocess.Popen(["chromedriver", "--port=0"], stdout=subprocess.PIPE, text=True)
+try:
+    started = (re.search(r"successfully on port (\d+)", line) for line in driver.stdout)
+    root = f"http://127.0.0.1:{next(found for found in started if found)[1]}/session"
+
+    def ask(path, body=None, method=None):
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(root + path, data, method=method)
+        return json.load(urllib.request.urlopen(request))["value"]
+
+    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-sync",
+             "--disable-background-networking", "--disable-component-update", "--window-size=1280,1400"]
+    wanted = {"browserName": "chrome", "goog:chromeOptions": {"args": flags}}
+    session = "/" + ask("", {"capabilities": {"alwaysMatch": wanted}})["sessionId"]
+    ask(session + "/url", {"url": address})
+    end = time.monotonic() + 60
+    while lacks := [text for text in texts if text not in ask(session + "/source")]:
+        if time.monotonic() > end:
+            sys.exit(f"{address} lacks {lacks}: {ask(session + '/source')[:2000]}")
+        time.sleep(0.2)
+    with open(f"{work}/{name}.png", "wb") as file:
+        file.write(base64.b64decode(ask(session + "/screenshot")))
+    ask(session, method="DELETE")
+finally:
+    driver.terminate()
+PYTHON
 }
 
 say "Both builds"
@@ -71,9 +92,7 @@ for build in ours trunk; do
     python3 -m http.server --bind 127.0.0.1 --directory "$work/$build" "$port" >"$work/files.log" 2>&1 &
     pids+=($!)
     await "http://127.0.0.1:$port/"
-    shown "$build" "http://127.0.0.1:$port/#/e/f:example.json"
-    holds "$build" 'data-state="running"'
-    holds "$build" "<canvas"
+    shown "$build" "http://127.0.0.1:$port/#/e/f:example.json" 'data-state="running"' "<canvas"
 done
 cmp "$work/ours.png" "$work/trunk.png" || fail "the builds show an example differently"
 wc -c "$work"/{ours,trunk}/*.wasm
@@ -81,7 +100,7 @@ wc -c "$work"/{ours,trunk}/*.wasm
 say "trunk serve before a server"
 if [ -z "${PATCHBOARD:-}" ]; then
     cargo build --locked --release --workspace --exclude web
-    PATCHBOARD=target/release/patchboard
+    PATCHBOARD=${CARGO_TARGET_DIR:-target}/release/patchboard
 fi
 port=$(free_port)
 "$PATCHBOARD" serve --port "$port" --data "$work/data" --model tests/oracle/models/tiny-llama3 \
@@ -105,7 +124,5 @@ curl --silent --fail-with-body --output "$work/job.json" "http://127.0.0.1:$page
     fail "the server refuses what comes through Trunk: $(cat "$work/job.json")"
 id=$(python3 -c 'import json, sys; print(json.load(open(sys.argv[1]))["pairs"][0]["experiment"])' "$work/job.json")
 await "http://127.0.0.1:$page/data/$id.json"
-shown served "http://127.0.0.1:$page/#/e/$id"
-holds served "Compute again"
-holds served "<canvas"
+shown served "http://127.0.0.1:$page/#/e/$id" "Compute again" "<canvas"
 say "Trunk builds the same viewer, and serves it before a server"

@@ -53,7 +53,8 @@ async fn from_a_table_to_its_study_to_a_pair_and_back_and_as_a_link() -> Result<
     let all = format!("{N_PAIRS} of {N_PAIRS} pairs count: all with known baselines.");
     browser.expect_within(120, ".study-rule p", &all).await?;
     browser.expect(".spread h2", &format!("Effects of {N_PAIRS} pairs at layer")).await?;
-    let n = "return document.querySelectorAll('.spread-point').length";
+    let n = "return [...document.querySelectorAll('.spread-points')].reduce(
+        (n, path) => n + path.getAttribute('d').split('M').length - 1, 0)";
     ensure!(browser.run(n, vec![]).await? == json!(N_PAIRS), "a pair has no point");
 
     // Groups and their difference.

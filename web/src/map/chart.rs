@@ -133,9 +133,10 @@ pub fn Chart(
             aria-hidden="true"
         >
             {axis.into_iter().collect_view()}
-            {references.collect_view()}
             <line class="chart-at" transform=at y1=TOP y2=HEIGHT - BOTTOM />
             <path class="chart-line" d=path />
+            // Their names can be read above the line.
+            {references.collect_view()}
             <circle class="chart-dot" r="3.5" transform=dot class:hidden=move || dot().is_empty() />
             <text class="chart-tick" x=LEFT y=HEIGHT - 5.0>{dynamic(move || end(true))}</text>
             <text class="chart-tick" x=right y=HEIGHT - 5.0 text-anchor="end">{dynamic(move || end(false))}</text>

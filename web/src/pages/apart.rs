@@ -132,3 +132,43 @@ fn with_server(viewer: Viewer, page: impl FnOnce(Server) -> AnyView) -> AnyView 
         .into_any(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use shared::wire::address::{Address, Source};
+    use shared::wire::draft::Draft;
+    use shared::wire::studies::StudySource;
+
+    use super::*;
+
+    #[test]
+    fn the_shell_fetches_the_part_for_its_pages_alone() {
+        let script = include_str!("../../../static/web/start.js");
+        let routes = script.split_once(r"/^#\/(").unwrap().1.split_once(")/").unwrap().0;
+        let (id, source) = ("0a".to_string(), Source::Id("0a".into()));
+        let pages = [
+            Page::default(),
+            Page::Experiment(source.clone()),
+            Page::Unknown("nowhere".into()),
+            Page::Compare(vec![source.clone(), source]),
+            Page::New(Draft::default()),
+            Page::Queue,
+            Page::Job(id.clone()),
+            Page::Study(StudySource::Job(id.clone())),
+            Page::Study(StudySource::Id(id)),
+        ];
+        for page in pages {
+            let is_shown_without = match page {
+                Page::Index(_) | Page::Experiment(_) | Page::Unknown(_) => true,
+                Page::Compare(_) | Page::New(_) | Page::Queue | Page::Job(_) | Page::Study(_) => {
+                    false
+                }
+            };
+            let path = Address::of(page).fragment();
+            let path = path.trim_start_matches('/');
+            let mut routes = routes.split('|').map(|route| route.replace(r"\/", "/"));
+            let is_fetched = routes.any(|route| path.starts_with(&route));
+            assert_ne!(is_fetched, is_shown_without, "{path}");
+        }
+    }
+}

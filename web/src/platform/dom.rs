@@ -209,10 +209,23 @@ pub fn focus(element: &HtmlElement) {
 
 /// Moves the focus to the element with this id, where there is one.
 pub fn focus_on(id: &str) {
-    let found = document().get_element_by_id(id).and_then(|e| e.dyn_into::<HtmlElement>().ok());
-    if let Some(element) = found {
+    if let Some(element) = found(id) {
         element.focus().ok();
     }
+}
+
+/// Moves the focus to a list, and scrolls until one of its items can be seen, both by their ids.
+pub fn focus_in(list: &str, item: &str) {
+    let Some(list) = found(list) else { return };
+    focus(&list);
+    if let Some(item) = found(item) {
+        let rect = item.get_bounding_client_rect();
+        reveal(&list, [rect.left(), rect.top(), rect.width(), rect.height()]);
+    }
+}
+
+fn found(id: &str) -> Option<HtmlElement> {
+    document().get_element_by_id(id)?.dyn_into().ok()
 }
 
 /// The element at a place in the window, or the next around it, that `css` finds: its id.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use leptos::prelude::*;
+use leptos::task::{spawn_local, tick};
 use shared::document::Prompt;
 use shared::specification::correspondence::Correspondence;
 use shared::specification::marks::Marked;
@@ -68,7 +69,7 @@ pub struct Editing {
     pub has_noise: Memo<bool>,
     /// Whether it is the alignment that is edited, and not the roles.
     pub is_aligning: RwSignal<bool>,
-    /// The token of each strip that has the focus when the strip is come to.
+    /// The token of each strip that keys are for when the strip has the focus.
     active: RwSignal<[usize; 2]>,
     /// What is chosen: tokens that get a role, or one whose counterpart is to be named.
     pub chosen: RwSignal<Option<Run>>,
@@ -88,6 +89,11 @@ fn place(prompt: Prompt) -> usize {
 /// The id of a token's element.
 pub fn id_of(prompt: Prompt, at: usize) -> String {
     format!("{}-{at}", prompt.name())
+}
+
+/// The id of a strip's element.
+pub fn strip_id(prompt: Prompt) -> String {
+    format!("{}-strip", prompt.name())
 }
 
 /// The token that an element's id tells.
@@ -126,10 +132,10 @@ impl Editing {
         self.draft.with_untracked(|draft| draft.is_table)
     }
 
-    /// Which token of a strip has the focus when the strip is come to.
-    pub fn is_active(self, prompt: Prompt, at: usize) -> bool {
-        let n = self.n_tokens(prompt);
-        self.active.with(|active| active[place(prompt)].min(n.saturating_sub(1)) == at)
+    /// Which token of a strip keys are for.
+    pub fn active(self, prompt: Prompt) -> usize {
+        let last = self.n_tokens(prompt).saturating_sub(1);
+        self.active.with(|active| active[place(prompt)].min(last))
     }
 
     /// The chosen tokens that are to get a role: their prompt, their text, whether they are the
@@ -170,16 +176,15 @@ impl Editing {
         self.draft.with_untracked(|draft| asked.fits(draft)).then_some(asked)
     }
 
-    /// Lets a token have the focus.
-    pub fn focus(self, prompt: Prompt, at: usize) {
+    /// Lets a strip have the focus, and keys be for one of its tokens.
+    fn focus(self, prompt: Prompt, at: usize) {
         self.active.update(|active| active[place(prompt)] = at);
-        dom::focus_on(&id_of(prompt, at));
+        dom::focus_in(&strip_id(prompt), &id_of(prompt, at));
     }
 
-    /// Gives the focus back to the token that had it.
+    /// Gives the focus back to the strip that had it.
     pub fn refocus(self, prompt: Prompt) {
-        let at = self.active.with_untracked(|active| active[place(prompt)]);
-        dom::focus_on(&id_of(prompt, at));
+        self.focus(prompt, untrack(|| self.active(prompt)));
     }
 
     /// A pointer or a key is on a token; with `extends`, the run that is chosen ends there.
@@ -191,9 +196,10 @@ impl Editing {
         self.chosen.set(Some(Run { prompt, anchor, at }));
     }
 
-    /// A key on a token. Whether it meant something.
-    pub fn key(self, prompt: Prompt, at: usize, key: &str, is_shift: bool) -> bool {
-        let last = self.n_tokens(prompt).saturating_sub(1);
+    /// A key on a strip. Whether it meant something.
+    pub fn key(self, prompt: Prompt, key: &str, is_shift: bool) -> bool {
+        let at = untrack(|| self.active(prompt));
+        let last = untrack(|| self.n_tokens(prompt)).saturating_sub(1);
         let to = match key {
             "ArrowLeft" => at.saturating_sub(1),
             "ArrowRight" => (at + 1).min(last),
@@ -226,8 +232,11 @@ impl Editing {
                 if self.chosen.get_untracked().is_none_or(|run| run.prompt != prompt) {
                     self.choose(prompt, at, false);
                 }
-                // Once it is there.
-                request_animation_frame(|| dom::focus_on(ROLE));
+                // Once it is there, which is before the next key.
+                spawn_local(async {
+                    tick().await;
+                    dom::focus_on(ROLE);
+                });
             }
             ("Delete" | "Backspace", false) => {
                 if self.chosen.get_untracked().is_none_or(|run| run.prompt != prompt) {
@@ -384,7 +393,7 @@ mod tests {
         for prompt in [Prompt::Source, Prompt::Base] {
             assert_eq!(of_id(&id_of(prompt, 12)), Some((prompt, 12)));
         }
-        for id in ["", "source", "base-x", "app", "other-1"] {
+        for id in ["", "source", "base-x", "base-strip", "app", "other-1"] {
             assert_eq!(of_id(id), None, "{id}");
         }
     }

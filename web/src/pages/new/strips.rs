@@ -6,9 +6,8 @@ use leptos::prelude::*;
 use shared::document::Prompt;
 use shared::specification::roles::Role;
 use shared::wire::job::PairPreview;
-use web_sys::Element;
 
-use super::editing::{Editing, ROLE, id_of, of_id};
+use super::editing::{Editing, ROLE, id_of, of_id, strip_id};
 use super::tokens::{Strip, numbers};
 use crate::platform::dom;
 use crate::platform::dynamic::dynamic;
@@ -28,28 +27,6 @@ pub fn edited(editing: Editing) -> AnyView {
 
 fn section(editing: Editing, strips: Memo<Option<[Strip; 2]>>) -> AnyView {
     let named = Memo::new(move |_| editing.to_be_named());
-    let focused = StoredValue::new(None::<Prompt>);
-    // Tokens that are drawn anew do not take the focus away from whoever was among them.
-    Effect::new(move || {
-        strips.with(|_| ());
-        if let Some(prompt) = focused.get_value() {
-            request_animation_frame(move || {
-                if dom::is_focus_free() {
-                    editing.refocus(prompt);
-                }
-            });
-        }
-    });
-    let on_focus = move |event: ev::FocusEvent| {
-        let token = of_id(&event_target::<Element>(&event).id());
-        focused.set_value(token.map(|(prompt, _)| prompt));
-    };
-    // What is drawn anew goes to nowhere; only the reader goes elsewhere.
-    let left = move |event: ev::FocusEvent| {
-        if event.related_target().is_some() {
-            focused.set_value(None);
-        }
-    };
     let begun = StoredValue::new(None::<(Prompt, usize)>);
     let token_at = |event: &ev::PointerEvent| {
         dom::id_at(event.client_x(), event.client_y(), ".gloss [role=option]")
@@ -87,25 +64,25 @@ fn section(editing: Editing, strips: Memo<Option<[Strip; 2]>>) -> AnyView {
             _ => {}
         }
     };
-    let shown = move || {
-        let strip = |(place, strip): (usize, &Strip)| {
-            let numbers = Signal::derive(move || editing.numbers.with(|all| all[place].clone()));
-            shown(strip, numbers, Some(editing))
-        };
-        Some(strips.get()?.iter().enumerate().map(strip).collect_view())
+    // The strip stays, and the focus with it, while its tokens are drawn anew.
+    let strip = |(place, prompt): (usize, Prompt)| {
+        let numbers = Signal::derive(move || editing.numbers.with(|all| all[place].clone()));
+        let tokens = dynamic(move || {
+            strips.with(|both| both.as_ref().map(|both| runs(&both[place], numbers, Some(editing))))
+        });
+        strip(prompt, tokens, Some(editing))
     };
+    let both = [Prompt::Source, Prompt::Base].into_iter().enumerate().map(strip).collect_view();
     view! {
         <section class="card strips-card" aria-label="Tokens">
             <h2>"Tokens"</h2>
             {dynamic(move || modes(editing))}
             <div
                 class="gloss"
-                on:focusin=on_focus
-                on:focusout=left
                 on:pointerdown=down
                 on:pointermove=moved
                 on:pointerup=up
-            >{shown}</div>
+            >{both}</div>
             {dynamic(move || named.get().map(|named| tools(editing, named)))}
             <p class="hint" role="status">{dynamic(move || editing.says.get())}</p>
         </section>
@@ -117,20 +94,50 @@ fn section(editing: Editing, strips: Memo<Option<[Strip; 2]>>) -> AnyView {
 pub fn read(pair: &PairPreview) -> AnyView {
     let strips = Strip::both(pair);
     let numbers = numbers(&pair.correspondence(), &strips);
-    let strips = strips.iter().zip(numbers);
-    let strips = strips.map(|(strip, numbers)| shown(strip, Signal::stored(numbers), None));
+    let shown = |(of, numbers): (&Strip, _)| {
+        strip(of.prompt, runs(of, Signal::stored(numbers), None), None)
+    };
+    let shown = strips.iter().zip(numbers).map(shown).collect_view();
     view! {
         <section class="card strips-card" aria-label="Tokens">
             <h2>"Tokens"</h2>
-            <div class="gloss">{strips.collect_view()}</div>
+            <div class="gloss">{shown}</div>
         </section>
     }
     .into_any()
 }
 
+/// A prompt's tokens under its name. Where they are edited, it is the strip that has the focus and takes the
+/// keys, and one of its tokens is the active one.
+fn strip(prompt: Prompt, tokens: AnyView, editing: Option<Editing>) -> AnyView {
+    let key = move |event: ev::KeyboardEvent| {
+        if event.alt_key() || event.ctrl_key() || event.meta_key() {
+            return;
+        }
+        if editing.is_some_and(|editing| editing.key(prompt, &event.key(), event.shift_key())) {
+            event.prevent_default();
+        }
+    };
+    let active = move || editing.map(|editing| id_of(prompt, editing.active(prompt)));
+    let label = format!("Tokens of the {}", prompt.name());
+    view! {
+        <h3 class=format!("key {}", prompt.name())>{prompt.name()}</h3>
+        <div
+            class=format!("strip {}", prompt.name())
+            id=editing.map(|_| strip_id(prompt))
+            role=if editing.is_some() { "listbox" } else { "group" }
+            tabindex=editing.map(|_| "0")
+            aria-label=label
+            aria-multiselectable=editing.map(|_| "true")
+            aria-activedescendant=active
+            on:keydown=key
+        >{tokens}</div>
+    }
+    .into_any()
+}
+
 /// A prompt's tokens, those of one role together. `numbers` are those of the tokens that correspond.
-fn shown(strip: &Strip, numbers: Signal<Vec<Option<usize>>>, editing: Option<Editing>) -> AnyView {
-    let prompt = strip.prompt;
+fn runs(strip: &Strip, numbers: Signal<Vec<Option<usize>>>, editing: Option<Editing>) -> AnyView {
     let runs = strip.roles().into_iter().map(|(role, range)| {
         let words = role.map(|role| role.to_string()).unwrap_or_default();
         let tokens = range.map(|at| token(strip, at, &words, numbers, editing)).collect_view();
@@ -149,29 +156,7 @@ fn shown(strip: &Strip, numbers: Signal<Vec<Option<usize>>>, editing: Option<Edi
             </span>
         }
     });
-    let key = move |event: ev::KeyboardEvent| {
-        if event.alt_key() || event.ctrl_key() || event.meta_key() {
-            return;
-        }
-        let token = of_id(&event_target::<Element>(&event).id());
-        if let (Some(editing), Some((prompt, at))) = (editing, token)
-            && editing.key(prompt, at, &event.key(), event.shift_key())
-        {
-            event.prevent_default();
-        }
-    };
-    let label = format!("Tokens of the {}", prompt.name());
-    view! {
-        <h3 class=format!("key {}", prompt.name())>{prompt.name()}</h3>
-        <div
-            class=format!("strip {}", prompt.name())
-            role=if editing.is_some() { "listbox" } else { "group" }
-            aria-label=label
-            aria-multiselectable=editing.map(|_| "true")
-            on:keydown=key
-        >{runs.collect_view()}</div>
-    }
-    .into_any()
+    runs.collect_view().into_any()
 }
 
 /// A token of the role in `words`.
@@ -201,17 +186,17 @@ fn token(
             |editing: Editing| editing.chosen.with(|run| run.is_some_and(|r| r.has(prompt, at)));
         editing.map(|editing| has(editing).to_string())
     };
-    let tab = move || editing.map(|editing| if editing.is_active(prompt, at) { "0" } else { "-1" });
+    let is_active = move || editing.is_some_and(|editing| editing.active(prompt) == at);
     view! {
         <span
             class="gloss-token"
             class:differs=token.differs
             class:swept=is_swept
+            class:active=is_active
             id=editing.map(|_| id_of(prompt, at))
             role=editing.map(|_| "option")
             aria-label=label
             aria-selected=is_chosen
-            tabindex=tab
         >
             <bdi class="token">{text}</bdi>
             <span class="number" aria-hidden="true">{shown}</span>
@@ -232,7 +217,7 @@ fn modes(editing: Editing) -> AnyView {
         let begin = move |_| {
             editing.begin_by_hand();
             // The button goes.
-            request_animation_frame(move || editing.refocus(Prompt::Base));
+            editing.refocus(Prompt::Base);
         };
         return view! {
             <p class="hint">

@@ -1,7 +1,7 @@
 //! The maps of single pairs, small and beside each other, on one scale.
 
 use leptos::prelude::*;
-use shared::figure::colour::{MISSING, Rgb, colour_at};
+use shared::figure::colour::{MISSING, Preset, Rgb, colour_at};
 use shared::wire::numbers;
 
 use super::look::{Look, order};
@@ -45,6 +45,20 @@ fn scale(look: Look) -> Option<Scale> {
     Some(Scale { cells, n_columns: picture.field.columns.len(), end })
 }
 
+/// The map of a pair.
+fn picture(scale: &Scale, preset: Preset, look: Look, pair: usize) -> Option<String> {
+    look.pooled.with(|pooled| {
+        let pooled = pooled.as_ref()?.as_ref().ok()?;
+        let colour = |at: &usize| -> Rgb {
+            let effect = pooled.samples.get(pair, *at);
+            effect.map_or(MISSING, |effect| {
+                colour_at(preset, 0.5 + 0.5 * effect / scale.end.max(f32::MIN_POSITIVE))
+            })
+        };
+        Some(pixels::address(scale.n_columns, scale.cells.iter().map(colour)))
+    })
+}
+
 /// The pairs that count, the largest effect first.
 fn ordered(look: Look, effects: &[Option<f32>]) -> Vec<usize> {
     let kept = look.now().map(|looked| looked.kept()).unwrap_or_default();
@@ -64,45 +78,31 @@ pub fn Multiples(look: Look) -> impl IntoView {
     let n_shown = RwSignal::new(BATCH);
     let n = move || pairs.with(Vec::len);
     let preset = Memo::new(move |_| look.options.with(|options| options.preset));
-    let shown = move || {
-        let Some(opened) = look.opened.get() else { return Vec::new() };
-        // A study that grows while its job runs has other pairs at the same places.
-        let named = |at: &usize| Some((format!("{at} {}", opened.study.pairs.get(*at)?.id), *at));
-        pairs.with(|pairs| pairs.iter().take(n_shown.get()).filter_map(named).collect())
+    let places = move || {
+        let n = pairs.with(Vec::len).min(n_shown.get());
+        (0..n).map(|place| (place.to_string(), place)).collect()
     };
-    let multiple = move |pair: usize| {
-        let picture = move || {
-            let preset = preset.get();
-            scale.with(|scale| {
-                let scale = scale.as_ref()?;
-                look.pooled.with(|pooled| {
-                    let pooled = pooled.as_ref()?.as_ref().ok()?;
-                    let colour = |at: &usize| -> Rgb {
-                        let effect = pooled.samples.get(pair, *at);
-                        effect.map_or(MISSING, |effect| {
-                            colour_at(preset, 0.5 + 0.5 * effect / scale.end.max(f32::MIN_POSITIVE))
-                        })
-                    };
-                    Some(pixels::address(scale.n_columns, scale.cells.iter().map(colour)))
-                })
+    // For another cell a place has another pair, and keeps its elements.
+    let multiple = move |place: usize| {
+        let pair = Memo::new(move |_| pairs.with(|pairs| pairs.get(place).copied()));
+        let picture = Memo::new(move |_| {
+            let (pair, preset) = (pair.get()?, preset.get());
+            scale.with(|scale| picture(scale.as_ref()?, preset, look, pair))
+        });
+        let link = move || {
+            let (pair, opened) = (pair.get()?, look.opened.get()?);
+            let id = &opened.study.pairs.get(pair)?.id;
+            let href = look.source.with_value(|source| href_of(source, id));
+            let effect = effects.with(|effects| effects.get(pair).copied().flatten());
+            Some(view! {
+                <a class="multiple" href=href>
+                    <img src=picture.get() alt="" />
+                    <bdi>{name_of(&opened.study, pair)}</bdi>
+                    <span class="facts">{numbers::value(3, effect)}</span>
+                </a>
             })
         };
-        let effect = move || effects.with(|effects| effects.get(pair).copied().flatten());
-        let opened = look.opened.get_untracked();
-        let name = opened.as_ref().map(|o| name_of(&o.study, pair)).unwrap_or_default();
-        let href = opened.as_ref().and_then(|o| {
-            let id = &o.study.pairs.get(pair)?.id;
-            Some(look.source.with_value(|source| href_of(source, id)))
-        });
-        view! {
-            <li>
-                <a class="multiple" href=href>
-                    <img src=picture alt="" />
-                    <bdi>{name}</bdi>
-                    <span class="facts">{dynamic(move || numbers::value(3, effect()))}</span>
-                </a>
-            </li>
-        }
+        view! { <li>{dynamic(link)}</li> }
     };
     let legend = move || {
         let end = scale.with(|scale| scale.as_ref().map(|scale| scale.end));
@@ -115,7 +115,7 @@ pub fn Multiples(look: Look) -> impl IntoView {
         <section class="card" aria-label="Maps of single pairs" class:hidden=move || n() == 0>
             <h2>"Each pair, the largest effect first"</h2>
             <p class="facts">{legend}</p>
-            <ul class="multiples">{listed(shown, multiple)}</ul>
+            <ul class="multiples">{listed(places, multiple)}</ul>
             <button
                 class="more"
                 class:hidden=move || n() <= n_shown.get()
