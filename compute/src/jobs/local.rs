@@ -117,26 +117,16 @@ impl Queue {
             ControlFlow::Continue(())
         };
         let pairs: Vec<_> = table.iter().map(|ready| &ready.experiment).collect();
-        match experiment::run(model, &pairs, &program, &mut listener, &mut done) {
-            Ok(()) => Ok(()),
-            Err(SweepError::Cancelled) if cancelled.load(Ordering::Relaxed) => {
-                Err(Failure::Cancelled)
-            }
-            Err(SweepError::Cancelled) => {
-                if !is_done[0] {
-                    partial.store(cost(&announcer));
-                }
-                Err(Failure::Stopping)
-            }
-            Err(error) => {
-                if !is_done[0] {
-                    partial.store(cost(&announcer));
-                }
-                match error {
-                    SweepError::DeviceMemory(_) => Err(Failure::DeviceMemory(error.to_string())),
-                    _ => Err(reason(&error)),
-                }
-            }
+        let swept = experiment::run(model, &pairs, &program, &mut listener, &mut done);
+        let Err(error) = swept else { return Ok(()) };
+        if !is_done[0] {
+            partial.store(cost(&announcer));
         }
+        Err(match error {
+            SweepError::Cancelled if cancelled.load(Ordering::Relaxed) => Failure::Cancelled,
+            SweepError::Cancelled => Failure::Stopping,
+            SweepError::DeviceMemory(_) => Failure::DeviceMemory(error.to_string()),
+            error => reason(&error),
+        })
     }
 }

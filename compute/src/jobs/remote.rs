@@ -141,14 +141,12 @@ impl Queue {
         };
         let swept = remote.sweep(&experiments, &begun, Limits::default(), &mut listener);
         let Err(error) = swept else { return Ok(()) };
-        if matches!(error, NdifError::Cancelled) && cancelled.load(Ordering::Relaxed) {
-            return Err(Failure::Cancelled);
-        }
         for (pair, _) in underway.iter_mut().zip(&*is_done).filter(|(_, is_done)| !**is_done) {
             let cost = pair.cost();
             pair.partial.store(cost);
         }
         Err(match error {
+            NdifError::Cancelled if cancelled.load(Ordering::Relaxed) => Failure::Cancelled,
             NdifError::Cancelled => Failure::Stopping,
             error if error.is_of_the_server() => Failure::Everything(error.to_string()),
             error => reason(&error),

@@ -6,15 +6,16 @@ use super::{Claim, Result, Store};
 
 impl Store {
     /// Keeps finished cells of a claimed pair, written as JSON, until its experiment is there or
-    /// its job is removed. They count as progress: the process may end as often again before the pair is given up.
+    /// its job is removed. They count as progress: the process may end as often again before the pair is
+    /// given up.
     ///
     /// # Errors
     /// A store that cannot be written to.
     pub fn keep(&self, claim: &Claim, made_for: &str, cells: &str) -> Result<()> {
         self.write(|transaction| {
-            // A pair that was cancelled or removed meanwhile keeps nothing.
+            // Also what came while it was cancelled; a pair that was removed meanwhile keeps nothing.
             let sql = "UPDATE pairs SET n_begun = 1
-                WHERE job = ?1 AND idx = ?2 AND state = 'running'";
+                WHERE job = ?1 AND idx = ?2 AND state IN ('running', 'cancelled')";
             if transaction.execute(sql, params![claim.seq, claim.index])? == 0 {
                 return Ok(());
             }

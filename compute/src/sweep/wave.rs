@@ -206,9 +206,9 @@ impl RunLayer {
 }
 
 /// What goes through blocks side by side.
-enum Work {
-    /// The runs, which are a layer ahead.
-    Runs(Tensor),
+enum Work<'a> {
+    /// The runs, which go through the next block.
+    Runs(&'a Block, Tensor),
     /// The tile of that number.
     Tile(usize, Option<Tensor>),
 }
@@ -324,26 +324,22 @@ impl<'a> Engine<'a> {
         let computed = self.ahead.take();
         let run_layer = computed.as_ref().unwrap_or_else(|| &self.kept[layer]);
         let next = next.filter(|_| wave.n_at_once > 1);
-        let runs = next.and_then(|next| Some((next, self.runs.take()?)));
-        let (next, runs) = runs.unzip();
+        let runs = next.and_then(|next| Some(Work::Runs(next, self.runs.take()?)));
         let n_ahead = usize::from(runs.is_some());
         let tiles = std::mem::take(&mut self.tiles).into_iter().enumerate();
         let tiles = tiles.map(|(i, x)| Work::Tile(i, x));
-        let work: Vec<_> = runs.into_iter().map(Work::Runs).chain(tiles).collect();
-        let advance = |_, work| match (work, next) {
-            (Work::Runs(before), Some(next)) => {
+        let advance = |_, work| match work {
+            Work::Runs(next, before) => {
                 let (after, run_layer) = self.advance_runs(next, layer + 1, before)?;
                 Ok(Done::Runs(after, run_layer))
             }
-            (Work::Tile(i, x), _) => {
-                self.advance_tile(block, layer, i, x, run_layer).map(Done::Tile)
-            }
-            (Work::Runs(_), None) => candle_core::bail!("runs without a block"),
+            Work::Tile(i, x) => self.advance_tile(block, layer, i, x, run_layer).map(Done::Tile),
         };
         let done = |i: usize| match i.checked_sub(n_ahead) {
             Some(i) => count(wave.tiles[i].layers[layer].operations),
             None => Ok(()),
         };
+        let work = runs.into_iter().chain(tiles).collect();
         let all = self.resources.threads.map(wave.n_at_once, work, advance, done)?;
         for one in all {
             match one {

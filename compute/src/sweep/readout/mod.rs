@@ -201,7 +201,8 @@ pub fn read(
                 let n = n_chunk.min(whole.len() - begin);
                 let logits = if begin == 0 && n_references > 0 {
                     let all = logits(&x.narrow(0, 0, n_references + n)?)?;
-                    let of_references = all.narrow(0, 0, n_references)?;
+                    // Of what is not a tensor of its own, a device would copy all to the host.
+                    let of_references = all.narrow(0, 0, n_references)?.force_contiguous()?;
                     let known = reference_sums_of(&of_references, &mut reference_sums)?;
                     weights = Some(match network.placement.kernels {
                         Kernels::Own => known,
