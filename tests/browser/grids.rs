@@ -82,6 +82,7 @@ fn of_all_kinds() -> Result<Document> {
         unreachable_equal: Some(true),
         alone: Some(1e-7),
         controls: None,
+        recheck: None,
     });
     Ok(document)
 }
