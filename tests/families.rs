@@ -239,8 +239,11 @@ fn a_gguf_is_the_model_of_the_folder_that_it_was_made_from() {
         assert_eq!(gguf.config.architecture, folder.config.architecture);
         assert_eq!(gguf.config.n_weights(), folder.config.n_weights(), "{name}");
         let (got, expected) = (logits(&gguf, &tokens), logits(&folder, &tokens));
+        // What divides the frequencies of Llama 3 is rounded in a GGUF, and all else is the same.
+        let tolerance = if name == "tiny-llama3" { 1e-5 } else { 1e-6 };
+        let scale = expected.iter().fold(1.0f32, |scale, x| scale.max(x.abs()));
         for (got, expected) in got.iter().zip(&expected) {
-            assert!((got - expected).abs() < 1e-5, "{name}: {got}, expected {expected}");
+            assert!((got - expected).abs() < tolerance * scale, "{name}: {got} for {expected}");
         }
     }
 }
