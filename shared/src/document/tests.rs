@@ -139,7 +139,7 @@ fn what_is_no_finite_number_is_null_and_opens_again() {
     ]) {
         assert!(warning.starts_with(expected), "{warning}");
     }
-    assert_eq!(warnings.len(), 4, "{warnings:?}");
+    assert_eq!(warnings.len(), 5, "{warnings:?}");
 }
 
 #[test]
