@@ -74,7 +74,9 @@ say "Patchboard"
 [ -n "${PATCHBOARD:-}" ] || cargo build --release --package compute
 patchboard=${PATCHBOARD:-target/release/patchboard}
 table=static/examples/capitals.tsv
-sweep=("$table" --template none --cpus 1 --shards 4)
+# Enough work that a task is met before it is done.
+settings=("$table" --template none --site resid_pre,attn_out,mlp_out,resid_post)
+sweep=("${settings[@]}" --cpus 1 --shards 4)
 # Two studies of the same table are the same to the bit, whatever they cost and when.
 same() {
     python3 - "$1" "$2" <<'PY'
@@ -107,7 +109,7 @@ wait_for() { # a text in the queue's states, or none of them
 }
 
 say "The whole table at once"
-"$patchboard" sweep "$table" --template none --format json --quiet --out "$work/whole"
+"$patchboard" sweep "${settings[@]}" --format json --quiet --out "$work/whole"
 
 say "An array of four shards"
 "$patchboard" slurm "${sweep[@]}" --print --out "$work/array" | grep -- '--array=1-4'
