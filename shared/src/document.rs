@@ -315,6 +315,13 @@ pub struct Controls {
     pub end_patch: f32,
 }
 
+impl Recheck {
+    /// How many cells were computed again.
+    pub fn n_cells(&self) -> usize {
+        self.n_largest + self.n_random
+    }
+}
+
 impl Controls {
     /// Adds what those of other waves showed.
     pub fn add(&mut self, other: Self) {

@@ -4,7 +4,6 @@ use std::num::NonZero;
 use std::ops::ControlFlow;
 
 use anyhow::{Context, Result, bail};
-use clap::Args;
 use shared::document::{Document, Recheck};
 use shared::figure::FigureOptions;
 
@@ -17,22 +16,13 @@ use crate::export::Format;
 use crate::model::{Description, Placement};
 use crate::sweep::{Progress, SweepError};
 
-/// How much is computed again.
-#[derive(Debug, Args)]
-pub struct RecheckArgs {
-    /// Compute the N cells of each pair that are farthest from the unpatched run, and N others drawn
-    /// at random, again in f32 on the CPU, and write the largest difference into the document.
-    #[arg(long, value_name = "N")]
-    recheck: Option<NonZero<usize>>,
-}
-
 impl SweepArgs {
     /// Refuses to compare a sweep with itself, or with what is not here.
     ///
     /// # Errors
     /// Why.
     pub fn check_recheck(&self) -> Result<()> {
-        if self.recheck.recheck.is_none() {
+        if self.recheck.is_none() {
             return Ok(());
         }
         if self.ndif.is_on()? {
@@ -61,7 +51,7 @@ impl SweepArgs {
         prepared: &[Experiment],
         prints_text: bool,
     ) -> Result<()> {
-        let Some(n) = self.recheck.recheck.map(NonZero::get) else { return Ok(()) };
+        let Some(n) = self.recheck.map(NonZero::get) else { return Ok(()) };
         let mut table: Vec<(&Experiment, Document)> = Vec::new();
         for experiment in prepared {
             let document = folder.document(experiment, model)?;
@@ -139,7 +129,7 @@ fn print(document: &Document, recheck: Recheck) -> Result<()> {
 
 /// What was found of a table.
 fn said(found: &[Recheck]) -> String {
-    let n: usize = found.iter().map(|recheck| recheck.n_largest + recheck.n_random).sum();
+    let n: usize = found.iter().map(Recheck::n_cells).sum();
     let cells = format!(
         "\n{} of {} computed again in f32 on the CPU",
         counted(n, "cell"),

@@ -1,6 +1,7 @@
 //! `patchboard sweep`: pairs in, documents and figures out.
 
 use std::cell::Cell;
+use std::num::NonZero;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -21,7 +22,6 @@ use super::memory::MemoryArgs;
 use super::ndif::{self, NdifArgs};
 use super::opening::{self, OpenArgs};
 use super::partial::Partial;
-use super::recheck::RecheckArgs;
 use super::report::counted;
 use super::shards::{self, Manifest, ManifestPair, Shard};
 use super::study::PoolArgs;
@@ -55,8 +55,10 @@ pub struct SweepArgs {
     #[command(flatten)]
     pub(super) memory: MemoryArgs,
 
-    #[command(flatten)]
-    pub(super) recheck: RecheckArgs,
+    /// Compute the N cells of each pair that are farthest from the unpatched run, and N others drawn
+    /// at random, again in f32 on the CPU, and write the largest difference into the document.
+    #[arg(long, value_name = "N")]
+    pub(super) recheck: Option<NonZero<usize>>,
 
     /// The folder for results. What is already there is not run again.
     #[arg(long, value_name = "DIR", default_value = "results")]

@@ -112,7 +112,7 @@ impl Document {
 impl Verification {
     /// Says so where two numbers of a cell could not be compared.
     fn warnings(&self) -> Vec<String> {
-        let recheck = self.recheck.map(|r| (r.n_largest + r.n_random, r.max_abs_diff));
+        let recheck = self.recheck.map(|recheck| (recheck.n_cells(), recheck.max_abs_diff));
         [
             ("not verified", "run again by the naive engine", (self.n_cells, self.max_abs_diff)),
             ("not rechecked", "computed again in f32 on the CPU", recheck.unwrap_or_default()),

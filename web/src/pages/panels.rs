@@ -101,7 +101,7 @@ fn certificate(verification: &Verification) -> Option<String> {
 /// How far the numbers are from those of f32 on the CPU.
 fn rechecked(recheck: Recheck) -> Option<String> {
     let difference = recheck.max_abs_diff?;
-    let n = recheck.n_largest + recheck.n_random;
+    let n = recheck.n_cells();
     (n > 0).then(|| {
         format!(
             "{} computed again in f32 on the CPU, at most {} away.",

@@ -36,21 +36,20 @@ fn read_row(
     weights: Option<&ReferenceWeights>,
 ) -> PieceReading {
     let blocks = logits.chunks(BLOCK);
-    // NaN is larger than nothing.
+    // NaN is never the larger one.
     let larger = |a: f32, b: f32| if b > a { b } else { a };
-    let largest_of =
-        |block: &[f32]| vectorised(|| reduced(block, f32::NEG_INFINITY, |x| x, larger));
-    let largest_of: Vec<_> = blocks.clone().map(largest_of).collect();
-    let largest = largest_of.iter().copied().fold(f32::NEG_INFINITY, larger);
+    let maximum = |block| vectorised(|| reduced(block, f32::NEG_INFINITY, |x| x, larger));
+    let maxima: Vec<_> = blocks.clone().map(maximum).collect();
+    let largest = maxima.iter().copied().fold(f32::NEG_INFINITY, larger);
     let (mut total, mut top, mut n_above) = (0.0, Vec::new(), [0; 2]);
-    for (i, (block, largest_of)) in blocks.zip(largest_of).enumerate() {
+    for (i, (block, maximum)) in blocks.zip(maxima).enumerate() {
         total += f64::from(vectorised(|| reduced(block, 0.0, |x| exp(x - largest), Add::add)));
-        let is_kept = |least: &(u32, f32)| top.len() < row.n_top() || largest_of > least.1;
+        let is_kept = |least: &(u32, f32)| top.len() < row.n_top() || maximum > least.1;
         if top.last().is_none_or(is_kept) {
             keep_top(&mut top, row.n_top(), block, piece.start + i * BLOCK);
         }
         for (n_above, best) in n_above.iter_mut().zip(row.largest) {
-            if largest_of > best {
+            if maximum > best {
                 *n_above += block.iter().filter(|&&logit| logit > best).count();
             }
         }
