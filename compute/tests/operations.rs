@@ -119,10 +119,13 @@ fn counts(network: &Network, table: &[Specification], n_tile_rows: usize) -> Vec
         ControlFlow::Continue(())
     })
     .unwrap();
-    // The first step is before the layers, and the last ones are the readout.
+    // The first step is before the layers, and the last ones are the readout. The runs are a layer ahead.
     let mut steps = steps.into_iter().skip(1);
-    let layers = (0..network.config.n_layers).map(|layer| {
-        let runs = steps.next().filter(|_| layer > 0).map(|n| Counts { n, enters: false });
+    let n_layers = network.config.n_layers;
+    let mut of_runs = steps.next().map(|_| None);
+    let layers = (0..n_layers).map(|layer| {
+        let runs = of_runs.take().flatten();
+        of_runs = (layer + 1 < n_layers).then(|| steps.next().map(|n| Counts { n, enters: false }));
         let tiles = steps.by_ref().take(tiles.len()).zip(tiles);
         let tiles =
             tiles.map(|(n, tile)| Counts { n, enters: tile.layers[layer].entering.is_some() });

@@ -1,6 +1,8 @@
 //! Holds a sweep to what must be true of it. What is run for that goes through the layers together
 //! with the sweep, so that weights are read once for both.
 
+use std::sync::Arc;
+
 use candle_core::Result;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
@@ -170,21 +172,26 @@ impl<'a> Checker<'a> {
         if pass < self.n_waves { self.alone.begin_wave(pass) } else { Ok(()) }
     }
 
-    /// Goes through a block.
+    /// Goes through consecutive `blocks`, the first of which is that of layer `first`. `goes_on` is asked
+    /// again and again whether to.
     ///
     /// # Errors
-    /// What candle reports.
+    /// What candle or `goes_on` reports.
     pub fn advance(
         &mut self,
         pass: usize,
-        layer: usize,
-        block: &Block,
+        first: usize,
+        blocks: &[Arc<Block>],
+        goes_on: &mut dyn FnMut() -> std::result::Result<(), SweepError>,
     ) -> std::result::Result<(), SweepError> {
         if pass == 0 {
-            self.oracle.step(layer, block)?;
+            for (i, block) in blocks.iter().enumerate() {
+                self.oracle.step(first + i, block)?;
+                goes_on()?;
+            }
         }
         if pass < self.n_waves {
-            self.alone.advance(layer, block, None, &mut |_| Ok(()))?;
+            self.alone.advance(first, blocks, &mut |_| goes_on())?;
         }
         Ok(())
     }

@@ -169,8 +169,8 @@ const READS_PER_BATCH: f64 = 4.0;
 /// How fast a disk is taken to be.
 const READ_BYTES_PER_SEC: f64 = 1e9;
 /// Rows of a tile, if memory allows: enough that the matrix products run at their peak, few enough
-/// that what lies between them stays in cache.
-const TILE_ROWS: usize = 1024;
+/// that what lies between them stays in cache, and that no thread waits long for the last tile.
+const TILE_ROWS: usize = 256;
 /// The same on accelerators, which need more to be busy.
 const ACCELERATOR_TILE_ROWS: usize = 8192;
 /// Rows of a vocabulary readout, if memory allows.

@@ -4,7 +4,7 @@ use super::runs::RunRows;
 use crate::model::{Config, Kernels, MOST_PADDING, Network, PIECE_ROWS, PaddedSpans, Placement};
 
 const F32_BYTES: usize = 4;
-/// Packing buffers of the matrix products, the allocator's slack, and the like, on the CPU.
+/// The allocator's slack, buffers of libraries, and the like, on the CPU.
 const CPU_OVERHEAD_BYTES: usize = 24 << 20;
 /// Code, the libraries' workspaces, and what the allocator of a device keeps.
 const DEVICE_OVERHEAD_BYTES: usize = 256 << 20;

@@ -6,6 +6,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use candle_core::{Result, Tensor};
 use shared::specification::vocabulary::Site;
@@ -18,7 +20,7 @@ use super::means::{self, Means};
 use super::program::{Batch, Program, needs, runs_readout, trials_readout};
 use super::readout::{self, ReadRow, Reading, RowReading};
 use super::runs::n_read;
-use super::tile_threads::TileThreads;
+use super::tile_threads::{Lanes, TileThreads};
 use super::wave_plan::{Entering, Put, PutValue, Sites, Wave};
 use super::{SweepError, cost};
 use crate::model::{
@@ -135,22 +137,22 @@ fn run_batch(
         for check in &mut checks {
             check.begin_pass(pass)?;
         }
-        let mut blocks = resources.network.blocks().enumerate().peekable();
-        while let Some((layer, block)) = blocks.next() {
-            let block = block?;
-            // Blocks that are read are there one at a time.
-            let next = match resources.network.is_streamed() {
-                true => None,
-                false => blocks.peek().and_then(|(_, next)| next.as_ref().ok()).cloned(),
-            };
+        let mut blocks = resources.network.blocks();
+        // Blocks that are read are there one at a time.
+        let n_at_once = if resources.network.is_streamed() { 1 } else { usize::MAX };
+        let mut first = 0;
+        loop {
+            let blocks: Vec<_> = blocks.by_ref().take(n_at_once).collect::<Result<_>>()?;
+            if blocks.is_empty() {
+                break;
+            }
             if pass < n_waves {
-                let count = &mut |operations| meter.add(operations);
-                engine.advance(layer, &block, next.as_deref(), count)?;
+                engine.advance(first, &blocks, &mut |operations| meter.add(operations))?;
             }
             for check in &mut checks {
-                check.advance(pass, layer, &block)?;
-                meter.add(0.0)?;
+                check.advance(pass, first, &blocks, &mut || meter.add(0.0))?;
             }
+            first += blocks.len();
         }
         if pass < n_waves {
             engine.end_wave(meter)?;
@@ -205,20 +207,6 @@ impl RunLayer {
     }
 }
 
-/// What goes through blocks side by side.
-enum Work<'a> {
-    /// The runs, which go through the next block.
-    Runs(&'a Block, Tensor),
-    /// The tile of that number.
-    Tile(usize, Option<Tensor>),
-}
-
-/// What came of it.
-enum Done {
-    Runs(Tensor, RunLayer),
-    Tile(Option<Tensor>),
-}
-
 /// One batch at work.
 pub struct Engine<'a> {
     resources: Resources<'a>,
@@ -230,20 +218,19 @@ pub struct Engine<'a> {
     n_readout_rows: usize,
     /// What any wave reads of the runs, by layer.
     needs: Vec<Sites>,
-    /// What later waves need of the runs, by layer.
-    kept: Vec<RunLayer>,
+    /// What is read of the runs in each layer, from when it is known until no tile of this wave, or of
+    /// any where it is kept, has to read it.
+    run_layers: Vec<Mutex<Option<Arc<RunLayer>>>>,
     /// The final residual stream of each run where it is first read, once it is known.
     references: Option<Tensor>,
-    lens: Option<Lens>,
+    lens: Mutex<Option<Lens>>,
     /// Which wave is on its way.
     number: usize,
     /// The runs' residual streams `[run rows, d_model]` as far as they have come, unless what was kept
     /// of them serves.
-    runs: Option<Tensor>,
-    /// What is read of the runs in the next layer, if they have gone ahead and it is not kept.
-    ahead: Option<RunLayer>,
+    runs: Mutex<Option<Tensor>>,
     /// The residual streams of each tile, `[rows, d_model]`.
-    tiles: Vec<Option<Tensor>>,
+    tiles: Vec<Mutex<Option<Tensor>>>,
     /// What is known so far, of each pair.
     pub readings: Vec<Readings>,
 }
@@ -276,12 +263,11 @@ impl<'a> Engine<'a> {
             spans,
             n_readout_rows,
             needs: needs(&batch.waves, network.config.n_layers),
-            kept: Vec::new(),
+            run_layers: (0..network.config.n_layers).map(|_| Mutex::new(None)).collect(),
             references: None,
-            lens: Lens::new(table, batch),
+            lens: Mutex::new(Lens::new(table, batch)),
             number: 0,
-            runs: None,
-            ahead: None,
+            runs: Mutex::new(None),
             tiles: Vec::new(),
             readings: Vec::new(),
         })
@@ -294,85 +280,63 @@ impl<'a> Engine<'a> {
     pub fn begin_wave(&mut self, number: usize) -> Result<()> {
         let runs = &self.batch.runs;
         self.number = number;
-        self.tiles = vec![None; self.batch.waves[number].tiles.len()];
-        self.runs = match number == 0 || !self.batch.keeps_runs {
+        self.tiles = self.batch.waves[number].tiles.iter().map(|_| Mutex::new(None)).collect();
+        self.runs = Mutex::new(match number == 0 || !self.batch.keeps_runs {
             true => Some(self.resources.network.embed(&runs.tokens, &runs.positions)?),
             false => None,
-        };
+        });
         Ok(())
     }
 
-    /// Takes runs and trials through a block. Where tiles have threads of their own and the `next`
-    /// block is there, the runs go through that beside them: they are too few to keep several threads
-    /// busy by themselves. `count` hears of operations.
+    /// Takes runs and trials through consecutive `blocks`, the first of which is that of layer `first`.
+    /// Each tile goes on by itself, behind the runs. `count` hears of operations.
     ///
     /// # Errors
     /// What candle or `count` reports.
     pub fn advance(
         &mut self,
-        layer: usize,
-        block: &Block,
-        next: Option<&Block>,
+        first: usize,
+        blocks: &[Arc<Block>],
         count: &mut dyn FnMut(f64) -> std::result::Result<(), SweepError>,
     ) -> std::result::Result<(), SweepError> {
         let wave = &self.batch.waves[self.number];
-        let is_ahead = self.ahead.is_some() || self.kept.len() > layer;
-        if let Some(before) = self.runs.take_if(|_| !is_ahead) {
-            let (after, run_layer) = self.advance_runs(block, layer, before)?;
-            self.went_ahead(after, run_layer, count)?;
+        let of_runs =
+            cost::BlockCost::new(&self.resources.network.config).runs(&self.batch.runs.spans);
+        let end = first + blocks.len();
+        let mut runs_end = end;
+        if locked(&self.runs).is_some() {
+            // Nobody can do anything before this, so that all threads divide it.
+            self.advance_runs(&blocks[0], first)?;
+            count(of_runs)?;
+            runs_end = first + 1;
         }
-        let computed = self.ahead.take();
-        let run_layer = computed.as_ref().unwrap_or_else(|| &self.kept[layer]);
-        let next = next.filter(|_| wave.n_at_once > 1);
-        let runs = next.and_then(|next| Some(Work::Runs(next, self.runs.take()?)));
-        let n_ahead = usize::from(runs.is_some());
-        let tiles = std::mem::take(&mut self.tiles).into_iter().enumerate();
-        let tiles = tiles.map(|(i, x)| Work::Tile(i, x));
-        let advance = |_, work| match work {
-            Work::Runs(next, before) => {
-                let (after, run_layer) = self.advance_runs(next, layer + 1, before)?;
-                Ok(Done::Runs(after, run_layer))
+        // The last tile that has gone through a layer tells.
+        let n_left: Vec<_> = blocks.iter().map(|_| AtomicUsize::new(self.tiles.len())).collect();
+        let step = |lane: usize, layer: usize| {
+            let block = &blocks[layer - first];
+            let Some(tile) = lane.checked_sub(1) else {
+                return self.advance_runs(block, layer);
+            };
+            self.advance_tile(block, layer, tile)?;
+            let is_last = n_left[layer - first].fetch_sub(1, Ordering::AcqRel) == 1;
+            if is_last && !self.batch.keeps_runs {
+                locked(&self.run_layers[layer]).take();
             }
-            Work::Tile(i, x) => self.advance_tile(block, layer, i, x, run_layer).map(Done::Tile),
+            Ok(())
         };
-        let done = |i: usize| match i.checked_sub(n_ahead) {
-            Some(i) => count(wave.tiles[i].layers[layer].operations),
-            None => Ok(()),
+        let done = |lane: usize, layer: usize| match lane.checked_sub(1) {
+            Some(tile) => count(wave.tiles[tile].layers[layer].operations),
+            None => count(of_runs),
         };
-        let work = runs.into_iter().chain(tiles).collect();
-        let all = self.resources.threads.map(wave.n_at_once, work, advance, done)?;
-        for one in all {
-            match one {
-                Done::Tile(x) => self.tiles.push(x),
-                Done::Runs(after, run_layer) => self.went_ahead(after, run_layer, count)?,
-            }
-        }
-        Ok(())
-    }
-
-    /// Keeps what has come of the runs in a layer, which they are `after` `[run rows, d_model]`.
-    fn went_ahead(
-        &mut self,
-        after: Tensor,
-        run_layer: RunLayer,
-        count: &mut dyn FnMut(f64) -> std::result::Result<(), SweepError>,
-    ) -> std::result::Result<(), SweepError> {
-        if let (0, Some(lens)) = (self.number, &mut self.lens) {
-            lens.keep(&after)?;
-        }
-        self.runs = Some(after);
-        match self.batch.keeps_runs {
-            true => self.kept.push(run_layer),
-            false => self.ahead = Some(run_layer),
-        }
-        let cost = cost::BlockCost::new(&self.resources.network.config);
-        count(cost.runs(&self.batch.runs.spans))
+        let lanes = Lanes::new(runs_end, self.tiles.len(), first, end);
+        self.resources.threads.advance(wave.n_at_once, lanes, step, done)
     }
 
     /// Reads what has come through all layers.
     fn end_wave(&mut self, meter: &mut Meter) -> std::result::Result<(), SweepError> {
         let config = &self.resources.network.config;
-        if let (0, Some(ends)) = (self.number, self.runs.take()) {
+        let ends = locked(&self.runs).take();
+        if let (0, Some(ends)) = (self.number, ends) {
             let known = self.read_runs(&ends)?;
             meter.add(runs_readout(config, self.table, &self.batch.pairs))?;
             self.begin(&known, meter)?;
@@ -393,7 +357,10 @@ impl<'a> Engine<'a> {
     }
 
     /// Takes the unpatched runs through a block.
-    fn advance_runs(&self, block: &Block, layer: usize, x: Tensor) -> Result<(Tensor, RunLayer)> {
+    fn advance_runs(&self, block: &Block, layer: usize) -> Result<()> {
+        let Some(x) = locked(&self.runs).take() else {
+            candle_core::bail!("the runs are not here")
+        };
         let runs = &self.batch.runs;
         let needed = match self.batch.keeps_runs {
             true => self.needs[layer],
@@ -427,35 +394,44 @@ impl<'a> Engine<'a> {
         let (post, shared) =
             block.run(Some(x), None, rows, shared, self.resources.rotary, &mut hook)?;
         match (post, shared) {
-            (Some(post), Some(shared)) => Ok((post, RunLayer { activations, shared })),
+            (Some(post), Some(shared)) => {
+                if let (0, Some(lens)) = (self.number, &mut *locked(&self.lens)) {
+                    lens.keep(&post)?;
+                }
+                if self.batch.keeps_runs || !self.tiles.is_empty() {
+                    let run_layer = RunLayer { activations, shared };
+                    *locked(&self.run_layers[layer]) = Some(Arc::new(run_layer));
+                }
+                *locked(&self.runs) = Some(post);
+                Ok(())
+            }
             _ => candle_core::bail!("a batch without runs"),
         }
     }
 
-    /// Takes a tile's residual streams `x` `[rows, d_model]` through a block, with those that enter
-    /// there. In the last layer what comes out are the rows that are read.
-    fn advance_tile(
-        &self,
-        block: &Block,
-        layer: usize,
-        number: usize,
-        x: Option<Tensor>,
-        runs: &RunLayer,
-    ) -> Result<Option<Tensor>> {
+    /// Takes a tile's residual streams `[rows, d_model]` through a block, with those that enter there. In
+    /// the last layer what comes out are the rows that are read.
+    fn advance_tile(&self, block: &Block, layer: usize, number: usize) -> Result<()> {
+        let Some(runs) = locked(&self.run_layers[layer]).clone() else {
+            candle_core::bail!("the runs have not come through layer {layer}")
+        };
         let tile = &self.batch.waves[self.number].tiles[number];
         let work = &tile.layers[layer];
+        let x = locked(&self.tiles[number]).take();
         let x = match work.embedded.is_empty() {
             true => x,
             false => Some(runs.rows(Site::ResidPre, &self.indices, work.embedded)?),
         };
         let entered = match &work.entering {
-            Some(entering) => Some(self.enter(block, layer, number, entering, runs)?),
+            Some(entering) => Some(self.enter(block, layer, number, entering, &runs)?),
             None => None,
         };
-        match x {
-            Some(x) => self.travel(block, layer, number, x, entered.as_ref(), runs),
-            None => Ok(entered),
-        }
+        let after = match x {
+            Some(x) => self.travel(block, layer, number, x, entered.as_ref(), &runs)?,
+            None => entered,
+        };
+        *locked(&self.tiles[number]) = after;
+        Ok(())
     }
 
     /// The rows `[rows, d_model]` after a block of the trials that are `x` before it, and then
@@ -688,7 +664,8 @@ impl<'a> Engine<'a> {
             }
             known_by_pair.entry(read.0).or_default().push((trial, reading));
         }
-        if let Some(lens) = self.lens.take() {
+        let lens = locked(&self.lens).take();
+        if let Some(lens) = lens {
             let read = lens.read(self.resources.network, self.table, batch, self.n_readout_rows)?;
             for (pair, lens) in read {
                 pairs[pair - batch.pairs.start].lens = lens;
@@ -711,7 +688,9 @@ impl<'a> Engine<'a> {
 
     /// Reads the trials of a wave from what came out of its tiles.
     fn read_trials(&mut self, wave: &Wave) -> Result<Vec<Reading>> {
-        let tiles: Vec<_> = std::mem::take(&mut self.tiles).into_iter().flatten().collect();
+        let tiles = std::mem::take(&mut self.tiles).into_iter();
+        let tiles: Vec<_> =
+            tiles.filter_map(|x| x.into_inner().unwrap_or_else(PoisonError::into_inner)).collect();
         if tiles.is_empty() {
             return Ok(Vec::new());
         }
@@ -791,6 +770,11 @@ impl<'a> Engine<'a> {
         }
         Ok(())
     }
+}
+
+/// What `of` holds, which is whole even if a thread has panicked meanwhile.
+fn locked<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
+    of.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A matrix as rows of `width`.

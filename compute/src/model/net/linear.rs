@@ -1,15 +1,9 @@
-//! Linear maps. On the CPU a row's numbers are the same to the bit however many rows there are, and
-//! whatever they are: `gemm` sums every number of a product in one order, but for small products, which
-//! are made large enough here.
+//! Linear maps.
 
-#![allow(unsafe_code, reason = "`gemm` takes pointers")]
-
-use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor};
-use gemm::{Parallelism, gemm};
+use candle_core::{Result, Tensor};
 
 use super::elementwise::biased;
-use super::rows::contiguous;
-use super::transpose::transposed;
+use super::packed::Packed;
 use crate::model::arch::Weight;
 use crate::model::checkpoint::{Kernels, ModelError, Placed};
 
@@ -17,9 +11,16 @@ use crate::model::checkpoint::{Kernels, ModelError, Placed};
 #[derive(Debug)]
 pub struct Linear {
     kernels: Kernels,
-    /// `[out, in]`; for [`Kernels::Own`] `[in, out]`, which products of few rows read fastest.
-    weight: Tensor,
+    weight: Matrix,
     bias: Option<Tensor>, // [out]
+}
+
+#[derive(Debug)]
+enum Matrix {
+    /// For [`Kernels::Own`].
+    Packed(Packed),
+    /// `[out, in]`, for all others.
+    Plain(Tensor),
 }
 
 impl Linear {
@@ -29,10 +30,15 @@ impl Linear {
     /// What candle reports.
     pub fn new(weight: Tensor, bias: Option<Tensor>, kernels: Kernels) -> Result<Self> {
         let weight = match kernels {
-            Kernels::Own => transposed(&weight)?,
-            Kernels::Cuda | Kernels::Stock => weight,
+            Kernels::Own => Matrix::Packed(Packed::new(&weight)?),
+            Kernels::Cuda | Kernels::Stock => Matrix::Plain(weight),
         };
         Ok(Self { kernels, weight, bias })
+    }
+
+    /// A map by a matrix that is packed, and `bias` `[out]`.
+    pub fn packed(weight: Packed, bias: Option<Tensor>) -> Self {
+        Self { kernels: Kernels::Own, weight: Matrix::Packed(weight), bias }
     }
 
     /// Loads a linear map, if the model has it.
@@ -54,121 +60,11 @@ impl Linear {
     /// # Errors
     /// What candle reports.
     pub fn apply(&self, x: &Tensor) -> Result<Tensor> {
-        let product = match self.kernels {
-            Kernels::Own => {
-                let (d_in, d_out) = self.weight.dims2()?;
-                let n_least = least_rows(d_in, d_out, false);
-                of_many_rows(x, n_least, |x| x.apply_op2_no_bwd(&self.weight, &Product))?
-            }
-            Kernels::Cuda | Kernels::Stock => x.matmul(&self.weight.t()?)?,
+        let product = match &self.weight {
+            Matrix::Packed(weight) => weight.product(x)?,
+            Matrix::Plain(weight) => x.matmul(&weight.t()?)?,
         };
         biased(product, self.bias.as_ref(), self.kernels)
-    }
-}
-
-/// `x` `[rows, in]` times the transposed `weight` `[out, in]`, both f32 on the CPU: `[rows, out]`. Many
-/// outputs are meant, for which transposing `weight` first would take long.
-///
-/// # Errors
-/// What candle reports.
-pub fn times_transposed(x: &Tensor, weight: &Tensor) -> Result<Tensor> {
-    let (d_out, d_in) = weight.dims2()?;
-    let transposed = weight.t()?;
-    of_many_rows(x, least_rows(d_in, d_out, true), |x| x.apply_op2_no_bwd(&transposed, &Product))
-}
-
-/// What `product` makes of the rows of `x`, which it is given with as many of zeros as make `n_least`.
-fn of_many_rows(
-    x: &Tensor,
-    n_least: usize,
-    product: impl FnOnce(&Tensor) -> Result<Tensor>,
-) -> Result<Tensor> {
-    let (n_rows, d_in) = x.dims2()?;
-    if n_rows == 0 || n_rows >= n_least {
-        return product(x);
-    }
-    let padding = Tensor::zeros((n_least - n_rows, d_in), x.dtype(), x.device())?;
-    product(&Tensor::cat(&[x, &padding], 0)?)?.narrow(0, 0, n_rows)?.contiguous()
-}
-
-/// The most numbers of a product that `gemm` takes by dot products.
-const DOT_PRODUCTS: usize = 256;
-/// The largest sides of a product, and the longest sums in one piece, that `gemm` takes as small ones.
-const SMALL: (usize, usize) = (64, 512);
-
-/// How many rows a product needs at least for its numbers to be summed as those of many rows.
-fn least_rows(d_in: usize, d_out: usize, is_transposed: bool) -> usize {
-    let least = match d_out <= SMALL.0 && d_in > SMALL.1 {
-        true => SMALL.0 + 1,
-        // One row is a product with a vector.
-        false => 2,
-    };
-    // Dot products are for operands that both lie along what is summed, as a single output does anyhow.
-    match is_transposed || d_out == 1 {
-        true => least.max(DOT_PRODUCTS / d_out.max(1) + 1),
-        false => least,
-    }
-}
-
-/// The product of two f32 matrices, of which the second may be a transposed one, by the library that
-/// candle multiplies with, too. candle fills the outcome with zeros first and divides it over as many
-/// threads as the machine has.
-struct Product;
-
-impl CustomOp2 for Product {
-    fn name(&self) -> &'static str {
-        "product"
-    }
-
-    fn cpu_fwd(
-        &self,
-        x: &CpuStorage,
-        x_layout: &Layout,
-        weight: &CpuStorage,
-        weight_layout: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
-        let (n_rows, d_in) = x_layout.shape().dims2()?;
-        let (expected, d_out) = weight_layout.shape().dims2()?;
-        if d_in != expected {
-            candle_core::bail!("a product of {x_layout:?} and {weight_layout:?}")
-        }
-        let x = contiguous(x, x_layout)?;
-        let (weight, strides) = match weight_layout.is_contiguous() {
-            true => (contiguous(weight, weight_layout)?, [d_out, 1]),
-            false => (contiguous(weight, &weight_layout.transpose(0, 1)?)?, [1, d_in]),
-        };
-        let mut out = Vec::<f32>::with_capacity(n_rows * d_out);
-        let parallelism = match rayon::current_num_threads() {
-            1 => Parallelism::None,
-            n => Parallelism::Rayon(n),
-        };
-        // SAFETY: the matrices are as long as their shapes say, and lie as the strides say; `gemm` reads
-        // nothing of `out`, which nothing else refers to, and writes all of it.
-        unsafe {
-            gemm(
-                n_rows,
-                d_out,
-                d_in,
-                out.as_mut_ptr(),
-                1,
-                d_out as isize,
-                false,
-                x.as_ptr(),
-                1,
-                d_in as isize,
-                weight.as_ptr(),
-                strides[1] as isize,
-                strides[0] as isize,
-                0.0,
-                1.0,
-                false,
-                false,
-                false,
-                parallelism,
-            );
-            out.set_len(n_rows * d_out);
-        }
-        Ok((CpuStorage::F32(out), (n_rows, d_out).into()))
     }
 }
 
@@ -210,22 +106,17 @@ mod tests {
         let small = [(2, 5), (40, 1), (576, 1), (8, 3), (64, 64), (576, 5), (576, 64)];
         for (d_in, d_out) in small.into_iter().chain([(576, 65), (1536, 200)]) {
             let (x, weight) = (random((N_ROWS, d_in)), random((d_out, d_in)));
-            let map = Linear::new(weight.clone(), None, Kernels::Own).unwrap();
+            let map = Linear::new(weight, None, Kernels::Own).unwrap();
             let bits = |x: &Tensor| -> Vec<Vec<u32>> {
                 let rows = x.to_vec2::<f32>().unwrap().into_iter();
                 rows.map(|row| row.into_iter().map(f32::to_bits).collect()).collect()
             };
-            let ways = |x: &Tensor| {
-                [map.apply(x).unwrap(), times_transposed(x, &weight).unwrap()].map(|x| bits(&x))
-            };
-            let all = ways(&x);
+            let all = bits(&map.apply(&x).unwrap());
             for (first, n) in
                 [(0, 1), (7, 2), (1, 3), (299, 1), (20, 17), (5, 64), (6, 65), (3, 257)]
             {
-                let some = ways(&x.narrow(0, first, n).unwrap());
-                for (all, some) in all.iter().zip(&some) {
-                    assert!(all[first..][..n] == some[..], "{n} rows of {d_in} to {d_out}");
-                }
+                let some = bits(&map.apply(&x.narrow(0, first, n).unwrap()).unwrap());
+                assert!(all[first..][..n] == some[..], "{n} rows of {d_in} to {d_out}");
             }
         }
     }

@@ -15,12 +15,12 @@ mod indices;
 mod linear;
 mod network;
 mod norm;
+mod packed;
 mod padded;
 mod put;
 mod rotary;
 mod rows;
 mod stream;
-mod transpose;
 
 pub use attention::KeysValues;
 pub use block::{Block, BlockRows, Hook, Shared};

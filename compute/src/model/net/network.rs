@@ -6,13 +6,13 @@ use std::sync::Arc;
 use candle_core::{DType, Device, Result, Tensor};
 
 use super::block::Block;
-use super::elementwise::{biased, softcapped};
-use super::linear::{Linear, times_transposed};
+use super::elementwise::softcapped;
+use super::linear::Linear;
 use super::norm::Norm;
 use super::rows::index;
 use super::stream::{BlockPass, Blocks, EmbeddingTable, PIECE_ROWS};
 use crate::model::arch::{Config, Module, Weight};
-use crate::model::checkpoint::{Kernels, ModelError, Placed, Placement, WeightStore, Weights};
+use crate::model::checkpoint::{ModelError, Placed, Placement, WeightStore, Weights};
 
 /// A model's numbers: in memory, or where they are stored.
 #[derive(Debug)]
@@ -45,7 +45,13 @@ impl Network {
             Ok(table.map(EmbeddingTable::Resident))
         };
         let embed = table(Module::Embed)?.expect("every model has it");
-        let unembed = table(Module::Unembed)?.unwrap_or_else(|| embed.clone());
+        let (embed, unembed) = match table(Module::Unembed)? {
+            Some(unembed) => (embed, unembed.for_products(to.kernels)),
+            None => {
+                let both = embed.for_products(to.kernels);
+                (both.clone(), both)
+            }
+        };
         let blocks = (0..config.n_layers).map(|layer| Ok(Arc::new(Block::load(weights, layer)?)));
         let blocks = Blocks::Resident(blocks.collect::<std::result::Result<_, _>>()?);
         Self::assemble(weights, (embed, unembed), blocks)
@@ -119,8 +125,8 @@ impl Network {
                 // A weight may be in f32 while it is read, whatever it becomes.
                 let n_f32s = |dims: Vec<usize>| dims.iter().product::<usize>() * size_of::<f32>();
                 let largest = config.block_weights(0).map(|(_, dims)| n_f32s(dims)).max();
-                // A piece of the vocabulary is read when the blocks are gone.
-                let piece = n_f32s(vec![config.d_model, config.d_vocab.min(PIECE_ROWS)]);
+                // A piece of the vocabulary is read, and packed, when the blocks are gone.
+                let piece = 2 * n_f32s(vec![config.d_model, config.d_vocab.min(PIECE_ROWS)]);
                 (2 * to.n_bytes(config, config.block_weights(0)) + largest.unwrap_or(0)).max(piece)
             }
         }
@@ -190,14 +196,8 @@ impl Network {
             None => None,
         };
         let kernels = self.placement.kernels;
-        let rows = match *ids {
-            // One alone would be summed in another order than several.
-            [id] => self.unembed.rows(&[id, id])?,
-            _ => self.unembed.rows(ids)?,
-        };
-        let logits = Linear::new(rows, None, kernels)?.apply(x)?;
-        let logits = logits.narrow(1, 0, ids.len())?.contiguous()?;
-        softcapped(biased(logits, bias.as_ref(), kernels)?, self.config.final_softcap, kernels)
+        let logits = Linear::new(self.unembed.rows(ids)?, bias, kernels)?.apply(x)?;
+        softcapped(logits, self.config.final_softcap, kernels)
     }
 
     /// The vocabulary in pieces that can be had in memory.
@@ -219,15 +219,9 @@ impl Network {
             Some(bias) => Some(bias.narrow(0, piece.start, piece.len())?),
             None => None,
         };
-        let weight = self.unembed.piece(piece)?;
         let kernels = self.placement.kernels;
-        each(&|x| {
-            let logits = match kernels {
-                Kernels::Own => times_transposed(x, &weight)?,
-                Kernels::Cuda | Kernels::Stock => x.matmul(&weight.t()?)?,
-            };
-            softcapped(biased(logits, bias.as_ref(), kernels)?, self.config.final_softcap, kernels)
-        })
+        let map = self.unembed.map(piece, bias, kernels)?;
+        each(&|x| softcapped(map.apply(x)?, self.config.final_softcap, kernels))
     }
 
     /// The logits of the whole vocabulary for normed rows `x` `[rows, d_model]`: `[rows, d_vocab]`.

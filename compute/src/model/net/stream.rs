@@ -10,8 +10,10 @@ use std::thread::JoinHandle;
 use candle_core::{Device, Error, Result, Tensor};
 
 use super::block::Block;
+use super::linear::Linear;
+use super::packed::Packed;
 use crate::model::arch::Weight;
-use crate::model::checkpoint::{ModelError, WeightStore};
+use crate::model::checkpoint::{Kernels, ModelError, WeightStore};
 
 /// The decoder blocks of a network.
 #[derive(Debug)]
@@ -116,6 +118,8 @@ impl Drop for BlockPass<'_> {
 pub enum EmbeddingTable {
     /// `[d_vocab, width]`, in memory.
     Resident(Tensor),
+    /// The same as rows are multiplied with it.
+    Packed(Packed),
     /// Read row by row.
     Stored { store: WeightStore, weight: Weight, dims: [usize; 2] },
 }
@@ -125,10 +129,21 @@ pub enum EmbeddingTable {
 pub const PIECE_ROWS: usize = 1 << 13;
 
 impl EmbeddingTable {
+    /// A table in memory as rows are multiplied with it.
+    pub fn for_products(self, kernels: Kernels) -> Self {
+        match (self, kernels) {
+            (Self::Resident(table), Kernels::Own) => Self::Packed(
+                Packed::new(&table).expect("tables of our kernels are f32, without gaps"),
+            ),
+            (table, _) => table,
+        }
+    }
+
     /// The rows `ids`, `[ids, width]`.
     pub fn rows(&self, ids: &[u32]) -> Result<Tensor> {
         match self {
             Self::Resident(table) => table.index_select(&Tensor::new(ids, table.device())?, 0),
+            Self::Packed(table) => table.rows(ids),
             Self::Stored { store, weight, dims } => {
                 let rows = ids.iter().map(|&id| {
                     let row = id as usize;
@@ -149,6 +164,7 @@ impl EmbeddingTable {
             // An accelerator has enough to do with all of them alone.
             Self::Resident(table) if !table.device().is_cpu() => (table.dims()[0], usize::MAX),
             Self::Resident(table) => (table.dims()[0], PIECE_ROWS),
+            Self::Packed(table) => (table.n_outputs(), PIECE_ROWS),
             Self::Stored { dims: [n_rows, _], .. } => (*n_rows, PIECE_ROWS),
         };
         let starts = (0..n_rows).step_by(n_at_once);
@@ -159,9 +175,23 @@ impl EmbeddingTable {
     pub fn piece(&self, rows: Range<usize>) -> Result<Tensor> {
         match self {
             Self::Resident(table) => table.narrow(0, rows.start, rows.len()),
+            Self::Packed(table) => table.rows(&rows.map(|row| row as u32).collect::<Vec<_>>()),
             Self::Stored { store, weight, dims } => {
                 store.with(|w| w.load_rows(*weight, dims, rows)).map_err(Error::wrap)
             }
+        }
+    }
+
+    /// One of the pieces as a map from `[.., width]` to `[.., rows]`.
+    pub fn map(
+        &self,
+        rows: Range<usize>,
+        bias: Option<Tensor>,
+        kernels: Kernels,
+    ) -> Result<Linear> {
+        match self {
+            Self::Packed(table) => Ok(Linear::packed(table.narrow(rows)?, bias)),
+            _ => Linear::new(self.piece(rows)?, bias, kernels),
         }
     }
 
@@ -169,6 +199,7 @@ impl EmbeddingTable {
     pub fn device(&self) -> &Device {
         match self {
             Self::Resident(table) => table.device(),
+            Self::Packed(_) => &Device::Cpu,
             Self::Stored { store, .. } => &store.placement().device,
         }
     }
