@@ -163,8 +163,9 @@ static KERNELS: LazyLock<Vec<Kernels>> = LazyLock::new(|| {
     all
 });
 
-/// Numbers of a sum that are added up before they go to memory.
-const SUMMED_AT_ONCE: usize = 768;
+/// The most numbers of a sum that are added up before they go to memory: of a long sum, parts are more
+/// exact than all of it from one end to the other.
+const SUMMED_AT_ONCE: usize = 384;
 /// Bytes of a matrix that are multiplied with all rows before the next: what stays in the second cache.
 const CACHED_BYTES: usize = 256 << 10;
 /// Pieces of work for each thread.
@@ -235,7 +236,7 @@ impl CustomOp2 for Product {
         let mut out = Vec::<f32>::with_capacity(n_rows * d_out);
         let start = AtomicPtr::new(out.as_mut_ptr());
         // Panels that are in the cache together, and rows that one piece of work multiplies with them.
-        let depth = SUMMED_AT_ONCE.min(d_in);
+        let depth = d_in.div_ceil(d_in.div_ceil(SUMMED_AT_ONCE));
         let n_cached = (CACHED_BYTES / (depth * width * size_of::<f32>())).max(1);
         let n_groups = n_panels.div_ceil(n_cached);
         let n_blocks = match rayon::current_num_threads() {
