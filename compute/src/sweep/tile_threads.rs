@@ -92,7 +92,7 @@ impl TileThreads {
 }
 
 /// Who goes through the same steps, each of them in order. The first lane leads: others take a step
-/// after it has, and it is two steps ahead of nobody.
+/// after it has, and it takes one when all others have taken the one before the last.
 #[derive(Debug)]
 pub struct Lanes {
     /// The step that each lane takes next.
