@@ -120,10 +120,8 @@ impl Lanes {
             let may = if lane == 0 { *first <= slowest + 1 } else { next < *first };
             may && next < self.end && !self.is_busy[lane]
         };
-        let mut lanes = 1..self.next.len();
-        Some(0)
-            .filter(may)
-            .or_else(|| lanes.by_ref().filter(may).min_by_key(|&lane| self.next[lane]))
+        let others = || (1..self.next.len()).filter(may).min_by_key(|&lane| self.next[lane]);
+        Some(0).filter(may).or_else(others)
     }
 
     fn is_over(&self) -> bool {

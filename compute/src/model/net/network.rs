@@ -1,7 +1,7 @@
 //! A model's numbers and what is computed with them outside of the blocks.
 
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use candle_core::{DType, Device, Result, Tensor};
 
@@ -27,6 +27,8 @@ pub struct Network {
     final_norm: Norm,             // over d_model
     unembed: EmbeddingTable,      // [d_vocab, d_model]
     unembed_bias: Option<Tensor>, // [d_vocab]
+    /// See [`Self::embedding_std`].
+    embedding_std: OnceLock<f64>,
 }
 
 impl Network {
@@ -97,6 +99,7 @@ impl Network {
             unembed,
             embed,
             blocks,
+            embedding_std: OnceLock::new(),
             config: weights.config.clone(),
         })
     }
@@ -158,11 +161,14 @@ impl Network {
     }
 
     /// The standard deviation of the numbers of all tokens' embeddings, as they enter the first
-    /// block: the unit of noise.
+    /// block: the unit of noise. The table is gone through once.
     ///
     /// # Errors
     /// What candle reports.
     pub fn embedding_std(&self) -> Result<f64> {
+        if let Some(&std) = self.embedding_std.get() {
+            return Ok(std);
+        }
         let (mut n, mut sum, mut squares) = (0usize, 0.0, 0.0);
         for piece in self.embed.pieces() {
             let numbers = self.embed.piece(piece)?.to_dtype(DType::F32)?;
@@ -175,7 +181,8 @@ impl Network {
             squares += total(&numbers.sqr()?)?;
         }
         let mean = sum / n as f64;
-        Ok((squares / n as f64 - mean * mean).max(0.0).sqrt() * f64::from(self.config.embed_scale))
+        let std = (squares / n as f64 - mean * mean).max(0.0).sqrt();
+        Ok(*self.embedding_std.get_or_init(|| std * f64::from(self.config.embed_scale)))
     }
 
     /// The final norm of residual streams `x` `[rows, d_model]`, in f32.
