@@ -29,7 +29,7 @@ pub use run::{compile, run};
 
 /// Part of every id: raised whenever any number of any result may change, so that what an older
 /// version computed is not taken for what this one would.
-pub const NUMERICS: u32 = 6;
+pub const NUMERICS: u32 = 7;
 
 /// A pair made ready for the model.
 #[derive(Debug, Clone)]

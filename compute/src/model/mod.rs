@@ -23,8 +23,8 @@ pub(crate) use checkpoint::{INDEX, PICKLED, shards};
 pub use default_model::{DEFAULT_MODEL, DefaultModel};
 pub use net::{
     Block, BlockPass, BlockRows, DeviceSpans, Hook, Indices, KeysValues, Linear, MOST_PADDING,
-    Network, PIECE_ROWS, PaddedSpans, Rotary, Shared, Slice, Span, Uploaded, index, put_rows,
-    standard_normal,
+    Network, PIECE_ROWS, PaddedSpans, Rotary, Shared, Slice, Span, Unembedding, Uploaded, index,
+    put_rows, standard_normal,
 };
 pub(crate) use net::{contiguous, dot, exp, reduced, vectorised};
 pub use open::{Description, Elsewhere, Loader, Model};

@@ -77,7 +77,7 @@ impl Division {
             n_readout_rows: READOUT_ROWS,
             n_verified: 0,
             computes_all: false,
-            activations: Activations::OWN,
+            activations: Activations::own(),
         }
     }
 

@@ -1,5 +1,6 @@
 //! Bytes that a program takes beyond the weights.
 
+use super::readout::n_logits_at_once;
 use super::runs::RunRows;
 use crate::model::{Config, Kernels, MOST_PADDING, Network, PIECE_ROWS, PaddedSpans, Placement};
 
@@ -27,18 +28,21 @@ pub struct Activations {
 
 impl Activations {
     /// Those of f32 and our kernels on the CPU.
-    pub const OWN: Self = Self {
-        n_bytes: F32_BYTES,
-        most_padded_bytes: None,
-        n_per_logit: 2,
-        n_logits: PIECE_ROWS,
-        overhead: CPU_OVERHEAD_BYTES,
-    };
+    pub fn own() -> Self {
+        Self {
+            n_bytes: F32_BYTES,
+            most_padded_bytes: None,
+            // What is found in each slice of the vocabulary takes no more than its logits.
+            n_per_logit: 2,
+            n_logits: n_logits_at_once(),
+            overhead: CPU_OVERHEAD_BYTES,
+        }
+    }
 
     /// Those of a placement.
     pub fn of(placement: &Placement) -> Self {
         if placement.kernels == Kernels::Own {
-            return Self::OWN;
+            return Self::own();
         }
         Self {
             n_bytes: placement.dtype.size_in_bytes(),

@@ -303,13 +303,6 @@ impl<'a> Engine<'a> {
         let of_runs =
             cost::BlockCost::new(&self.resources.network.config).runs(&self.batch.runs.spans);
         let end = first + blocks.len();
-        let mut runs_end = end;
-        if locked(&self.runs).is_some() {
-            // Nobody can do anything before this, so that all threads divide it.
-            self.advance_runs(&blocks[0], first)?;
-            count(of_runs)?;
-            runs_end = first + 1;
-        }
         // The last tile that has gone through a layer tells.
         let n_left: Vec<_> = blocks.iter().map(|_| AtomicUsize::new(self.tiles.len())).collect();
         let step = |lane: usize, layer: usize| {
@@ -324,11 +317,29 @@ impl<'a> Engine<'a> {
             }
             Ok(())
         };
-        let done = |lane: usize, layer: usize| match lane.checked_sub(1) {
+        let mut done = |lane: usize, layer: usize| match lane.checked_sub(1) {
             Some(tile) => count(wave.tiles[tile].layers[layer].operations),
             None => count(of_runs),
         };
-        let lanes = Lanes::new(runs_end, self.tiles.len(), first, end);
+        let (mut runs_end, mut begin) = (first, first);
+        if locked(&self.runs).is_none() {
+            runs_end = end;
+        }
+        // All threads divide what the runs do before anybody else has anything to do.
+        while runs_end < end {
+            step(0, runs_end)?;
+            done(0, runs_end)?;
+            runs_end += 1;
+            if wave.tiles.iter().any(|tile| tile.layers[begin].operations > 0.0) {
+                break;
+            }
+            for lane in 1..=self.tiles.len() {
+                step(lane, begin)?;
+                done(lane, begin)?;
+            }
+            begin += 1;
+        }
+        let lanes = Lanes::new(runs_end, self.tiles.len(), begin, end);
         self.resources.threads.advance(wave.n_at_once, lanes, step, done)
     }
 

@@ -1,5 +1,7 @@
 //! Linear maps.
 
+use std::ops::Range;
+
 use candle_core::{Result, Tensor};
 
 use super::elementwise::biased;
@@ -53,6 +55,21 @@ impl Linear {
         let bias = weights.load(Weight { is_bias: true, ..weight })?;
         let loaded = weights.load(weight)?.map(|weight| Self::new(weight, bias, kernels));
         Ok(loaded.transpose().expect("weights are contiguous, and those of our kernels f32"))
+    }
+
+    /// The map to the outputs `outputs` alone, which begin where a panel of a packed matrix does.
+    ///
+    /// # Errors
+    /// Outputs that there are not, or that begin elsewhere.
+    pub fn slice(&self, outputs: Range<usize>) -> Result<Self> {
+        let bias = self.bias.as_ref().map(|bias| bias.narrow(0, outputs.start, outputs.len()));
+        let weight = match &self.weight {
+            Matrix::Packed(weight) => Matrix::Packed(weight.narrow(outputs)?),
+            Matrix::Plain(weight) => {
+                Matrix::Plain(weight.narrow(0, outputs.start, outputs.len())?)
+            }
+        };
+        Ok(Self { weight, bias: bias.transpose()?, ..*self })
     }
 
     /// `x` `[rows, in]` times the weight, plus the bias: `[rows, out]`.

@@ -28,7 +28,7 @@ pub use device_spans::DeviceSpans;
 pub use functions::{dot, exp, reduced, vectorised};
 pub use indices::{Indices, Slice, Uploaded};
 pub use linear::Linear;
-pub use network::Network;
+pub use network::{Network, Unembedding};
 pub use padded::{MOST_PADDING, PaddedSpans};
 pub use put::{put_rows, standard_normal};
 pub use rotary::Rotary;

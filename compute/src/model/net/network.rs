@@ -12,7 +12,7 @@ use super::norm::Norm;
 use super::rows::index;
 use super::stream::{BlockPass, Blocks, EmbeddingTable, PIECE_ROWS};
 use crate::model::arch::{Config, Module, Weight};
-use crate::model::checkpoint::{ModelError, Placed, Placement, WeightStore, Weights};
+use crate::model::checkpoint::{Kernels, ModelError, Placed, Placement, WeightStore, Weights};
 
 /// A model's numbers: in memory, or where they are stored.
 #[derive(Debug)]
@@ -212,23 +212,18 @@ impl Network {
         self.unembed.pieces()
     }
 
-    /// Calls `each` with the unembedding of a piece of the vocabulary, which is a function from
-    /// normed rows `[rows, d_model]` to their logits `[rows, piece]`.
+    /// The unembedding of one of these pieces.
     ///
     /// # Errors
-    /// What candle reports, and what `each` returns.
-    pub fn with_piece(
-        &self,
-        piece: Range<usize>,
-        mut each: impl FnMut(&dyn Fn(&Tensor) -> Result<Tensor>) -> Result<()>,
-    ) -> Result<()> {
+    /// What candle reports.
+    pub fn unembedding(&self, piece: Range<usize>) -> Result<Unembedding> {
         let bias = match &self.unembed_bias {
             Some(bias) => Some(bias.narrow(0, piece.start, piece.len())?),
             None => None,
         };
         let kernels = self.placement.kernels;
         let map = self.unembed.map(piece, bias, kernels)?;
-        each(&|x| softcapped(map.apply(x)?, self.config.final_softcap, kernels))
+        Ok(Unembedding::new(map, self.config.final_softcap, kernels))
     }
 
     /// The logits of the whole vocabulary for normed rows `x` `[rows, d_model]`: `[rows, d_vocab]`.
@@ -236,13 +231,39 @@ impl Network {
     /// # Errors
     /// What candle reports.
     pub fn logits(&self, x: &Tensor) -> Result<Tensor> {
-        let mut parts = Vec::new();
-        for piece in self.vocabulary() {
-            self.with_piece(piece, |logits| {
-                parts.push(logits(x)?);
-                Ok(())
-            })?;
-        }
+        let logits = |piece| self.unembedding(piece)?.logits(x);
+        let parts: Vec<_> = self.vocabulary().into_iter().map(logits).collect::<Result<_>>()?;
         Tensor::cat(&parts, 1)
+    }
+}
+
+/// The unembedding of consecutive tokens.
+#[derive(Debug)]
+pub struct Unembedding {
+    map: Linear,
+    softcap: Option<f32>,
+    kernels: Kernels,
+}
+
+impl Unembedding {
+    /// That of the tokens that are the outputs of `map`.
+    pub fn new(map: Linear, softcap: Option<f32>, kernels: Kernels) -> Self {
+        Self { map, softcap, kernels }
+    }
+
+    /// The logits of its tokens for normed rows `x` `[rows, d_model]`: `[rows, tokens]`.
+    ///
+    /// # Errors
+    /// What candle reports.
+    pub fn logits(&self, x: &Tensor) -> Result<Tensor> {
+        softcapped(self.map.apply(x)?, self.softcap, self.kernels)
+    }
+
+    /// That of some of its tokens, which begin where a panel of a packed matrix does.
+    ///
+    /// # Errors
+    /// Tokens that there are not, or that begin elsewhere.
+    pub fn slice(&self, tokens: Range<usize>) -> Result<Self> {
+        Ok(Self { map: self.map.slice(tokens)?, ..*self })
     }
 }

@@ -36,7 +36,7 @@ pub fn read(
         if !log_sum.is_finite() {
             // The host says what can be said of infinities and of what is no number.
             let logits = logits.narrow(0, i, 1)?.force_contiguous()?;
-            let read = host::read(&logits, piece, &rows[i..=i], weights)?.pop();
+            let read = host::read_logits(&logits, piece, &rows[i..=i], weights, 0)?.pop();
             return read.ok_or_else(|| candle_core::Error::msg("a row was not read"));
         }
         top.truncate(row.n_top());
@@ -45,7 +45,7 @@ pub fn read(
             _ => 0.0,
         };
         Ok(PieceReading {
-            log_sum,
+            log_sum: log_sum.into(),
             top,
             n_above: [n_above[0][i], n_above[1][i]],
             products: row.row.references.map(product_with),

@@ -9,6 +9,7 @@ mod tests;
 use candle_core::{DType, Device, Result, Tensor};
 use shared::specification::{Metrics, Run, Specification};
 
+pub use self::host::n_logits_at_once;
 use super::runs::n_read;
 use crate::model::{Kernels, Network, dot, index, vectorised};
 
@@ -188,40 +189,31 @@ pub fn read(
     let mut sums: Vec<_> = whole.iter().map(|&row| Sums::new(rows[row], &readings[row])).collect();
     let n_references = references.as_ref().map_or(0, |x| x.dims()[0]);
     let mut reference_sums = vec![ReferenceSums::default(); n_references];
-    // The references go first, in one product with the first of the others: alone they would read
-    // the unembedding once more.
-    let x = match references {
-        Some(references) => Tensor::cat(&[&references, &x], 0)?,
-        None => x,
-    };
     for piece in network.vocabulary() {
-        network.with_piece(piece.clone(), |logits| {
-            let mut weights = None;
-            for begin in (0..whole.len()).step_by(n_chunk) {
-                let n = n_chunk.min(whole.len() - begin);
-                let logits = if begin == 0 && n_references > 0 {
-                    let all = logits(&x.narrow(0, 0, n_references + n)?)?;
-                    // Of what is not a tensor of its own, a device would copy all to the host.
-                    let of_references = all.narrow(0, 0, n_references)?.force_contiguous()?;
-                    let known = reference_sums_of(&of_references, &mut reference_sums)?;
-                    weights = Some(match network.placement.kernels {
-                        Kernels::Own => known,
-                        _ => known.on(x.device())?,
-                    });
-                    all.narrow(0, n_references, n)?
-                } else {
-                    logits(&x.narrow(0, n_references + begin, n)?)?
-                };
-                let sums = &mut sums[begin..begin + n];
-                let read = match network.placement.kernels {
-                    Kernels::Own => host::read(&logits, &piece, sums, weights.as_ref())?,
-                    _ => device::read(&logits, &piece, sums, weights.as_ref())?,
-                };
-                let rescale = weights.as_ref().map_or(&[][..], |weights| &weights.rescale);
-                sums.iter_mut().zip(read).for_each(|(sums, read)| sums.add(read, rescale));
+        let unembedding = network.unembedding(piece.clone())?;
+        let weights = match &references {
+            Some(x) => Some(reference_sums_of(&unembedding.logits(x)?, &mut reference_sums)?),
+            None => None,
+        };
+        let weights = match (weights, network.placement.kernels) {
+            (Some(weights), Kernels::Cuda | Kernels::Stock) => Some(weights.on(x.device())?),
+            (weights, _) => weights,
+        };
+        for begin in (0..whole.len()).step_by(n_chunk) {
+            let n = n_chunk.min(whole.len() - begin);
+            let (x, sums) = (x.narrow(0, begin, n)?, &mut sums[begin..begin + n]);
+            if let Some(weights) = &weights {
+                sums.iter_mut().for_each(|sums| sums.rescale(&weights.rescale));
             }
-            Ok(())
-        })?;
+            match network.placement.kernels {
+                Kernels::Own => host::read(&unembedding, &piece, &x, sums, weights.as_ref())?,
+                _ => {
+                    let logits = unembedding.logits(&x)?;
+                    let read = device::read(&logits, &piece, sums, weights.as_ref())?;
+                    sums.iter_mut().zip(read).for_each(|(sums, read)| sums.add(read));
+                }
+            }
+        }
     }
     for (sums, &row) in sums.into_iter().zip(&whole) {
         readings[row].whole = Some(sums.whole(&reference_sums));
@@ -297,18 +289,21 @@ fn log_sum_exp(numbers: &[f32]) -> f32 {
 /// What is summed up of one row while the vocabulary is visited.
 struct Sums<'a> {
     row: ReadRow<'a>,
+    /// All but `log_sum`.
     whole: Whole,
+    /// `logsumexp` so far; in f64, since it is put together of many.
+    log_sum: f64,
     /// The largest logit of each answer; rank is counted against it.
     largest: [f32; 2],
     /// For each reference, the sum of its weights times this row's logits.
     products: [f64; 2],
 }
 
-/// What a piece of the vocabulary says of one row.
+/// What some consecutive tokens say of one row.
 struct PieceReading {
-    /// `logsumexp` of the piece.
-    log_sum: f32,
-    /// The largest of the piece, with their tokens.
+    /// `logsumexp` of their logits.
+    log_sum: f64,
+    /// The largest of them, with their tokens.
     top: Vec<(u32, f32)>,
     /// For each answer, how many tokens that are none of its variants have a larger logit.
     n_above: [u32; 2],
@@ -379,13 +374,10 @@ fn product(a: &[f32], b: &[f32]) -> f64 {
 
 impl<'a> Sums<'a> {
     fn new(row: ReadRow<'a>, reading: &RowReading) -> Self {
-        let whole = Whole {
-            log_sum: f32::NEG_INFINITY,
-            top: Vec::new(),
-            n_above: [0; 2],
-            divergence: [None; 2],
-        };
-        Self { row, whole, largest: reading.largest, products: [0.0; 2] }
+        let whole =
+            Whole { log_sum: f32::NAN, top: Vec::new(), n_above: [0; 2], divergence: [None; 2] };
+        let (log_sum, products) = (f64::NEG_INFINITY, [0.0; 2]);
+        Self { row, whole, log_sum, largest: reading.largest, products }
     }
 
     /// How many of the largest logits are kept.
@@ -398,37 +390,45 @@ impl<'a> Sums<'a> {
         [&self.row.metrics.true_ids, &self.row.metrics.false_ids]
     }
 
-    /// Adds the next piece, for which what is known of references is multiplied by `rescale`.
-    fn add(&mut self, piece: PieceReading, rescale: &[f64]) {
+    /// Multiplies what is summed up with each reference's weights by its number in `factors`.
+    fn rescale(&mut self, factors: &[f64]) {
+        for (reference, product) in self.row.references.iter().zip(&mut self.products) {
+            if let Some(reference) = reference {
+                *product *= factors[*reference];
+            }
+        }
+    }
+
+    /// Adds the next tokens.
+    fn add(&mut self, read: PieceReading) {
         let n_top = self.n_top();
-        let PieceReading { log_sum, top, n_above, products } = piece;
-        let whole = &mut self.whole;
-        let (larger, smaller) = (log_sum.max(whole.log_sum), log_sum.min(whole.log_sum));
-        whole.log_sum = match (log_sum.is_nan() || whole.log_sum.is_nan(), larger.is_finite()) {
-            (true, _) => f32::NAN,
+        let PieceReading { log_sum, top, n_above, products } = read;
+        let (larger, smaller) = (log_sum.max(self.log_sum), log_sum.min(self.log_sum));
+        self.log_sum = match (log_sum.is_nan() || self.log_sum.is_nan(), larger.is_finite()) {
+            (true, _) => f64::NAN,
             (_, false) => larger,
             _ => larger + (smaller - larger).exp().ln_1p(),
         };
+        let whole = &mut self.whole;
         for (token, logit) in top {
             keep_top(&mut whole.top, n_top, &[logit], token as usize);
         }
         for (all, n) in whole.n_above.iter_mut().zip(n_above) {
             *all += n;
         }
-        let references = self.row.references.iter().zip(&mut self.products).zip(products);
-        for ((reference, so_far), product) in references {
-            let factor = reference.and_then(|at| rescale.get(at));
-            *so_far = *so_far * factor.copied().unwrap_or(0.0) + product;
+        for (so_far, product) in self.products.iter_mut().zip(products) {
+            *so_far += product;
         }
     }
 
     fn whole(mut self, references: &[ReferenceSums]) -> Whole {
+        self.whole.log_sum = self.log_sum as f32;
         for (i, reference) in self.row.references.iter().enumerate() {
             let Some(reference) = reference.map(|at| &references[at]) else { continue };
             // KL = E[log p_reference] - E[log p_this], both expectations under the reference.
             let log_sum = f64::from(reference.largest) + reference.total.ln();
             let own = reference.product / reference.total - log_sum;
-            let this = self.products[i] / reference.total - f64::from(self.whole.log_sum);
+            let this = self.products[i] / reference.total - self.log_sum;
             // Rounding may make nothing a little less than nothing.
             let divergence = own - this;
             self.whole.divergence[i] = Some(if divergence < 0.0 { 0.0 } else { divergence as f32 });

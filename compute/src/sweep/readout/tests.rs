@@ -1,11 +1,12 @@
 //! What is read on a device is what is read on the host, for every width of the vocabulary and for
-//! numbers that are none.
+//! numbers that are none; and what threads read of slices of it is what there is in all of it.
 
 use candle_core::Device;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
 use super::*;
+use crate::model::{Linear, Unembedding};
 
 /// Reads `logits` `[rows, width]`, the tokens from `first` on, in both ways, and compares.
 fn compare(logits: &[Vec<f32>], first: usize, n_top: usize, random: &mut StdRng) {
@@ -38,7 +39,7 @@ fn compare(logits: &[Vec<f32>], first: usize, n_top: usize, random: &mut StdRng)
         })
         .collect();
     let logits = tensor(logits);
-    let expected = host::read(&logits, &piece, &sums, Some(&weights)).unwrap();
+    let expected = host::read_logits(&logits, &piece, &sums, Some(&weights), 0).unwrap();
     let got = device::read(&logits, &piece, &sums, Some(&weights)).unwrap();
     assert_eq!((got.len(), expected.len()), (n, n));
     for (i, (got, expected)) in got.iter().zip(&expected).enumerate() {
@@ -48,7 +49,7 @@ fn compare(logits: &[Vec<f32>], first: usize, n_top: usize, random: &mut StdRng)
                 || (got.is_nan() && expected.is_nan())
                 || (got - expected).abs() <= tolerance * expected.abs().max(1.0)
         };
-        assert!(is_near(got.log_sum.into(), expected.log_sum.into(), 2e-6), "log_sum, {what}");
+        assert!(is_near(got.log_sum, expected.log_sum, 2e-6), "log_sum, {what}");
         assert_eq!(got.top, expected.top, "{what}");
         assert_eq!(got.n_above, expected.n_above, "{what}");
         for (got, expected) in got.products.iter().zip(expected.products) {
@@ -78,6 +79,57 @@ fn a_device_reads_what_the_host_reads() {
                 rows.push(vec![odd; width]);
             }
             compare(&rows, [0, 700][usize::from(width % 2 == 0)], n_top, &mut random);
+        }
+    }
+}
+
+/// Of one slice and of several, one block of rows and several, the last of them short.
+#[test]
+fn slices_say_together_what_all_logits_say() {
+    const WIDTH: usize = 24;
+    let random = |dims: (usize, usize)| Tensor::randn(0f32, 1.0, dims, &Device::Cpu).unwrap();
+    for (n_rows, n_tokens, n_top) in [(1, 1, 1), (5, 511, 3), (130, 1300, 5), (300, 1024, 2000)] {
+        let bias = random((1, n_tokens)).squeeze(0).unwrap();
+        let map = Linear::new(random((n_tokens, WIDTH)), Some(bias), Kernels::Own).unwrap();
+        let unembedding = Unembedding::new(map, Some(20.0), Kernels::Own);
+        let x = random((n_rows, WIDTH));
+        let all = unembedding.logits(&x).unwrap();
+        let id = |part: usize| (n_tokens * part / 7) as u32;
+        let metrics = Metrics {
+            true_ids: vec![id(1), id(3)],
+            false_ids: vec![id(6)],
+            vocabulary: true,
+            n_top,
+            lens: false,
+        };
+        let mut reference_sums = vec![ReferenceSums::default(); n_rows.min(2)];
+        let references = all.narrow(0, 0, reference_sums.len()).unwrap();
+        let weights = reference_sums_of(&references, &mut reference_sums).unwrap();
+        let logits = all.to_vec2::<f32>().unwrap();
+        let sums = |row: usize| {
+            let references = [Some(0), Some(reference_sums.len() - 1)];
+            let row_of = ReadRow { metrics: &metrics, whole: true, token: None, references };
+            let largest = |ids: &[u32]| {
+                ids.iter().map(|&id| logits[row][id as usize]).fold(f32::NEG_INFINITY, f32::max)
+            };
+            let largest = [largest(&metrics.true_ids), largest(&metrics.false_ids)];
+            Sums::new(row_of, &RowReading { largest, ..RowReading::default() })
+        };
+        let mut expected: Vec<_> = (0..n_rows).map(sums).collect();
+        let read = host::read_logits(&all, &(0..n_tokens), &expected, Some(&weights), 0).unwrap();
+        expected.iter_mut().zip(read).for_each(|(sums, read)| sums.add(read));
+        let mut found: Vec<_> = (0..n_rows).map(sums).collect();
+        let piece = 0..n_tokens;
+        host::read(&unembedding, &piece, &x, &mut found, Some(&weights)).unwrap();
+        for (row, (found, expected)) in found.into_iter().zip(expected).enumerate() {
+            let what = format!("row {row} of {n_rows}, {n_tokens} tokens, {n_top} of them kept");
+            let (found, expected) = (found.whole(&reference_sums), expected.whole(&reference_sums));
+            assert!((found.log_sum - expected.log_sum).abs() < 1e-5, "{what}");
+            assert_eq!(found.top, expected.top, "{what}");
+            assert_eq!(found.n_above, expected.n_above, "{what}");
+            for (found, expected) in found.divergence.iter().zip(expected.divergence) {
+                assert!((found.unwrap() - expected.unwrap()).abs() < 1e-5, "{what}");
+            }
         }
     }
 }
