@@ -83,52 +83,88 @@ fn a_device_reads_what_the_host_reads() {
     }
 }
 
-/// Of one slice and of several, one block of rows and several, the last of them short.
+/// Of one slice and of several, one block of rows and several, the last of them short; of one piece of the
+/// vocabulary and of two, the second of which begins elsewhere than at the first token and knows what the
+/// first said; and of logits that are no finite numbers.
 #[test]
 fn slices_say_together_what_all_logits_say() {
+    for (n_rows, n_tokens, n_top) in [(1, 1, 1), (5, 511, 3), (130, 1300, 5), (300, 1024, 2000)] {
+        // Two pieces are cut where a slice ends.
+        for first in [n_tokens, n_tokens.min(512)] {
+            for odd in [None, Some(f32::NAN), Some(f32::INFINITY), Some(f32::NEG_INFINITY)] {
+                compare_slices(n_rows, n_tokens, n_top, first, odd);
+            }
+        }
+    }
+}
+
+/// Reads all logits at once and in slices of two pieces, the first of which has `first` tokens; one token
+/// has the logit `odd`, if there is one.
+fn compare_slices(n_rows: usize, n_tokens: usize, n_top: usize, first: usize, odd: Option<f32>) {
     const WIDTH: usize = 24;
     let random = |dims: (usize, usize)| Tensor::randn(0f32, 1.0, dims, &Device::Cpu).unwrap();
-    for (n_rows, n_tokens, n_top) in [(1, 1, 1), (5, 511, 3), (130, 1300, 5), (300, 1024, 2000)] {
-        let bias = random((1, n_tokens)).squeeze(0).unwrap();
-        let map = Linear::new(random((n_tokens, WIDTH)), Some(bias), Kernels::Own).unwrap();
-        let unembedding = Unembedding::new(map, Some(20.0), Kernels::Own);
-        let x = random((n_rows, WIDTH));
-        let all = unembedding.logits(&x).unwrap();
-        let id = |part: usize| (n_tokens * part / 7) as u32;
-        let metrics = Metrics {
-            true_ids: vec![id(1), id(3)],
-            false_ids: vec![id(6)],
-            vocabulary: true,
-            n_top,
-            lens: false,
+    let mut bias = random((1, n_tokens)).squeeze(0).unwrap().to_vec1::<f32>().unwrap();
+    if let Some(odd) = odd {
+        bias[n_tokens * 2 / 3] = odd;
+    }
+    let bias = Tensor::from_vec(bias, n_tokens, &Device::Cpu).unwrap();
+    let map = Linear::new(random((n_tokens, WIDTH)), Some(bias), Kernels::Own).unwrap();
+    // A cap would make numbers of infinities.
+    let unembedding = Unembedding::new(map, odd.is_none().then_some(20.0), Kernels::Own);
+    let x = random((n_rows, WIDTH));
+    let all = unembedding.logits(&x).unwrap();
+    let id = |part: usize| (n_tokens * part / 7) as u32;
+    let metrics = Metrics {
+        true_ids: vec![id(1), id(3)],
+        false_ids: vec![id(6)],
+        vocabulary: true,
+        n_top,
+        lens: false,
+    };
+    let n_references = n_rows.min(2);
+    let references = all.narrow(0, 0, n_references).unwrap();
+    let logits = all.to_vec2::<f32>().unwrap();
+    let sums = |row: usize| {
+        let references = [Some(0), Some(n_references - 1)];
+        let row_of = ReadRow { metrics: &metrics, whole: true, token: None, references };
+        let largest = |ids: &[u32]| {
+            ids.iter().map(|&id| logits[row][id as usize]).fold(f32::NEG_INFINITY, f32::max)
         };
-        let mut reference_sums = vec![ReferenceSums::default(); n_rows.min(2)];
-        let references = all.narrow(0, 0, reference_sums.len()).unwrap();
-        let weights = reference_sums_of(&references, &mut reference_sums).unwrap();
-        let logits = all.to_vec2::<f32>().unwrap();
-        let sums = |row: usize| {
-            let references = [Some(0), Some(reference_sums.len() - 1)];
-            let row_of = ReadRow { metrics: &metrics, whole: true, token: None, references };
-            let largest = |ids: &[u32]| {
-                ids.iter().map(|&id| logits[row][id as usize]).fold(f32::NEG_INFINITY, f32::max)
-            };
-            let largest = [largest(&metrics.true_ids), largest(&metrics.false_ids)];
-            Sums::new(row_of, &RowReading { largest, ..RowReading::default() })
-        };
-        let mut expected: Vec<_> = (0..n_rows).map(sums).collect();
-        let read = host::read_logits(&all, &(0..n_tokens), &expected, Some(&weights), 0).unwrap();
-        expected.iter_mut().zip(read).for_each(|(sums, read)| sums.add(read));
-        let mut found: Vec<_> = (0..n_rows).map(sums).collect();
-        let piece = 0..n_tokens;
+        let largest = [largest(&metrics.true_ids), largest(&metrics.false_ids)];
+        Sums::new(row_of, &RowReading { largest, ..RowReading::default() })
+    };
+    let mut expected_references = vec![ReferenceSums::default(); n_references];
+    let weights = reference_sums_of(&references, &mut expected_references).unwrap();
+    let mut expected: Vec<_> = (0..n_rows).map(sums).collect();
+    let read = host::read_logits(&all, &(0..n_tokens), &expected, Some(&weights), 0).unwrap();
+    expected.iter_mut().zip(read).for_each(|(sums, read)| sums.add(read));
+    let mut found_references = vec![ReferenceSums::default(); n_references];
+    let mut found: Vec<_> = (0..n_rows).map(sums).collect();
+    for piece in [0..first, first..n_tokens].into_iter().filter(|piece| !piece.is_empty()) {
+        let references = references.narrow(1, piece.start, piece.len()).unwrap();
+        let weights = reference_sums_of(&references, &mut found_references).unwrap();
+        found.iter_mut().for_each(|sums| sums.rescale(&weights.rescale));
+        let unembedding = unembedding.slice(piece.clone()).unwrap();
         host::read(&unembedding, &piece, &x, &mut found, Some(&weights)).unwrap();
-        for (row, (found, expected)) in found.into_iter().zip(expected).enumerate() {
-            let what = format!("row {row} of {n_rows}, {n_tokens} tokens, {n_top} of them kept");
-            let (found, expected) = (found.whole(&reference_sums), expected.whole(&reference_sums));
-            assert!((found.log_sum - expected.log_sum).abs() < 1e-5, "{what}");
-            assert_eq!(found.top, expected.top, "{what}");
-            assert_eq!(found.n_above, expected.n_above, "{what}");
+    }
+    let is_near = |found: f32, expected: f32| {
+        found == expected
+            || (found.is_nan() && expected.is_nan())
+            || (found - expected).abs() < 1e-5
+    };
+    for (row, (found, expected)) in found.into_iter().zip(expected).enumerate() {
+        let what = format!(
+            "row {row} of {n_rows}, {n_tokens} tokens, {first} of them first, {n_top}, {odd:?}"
+        );
+        let (found, expected) =
+            (found.whole(&found_references), expected.whole(&expected_references));
+        assert!(is_near(found.log_sum, expected.log_sum), "{what}");
+        assert_eq!(found.top, expected.top, "{what}");
+        assert_eq!(found.n_above, expected.n_above, "{what}");
+        // What is no finite number has no divergence that says anything.
+        if odd.is_none() {
             for (found, expected) in found.divergence.iter().zip(expected.divergence) {
-                assert!((found.unwrap() - expected.unwrap()).abs() < 1e-5, "{what}");
+                assert!(is_near(found.unwrap(), expected.unwrap()), "{what}");
             }
         }
     }
